@@ -1,0 +1,1 @@
+"""The command line: each job parses, plans, shows progress and calls one stage."""

@@ -1,0 +1,1 @@
+"""The data's path: datasets, views, models and losses, and the stages that compose them."""

@@ -1,0 +1,144 @@
+"""Where a store's bytes lie: a local folder, read and written, or a URL, read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from logitbank.stores.errors import StoreError
+
+PARTIAL = ".partial"
+
+
+class Files(Protocol):
+    """Something that gives the bytes of a key."""
+
+    @property
+    def where(self) -> str:
+        """The place, as the user named it."""
+
+    def get(self, key: str) -> bytes | None:
+        """Give the bytes of a key, None where it is absent."""
+
+
+class LocalFiles:
+    """A folder; files appear in it whole or not at all."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def where(self) -> str:
+        """The folder's path."""
+        return str(self.root)
+
+    def path(self, key: str) -> Path:
+        """Give the path of a key's file."""
+        return self.root / key
+
+    def get(self, key: str) -> bytes | None:
+        """Give the bytes of a key, None where it is absent."""
+        try:
+            return self.path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def put(self, key: str, parts: Sequence[Any]) -> None:
+        """Write a key's file: beside its place first, then renamed into it.
+
+        Raises:
+            StoreError: the disk is full or the file can't be written; the key is as it was.
+        """
+        path = self.path(key)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial, "wb", buffering=0) as file:
+                for part in parts:
+                    _write_all(file.fileno(), memoryview(part).cast("B"))
+            os.replace(partial, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise write_error(path, error) from error
+
+    def delete(self, key: str) -> None:
+        """Remove a key's file if it is there."""
+        self.path(key).unlink(missing_ok=True)
+
+    def keys(self) -> Iterator[str]:
+        """Go through every file of the folder, at any depth."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                yield Path(folder, name).relative_to(self.root).as_posix()
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """Flush these files, and then the folders they lie in, to the disk."""
+        paths = [self.path(key) for key in keys]
+        for path in [*paths, *{path.parent for path in paths}]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise write_error(path, error) from error
+            finally:
+                os.close(descriptor)
+
+
+class RemoteFiles:
+    """A store behind a URL that fsspec understands (`s3://`, `gs://`, `https://`, `memory://`)."""
+
+    def __init__(self, url: str) -> None:
+        import zarr.storage
+
+        self._url = url
+        try:
+            self._store = zarr.storage.FsspecStore.from_url(url, read_only=True)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"{url} can't be opened: {error}") from error
+
+    @property
+    def where(self) -> str:
+        """The URL."""
+        return self._url
+
+    def get(self, key: str) -> bytes | None:
+        """Give the bytes of a key, None where it is absent."""
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        found = sync(self._store.get(key, default_buffer_prototype()))
+        return None if found is None else found.to_bytes()
+
+
+def files_at(location: str | Path) -> LocalFiles | RemoteFiles:
+    """Choose by the look of a location: a URL, or a path.
+
+    Raises:
+        StoreError: a path where there is no folder.
+    """
+    if "://" in str(location):
+        return RemoteFiles(str(location))
+    if not Path(location).is_dir():
+        raise StoreError(f"there is no store at {location}: no such folder")
+    return LocalFiles(location)
+
+
+def write_error(path: Path, error: OSError) -> StoreError:
+    """Say why a file could not be written, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"the disk is full: {path} was not written; nothing is lost, make room and run the "
+            "same command again"
+        )
+    return StoreError(f"{path} can't be written: {error.strerror or error}")
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,222 @@
+"""The manifest: what a store is, by whom it was made and how wrong it is.
+
+The manifest is the attributes of the store's root group. Its *identity* fields say which work the
+store holds: two runs of the same work have the same identity, the same arrays and the same digest.
+Times, versions, devices and measurements stand beside it and may differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from logitbank.stores.errors import StoreError
+
+FORMAT = "logitbank"
+FORMAT_VERSION = 1
+
+_STRICT = ConfigDict(extra="forbid")
+_BESIDE_IDENTITY = ("format", "status", "measured", "provenance", "digest", "seal")
+
+
+@dataclass(frozen=True)
+class DatasetIdentity:
+    """One split of a dataset: N samples in their order, C classes.
+
+    `fingerprint` is the sha256 over the samples' ids and targets.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: str
+    split: str
+    samples: int
+    classes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class AugmentationIdentity:
+    """How the views were drawn; `columns` names what a row of `view_params` holds."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: str
+    parameters: dict[str, bool | int | float | str]
+    columns: tuple[str, ...]
+    dtype: Literal["int16", "int32"]
+    size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TeacherIdentity:
+    """Which network spoke, and all that its logits depend on.
+
+    `spec` names the architecture without the path of its checkpoint; `state_sha256` covers the
+    names, dtypes, shapes and bytes of its state dict.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    spec: str
+    state_sha256: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_size: int
+    precision: str
+    batch_size: int
+    memory_format: str
+
+
+@dataclass(frozen=True)
+class CorrectionIdentity:
+    """Which correction made this store, from the store of which digest."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: str
+    parent_digest: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured: accuracies in percent, by the design's rule of right and wrong.
+
+    `clean_*` are the teacher's on centre crops of `clean_split`, before the first block; `top1`,
+    `top5` and `label_ranks` are of the rows of this store. `label_ranks[r]` counts the rows whose
+    label has rank r (0 is right); the last entry counts all the rows beyond `top`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    clean_top1: float | None = None
+    clean_top5: float | None = None
+    clean_split: str | None = None
+    clean_samples: int | None = None
+    top1: float | None = None
+    top5: float | None = None
+    label_ranks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where and when the store was made; no part of its identity."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    created: str = ""
+    sealed: str | None = None
+    device: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    teacher_spec: str = ""
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a store says of itself; shapes are V = `views`, N and C of `dataset`.
+
+    `rows_per_chunk` is B, the rows of one (view, block); `top_classes` is K. `digest` and `seal`
+    are there once `status` is "complete" (see `stores/seal.py`).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["raw", "corrected"]
+    dataset: DatasetIdentity
+    augmentation: AugmentationIdentity
+    views: int
+    encoding: str
+    rows_per_chunk: int
+    top_classes: int
+    teacher: TeacherIdentity
+    correction: CorrectionIdentity | None = None
+    measured: Measured = Measured()
+    provenance: Provenance = field(default_factory=Provenance)
+    status: Literal["incomplete", "complete"] = "incomplete"
+    digest: str | None = None
+    seal: str | None = None
+    format: Literal["logitbank"] = "logitbank"
+    format_version: Literal[1] = 1
+
+    @classmethod
+    def from_attributes(cls, attributes: Any, where: str) -> Manifest:
+        """Parse a root group's attributes.
+
+        Raises:
+            StoreError: not a logitbank store, one of another format version, or a field that is
+                missing, unknown or of the wrong type; the message begins with `where`.
+        """
+        if not isinstance(attributes, Mapping) or attributes.get("format") != FORMAT:
+            raise StoreError(f"{where} is not a logitbank store: its attributes have no manifest")
+        version = attributes.get("format_version")
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"{where} has store format version {version}, this logitbank reads version "
+                f"{FORMAT_VERSION}: read it with the release that wrote it, or cache again"
+            )
+        try:
+            return _ADAPTER.validate_json(json.dumps(attributes), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise StoreError(f"{where}: manifest field {name!r}: {first['msg']}") from None
+
+    def to_attributes(self) -> dict[str, Any]:
+        """Give the JSON-able attributes that `from_attributes` parses."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def identity(self) -> dict[str, Any]:
+        """Give the fields that say which work this is, JSON-able."""
+        attributes = self.to_attributes()
+        return {name: attributes[name] for name in attributes if name not in _BESIDE_IDENTITY}
+
+    def seal_value(self) -> str:
+        """Compute the sha256 hex over the whole manifest but `seal` itself."""
+        attributes = self.to_attributes()
+        del attributes["seal"]
+        return hashlib.sha256(canonical_json(attributes)).hexdigest()
+
+    def sealed(self, digest: str, when: str) -> Manifest:
+        """Give the complete manifest of a store whose files have this digest."""
+        provenance = dataclasses.replace(self.provenance, sealed=when)
+        complete = dataclasses.replace(
+            self, status="complete", digest=digest, seal=None, provenance=provenance
+        )
+        return dataclasses.replace(complete, seal=complete.seal_value())
+
+    def unsealed(self) -> Manifest:
+        """Give the manifest of the same work while some of it is lacking."""
+        return dataclasses.replace(self, status="incomplete", digest=None, seal=None)
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serialise to the one JSON text that a digest covers: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def identity_differences(found: Manifest, wanted: Manifest) -> list[str]:
+    """List the identity fields that differ, one line each, empty if none does.
+
+    >>> # doctest: +SKIP
+    >>> identity_differences(found, wanted)
+    ['augmentation.seed: the store has 0, this job wants 1']
+    """
+    have, want = _flat(found.identity()), _flat(wanted.identity())
+    return [
+        f"{name}: the store has {have.get(name)!r}, this job wants {want.get(name)!r}"
+        for name in sorted(have.keys() | want.keys())
+        if have.get(name) != want.get(name)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{name}" if prefix else name)
+    return flat

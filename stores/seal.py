@@ -1,0 +1,70 @@
+"""Sealing: the tables and hashes that make a finished store tell-tale.
+
+`crc/ARRAY` binds each chunk to its place. `digest` covers these tables, each array's metadata and
+the identity fields of the manifest: it names the work. `seal` covers the whole manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.stores.chunks import read_chunk, write_chunk
+from logitbank.stores.files import Files, LocalFiles
+from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec, crc_arrays
+from logitbank.stores.manifest import Manifest, canonical_json
+
+CrcTables = dict[str, NDArray[np.uint32]]
+
+
+def digest_of(manifest: Manifest, arrays: dict[str, ArraySpec], tables: CrcTables) -> str:
+    """Compute a store's digest: sha256 hex over chunks' CRCs, arrays' metadata and identity."""
+    lines = sorted(
+        f"{spec.chunk_key(index)} {int(tables[name][index]):08x}"
+        for name, spec in arrays.items()
+        for index in spec.indices()
+    )
+    hasher = hashlib.sha256("\n".join(lines).encode())
+    for name in sorted(arrays):
+        hasher.update(b"\n" + name.encode() + b" " + canonical_json(arrays[name].document()))
+    hasher.update(b"\n" + canonical_json(manifest.identity()))
+    return hasher.hexdigest()
+
+
+def document_bytes(document: dict[str, Any]) -> bytes:
+    """Serialise a metadata document as it lies in the store."""
+    return json.dumps(document, indent=2).encode()
+
+
+def root_document(manifest: Manifest) -> dict[str, Any]:
+    """Give the metadata document of the root group: the manifest is its attributes."""
+    return {**GROUP_DOCUMENT, "attributes": manifest.to_attributes()}
+
+
+def crc_group_document(digest: str) -> dict[str, Any]:
+    """Give the metadata document of `crc/`; its copy of the digest can mend a lost manifest."""
+    return {**GROUP_DOCUMENT, "attributes": {"digest": digest}}
+
+
+def write_tables(files: LocalFiles, arrays: dict[str, ArraySpec], tables: CrcTables) -> list[str]:
+    """Write `crc/ARRAY` for each array and give the keys written."""
+    keys = []
+    for name, spec in crc_arrays(arrays).items():
+        files.put(spec.document_key, [document_bytes(spec.document())])
+        origin = (0,) * len(spec.shape)
+        write_chunk(files, spec, origin, tables[name])
+        keys += [spec.document_key, spec.chunk_key(origin)]
+    return keys
+
+
+def read_table(files: Files, spec: ArraySpec) -> NDArray[np.uint32]:
+    """Read one array's table of CRCs.
+
+    Raises:
+        ChunkError: the table is missing or damaged.
+    """
+    return read_chunk(files, spec, (0,) * len(spec.shape), None)

@@ -1,0 +1,260 @@
+"""Writing a store: an empty layout, units in any order, and the seal at the end.
+
+The presence of a good chunk is the ledger. A unit's chunks are written with `logits` last, each
+file whole or not at all; a job that is run again checks every chunk there is, removes what is bad
+or stale, and computes only the units that are lacking.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.stores.chunks import ChunkError, read_chunk, verify_chunk, write_chunk
+from logitbank.stores.documents import (
+    CRC_GROUP_KEY,
+    ROOT_KEY,
+    DamagedDocumentError,
+    check_array_document,
+)
+from logitbank.stores.errors import StoreError
+from logitbank.stores.files import PARTIAL, LocalFiles, write_error
+from logitbank.stores.layout import (
+    ArraySpec,
+    Unit,
+    all_units,
+    block_bounds,
+    store_arrays,
+    store_keys,
+    unit_arrays,
+    unit_index,
+)
+from logitbank.stores.manifest import Manifest, Measured
+from logitbank.stores.ranking import label_ranks
+from logitbank.stores.recovery import recognise
+from logitbank.stores.seal import (
+    CrcTables,
+    crc_group_document,
+    digest_of,
+    document_bytes,
+    root_document,
+    write_tables,
+)
+
+SCAN_THREADS = 4
+
+
+class StoreWriter:
+    """A store being made.
+
+    `lacking` lists the units that still have to be computed, in order; `complete` says that the
+    store was sealed and found whole when it was opened; `mended` lists the keys that were found
+    bad, stale or missing from a sealed store.
+    """
+
+    def __init__(
+        self,
+        files: LocalFiles,
+        manifest: Manifest,
+        target: NDArray[np.int32],
+        sample_id: NDArray[np.uint64],
+    ) -> None:
+        found = recognise(files, manifest)
+        self.files, self.manifest = files, found.manifest
+        self.arrays = store_arrays(manifest)
+        self.mended: list[str] = []
+        self._expected_digest = found.digest
+        self._tables: CrcTables = {
+            name: np.zeros(spec.grid, np.uint32) for name, spec in self.arrays.items()
+        }
+        self._mend_small_files(target, sample_id, found.tables)
+        self._remove_strays()
+        bad = self._scan(found.tables)
+        self.lacking = [unit for unit in all_units(manifest) if unit in bad]
+        self._remaining = set(self.lacking)
+        self.complete = found.intact and not self.mended and not self.lacking
+        if not self.complete and self.manifest.status == "complete":
+            # What is being mended must not pass for complete if this job is killed.
+            self._put_manifest(self.manifest.unsealed())
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path,
+        manifest: Manifest,
+        target: NDArray[np.int32],
+        sample_id: NDArray[np.uint64],
+    ) -> StoreWriter:
+        """Make the empty layout of a store, or go on with the one that is there.
+
+        Args:
+            location: a path; its parent is made if need be.
+            manifest: what the store is to hold.
+            target: (N,) labels.
+            sample_id: (N,) ids.
+
+        Raises:
+            StoreError: the folder holds something else, or can't be written.
+        """
+        path = Path(location)
+        if not path.exists():
+            _create_layout(path, manifest, target, sample_id)
+        return cls(LocalFiles(path), manifest, target, sample_id)
+
+    def write_unit(self, unit: Unit, values: dict[str, NDArray[Any]]) -> None:
+        """Write a unit's rows: (rows, ...) for each of `view_params`, `pixel_crc`, `top`, `logits`.
+
+        Raises:
+            StoreError: a file can't be written; the unit then counts as lacking.
+        """
+        for spec in unit_arrays(self.arrays):
+            index = unit_index(spec, unit)
+            rows = np.asarray(values[spec.name])[None]
+            self._tables[spec.name][index] = write_chunk(self.files, spec, index, rows)
+        self._remaining.discard(unit)
+
+    def seal(self) -> Manifest:
+        """Finish the store once every unit is there: flush, tables, digest, then manifest.
+
+        The ranks of the labels and the accuracies over all rows are counted here.
+
+        Raises:
+            StoreError: a unit is lacking, a chunk can't be read back or flushed, or the store was
+                sealed before and what it holds now can't be proved to be the same.
+        """
+        if self._remaining:
+            raise StoreError(
+                f"{self.files.where} can't be sealed: {len(self._remaining)} units lack"
+            )
+        manifest = self.manifest.unsealed()
+        manifest = dataclasses.replace(manifest, measured=self._with_ranks(manifest.measured))
+        digest = digest_of(manifest, self.arrays, self._tables)
+        if self._expected_digest not in (None, digest):
+            raise StoreError(
+                f"{self.files.where}: its tables are damaged and what it holds now does not match "
+                "its digest, so no chunk can be trusted: remove the store and run the job again"
+            )
+        self.files.sync(store_keys(self.arrays))
+        keys = write_tables(self.files, self.arrays, self._tables)
+        self.files.put(CRC_GROUP_KEY, [document_bytes(crc_group_document(digest))])
+        self.files.sync([*keys, CRC_GROUP_KEY])
+        sealed = manifest.sealed(digest, datetime.now(UTC).isoformat(timespec="seconds"))
+        self._put_manifest(sealed)
+        self.files.sync([ROOT_KEY])
+        return sealed
+
+    def _put_manifest(self, manifest: Manifest) -> None:
+        self.files.put(ROOT_KEY, [document_bytes(root_document(manifest))])
+        self.manifest = manifest
+
+    def _with_ranks(self, measured: Measured) -> Measured:
+        """Count the label's ranks over all rows, from `top` and `target`."""
+        target = read_chunk(self.files, self.arrays["target"], (0,), None)
+        counts = np.zeros(self.manifest.top_classes + 1, np.int64)
+        for unit in all_units(self.manifest):
+            start, stop = block_bounds(self.manifest, unit.block)
+            spec = self.arrays["top"]
+            index = unit_index(spec, unit)
+            expected = int(self._tables["top"][index])
+            top = read_chunk(self.files, spec, index, expected)[0, : stop - start]
+            counts += label_ranks(top, target[start:stop])
+        percent = 100 / counts.sum()
+        return dataclasses.replace(
+            measured,
+            top1=round(float(counts[0] * percent), 4),
+            top5=round(float(counts[: min(5, len(counts) - 1)].sum() * percent), 4),
+            label_ranks=tuple(counts.tolist()),
+        )
+
+    def _mend_small_files(
+        self, target: NDArray[np.int32], sample_id: NDArray[np.uint64], tables: CrcTables
+    ) -> None:
+        """Write again the documents and the per-sample arrays that are not as they should be."""
+        for spec in self.arrays.values():
+            try:
+                check_array_document(self.files, spec)
+            except DamagedDocumentError:
+                self._put_document(spec)
+                self.mended.append(spec.document_key)
+        for name, values in (("target", target), ("sample_id", sample_id)):
+            spec = self.arrays[name]
+            try:
+                expected = int(tables[name][0]) if name in tables else None
+                self._tables[name][0] = verify_chunk(self.files, spec, (0,), expected)
+            except ChunkError:
+                self._tables[name][0] = write_chunk(self.files, spec, (0,), values)
+                self.mended.append(spec.chunk_key((0,)))
+
+    def _put_document(self, spec: ArraySpec) -> None:
+        self.files.put(spec.document_key, [document_bytes(spec.document())])
+
+    def _remove_strays(self) -> None:
+        """Remove temporary files of killed jobs, and chunks that have no place in the layout."""
+        known = set(store_keys(self.arrays))
+        for key in list(self.files.keys()):
+            inside = key.split("/", 1)[0] in self.arrays and key not in known
+            if key.endswith(PARTIAL) or inside:
+                self.files.delete(key)
+                self.mended.append(key)
+
+    def _scan(self, tables: CrcTables) -> set[Unit]:
+        """Check every chunk of every unit; remove the bad ones and give their units."""
+        with ThreadPoolExecutor(SCAN_THREADS) as pool:
+            whole = pool.map(lambda unit: self._check_unit(unit, tables), all_units(self.manifest))
+            return {
+                unit for unit, good in zip(all_units(self.manifest), whole, strict=True) if not good
+            }
+
+    def _check_unit(self, unit: Unit, tables: CrcTables) -> bool:
+        good = True
+        for spec in unit_arrays(self.arrays):
+            index = unit_index(spec, unit)
+            expected = int(tables[spec.name][index]) if spec.name in tables else None
+            try:
+                crc = verify_chunk(self.files, spec, index, expected)
+                self._tables[spec.name][index] = crc
+            except ChunkError:
+                good = False
+                if self.files.path(spec.chunk_key(index)).exists() or tables:
+                    self.mended.append(spec.chunk_key(index))
+                self.files.delete(spec.chunk_key(index))
+        if not good:
+            # The ledger's chunk goes too, so that no half-good unit ever counts.
+            self.files.delete(self.arrays["logits"].chunk_key((unit.view, unit.block, 0)))
+        return good
+
+
+def _create_layout(
+    path: Path, manifest: Manifest, target: NDArray[np.int32], sample_id: NDArray[np.uint64]
+) -> None:
+    """Make the empty layout in a sibling folder and rename it into place."""
+    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    files = LocalFiles(sibling)
+    try:
+        files.put(ROOT_KEY, [document_bytes(root_document(manifest.unsealed()))])
+        arrays = store_arrays(manifest)
+        for spec in arrays.values():
+            files.put(spec.document_key, [document_bytes(spec.document())])
+        write_chunk(files, arrays["target"], (0,), target)
+        write_chunk(files, arrays["sample_id"], (0,), sample_id)
+        os.rename(sibling, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(sibling, ignore_errors=True)
+
+
+def unit_rows(units: Iterable[Unit], manifest: Manifest) -> int:
+    """Count the rows of some units."""
+    bounds = (block_bounds(manifest, unit.block) for unit in units)
+    return sum(stop - start for start, stop in bounds)
