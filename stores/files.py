@@ -71,7 +71,7 @@ class LocalFiles:
         """Remove a key's file if it is there."""
         self.path(key).unlink(missing_ok=True)
 
-    def keys(self) -> Iterator[str]:
+    def list_keys(self) -> Iterator[str]:
         """Go through every file of the folder, at any depth."""
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -131,12 +131,17 @@ def files_at(location: str | Path) -> LocalFiles | RemoteFiles:
 
 def write_error(path: Path, error: OSError) -> StoreError:
     """Say why a file could not be written, and what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return StoreError(
             f"the disk is full: {path} was not written; nothing is lost, make room and run the "
             "same command again"
         )
     return StoreError(f"{path} can't be written: {error.strerror or error}")
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Say whether an error means that there is no room left, or no quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

@@ -132,6 +132,6 @@ def _chunk_problems(
 
 def _stray_files(files: LocalFiles, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
     known = {ROOT_KEY, CRC_GROUP_KEY, *store_keys(arrays), *store_keys(crc_arrays(arrays))}
-    for key in sorted(files.keys()):
+    for key in sorted(files.list_keys()):
         if key not in known:
             yield Problem(key, "is no part of the store (a stale temporary or foreign file)")

@@ -111,6 +111,10 @@ class StoreWriter:
             _create_layout(path, manifest, target, sample_id)
         return cls(LocalFiles(path), manifest, target, sample_id)
 
+    def record(self, measured: Measured) -> None:
+        """Keep what a job measured before its first unit."""
+        self._put_manifest(dataclasses.replace(self.manifest, measured=measured))
+
     def write_unit(self, unit: Unit, values: dict[str, NDArray[Any]]) -> None:
         """Write a unit's rows: (rows, ...) for each of `view_params`, `pixel_crc`, `top`, `logits`.
 
@@ -201,7 +205,7 @@ class StoreWriter:
     def _remove_strays(self) -> None:
         """Remove temporary files of killed jobs, and chunks that have no place in the layout."""
         known = set(store_keys(self.arrays))
-        for key in list(self.files.keys()):
+        for key in list(self.files.list_keys()):
             inside = key.split("/", 1)[0] in self.arrays and key not in known
             if key.endswith(PARTIAL) or inside:
                 self.files.delete(key)

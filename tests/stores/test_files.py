@@ -33,7 +33,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(StoreError, match="the disk is full: .*a/b was not written"):
         files.put("a/b", [b"new"])
-    assert list(files.keys()) == ["a/b"]
+    assert list(files.list_keys()) == ["a/b"]
     assert files.get("a/b") == b"old"
 
 

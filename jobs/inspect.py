@@ -1,0 +1,20 @@
+"""`logitbank inspect`: say what a store holds, by whom it was made and how wrong it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from logitbank.stores.summary import summarise, summary_lines
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the job's arguments."""
+    parser.add_argument("store", metavar="STORE", help="path or URL of a store")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the summary of a store."""
+    summary = summarise(options.store)
+    print(json.dumps(summary.to_json()) if options.json else "\n".join(summary_lines(summary)))

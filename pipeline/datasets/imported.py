@@ -1,0 +1,206 @@
+"""Any map-style dataset of images as an `ImageDataset`, and `import:` specs that name one."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from logitbank.pipeline.datasets.image_dataset import (
+    ImageDataset,
+    checked_targets,
+    class_names,
+    fingerprint,
+    head_count,
+    pixel_ids,
+)
+from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.importing import import_factory
+from logitbank.stores.errors import DatasetError
+
+
+@dataclass(frozen=True, eq=False)
+class MapStyleDataset:
+    """An `ImageDataset` around a dataset whose items are (image, target, ...).
+
+    An image is a Pillow image, or (H, W, 3) uint8. The attributes `targets`, `classes` and
+    `sample_ids` of the wrapped dataset are used where it has them; otherwise all its items are gone
+    through once, when first needed.
+    """
+
+    dataset: Any
+    split: str = "train"
+    name: str = "import"
+    source: str = "the dataset"
+    limit: int | None = None
+    images: None = field(default=None, init=False)
+
+    def __len__(self) -> int:
+        length = len(self.dataset)
+        return length if self.limit is None else min(self.limit, length)
+
+    def load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
+        """Give one image, (H, W, 3) uint8, and its target.
+
+        Raises:
+            DatasetError: the wrapped dataset fails, or gives something else.
+        """
+        try:
+            item = self.dataset[sample]
+        except Exception as error:  # The user's code: whatever it raises, the sample is named.
+            cause = f"{type(error).__name__}: {error}"
+            raise DatasetError(f"{self.where(sample)}: can't be read: {cause}") from error
+        if not isinstance(item, tuple | list) or len(item) < 2:
+            found = type(item).__name__
+            raise DatasetError(
+                f"{self.where(sample)}: an item must be (image, target), not {found}"
+            )
+        return _image_array(item[0], self.where(sample)), int(item[1])
+
+    def pixels(self, sample: int) -> NDArray[np.uint8]:
+        """Give one image, (H, W, 3) uint8; raises as `load`."""
+        return self.load(sample)[0]
+
+    def where(self, sample: int) -> str:
+        """Name one image for an error message."""
+        return f"sample {sample} of {self.source}"
+
+    def head(self, count: int) -> MapStyleDataset:
+        """Give the first `count` samples."""
+        count = head_count(count, len(self))
+        return MapStyleDataset(self.dataset, self.split, self.name, self.source, count)
+
+    @cached_property
+    def targets(self) -> NDArray[np.int32]:
+        """The (N,) int32 class of each sample."""
+        found = self._own("targets")
+        found = self._targets_and_ids[0] if found is None else found
+        return checked_targets(found, len(self), len(self.classes), self.source)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; without any, the numbers up to the largest target."""
+        found = getattr(self.dataset, "classes", None)
+        if found is not None:
+            return class_names(found, ())
+        targets = getattr(self.dataset, "targets", None)
+        return class_names(None, self._targets_and_ids[0] if targets is None else targets)
+
+    @cached_property
+    def sample_ids(self) -> NDArray[np.uint64]:
+        """The (N,) uint64 ids that the dataset has, or the hashes of its pixel bytes.
+
+        Raises:
+            DatasetError: its own ids are not one whole number for each sample.
+        """
+        found = self._own("sample_ids")
+        if found is None:
+            return self._targets_and_ids[1]
+        if found.shape != (len(self),) or found.dtype.kind not in "iu":
+            raise DatasetError(
+                f"{self.source}: sample_ids must be {len(self)} whole numbers, "
+                f"found shape {found.shape} of {found.dtype}"
+            )
+        return found.astype(np.uint64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 hex over ids and targets."""
+        return fingerprint(self.sample_ids, self.targets)
+
+    @property
+    def has_cheap_ids(self) -> bool:
+        """Whether `sample_ids` are known without reading every image."""
+        return hasattr(self.dataset, "sample_ids") or "_targets_and_ids" in vars(self)
+
+    def _own(self, name: str) -> NDArray[Any] | None:
+        found = getattr(self.dataset, name, None)
+        return None if found is None else np.asarray(found)[: self.limit]
+
+    @cached_property
+    def _targets_and_ids(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """What one pass over all items tells."""
+        targets, ids = [], []
+        for sample in range(len(self)):
+            image, target = self.load(sample)
+            targets.append(target)
+            ids.append(pixel_ids([image]))
+        return np.array(targets, np.int64), np.concatenate(ids)
+
+
+def as_image_dataset(dataset: Any) -> ImageDataset:
+    """Wrap a map-style dataset; give an `ImageDataset` back as it is."""
+    return dataset if hasattr(dataset, "pixels") else MapStyleDataset(dataset)
+
+
+def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
+    """Call `factory(split=...)`, or `factory()` where it takes no split.
+
+    A factory that gives None has no such split; one that takes no split gives the one asked for.
+    A dataset with the attributes `images`, (N, H, W, 3) uint8, and `targets` is a set in memory.
+
+    Raises:
+        UsageError: there is no such factory.
+        DatasetError: it fails, gives no dataset, or has no such split.
+    """
+    source = f"import:{factory_name}"
+    dataset = _made(factory_name, split)
+    if dataset is None:
+        raise DatasetError(f"{source}: has no {split} split (the factory gave None)")
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise DatasetError(
+            f"{source}: gave a {type(dataset).__name__}: expected a dataset with items and a length"
+        )
+    if not len(dataset):
+        raise DatasetError(f"{source}: no images")
+    images = getattr(dataset, "images", None)
+    if isinstance(images, np.ndarray) and hasattr(dataset, "targets"):
+        names = class_names(getattr(dataset, "classes", None), dataset.targets)
+        return MemoryDataset("import", split, images, dataset.targets, names, source)
+    return MapStyleDataset(dataset, split, source=source)
+
+
+def imported_has_split(factory_name: str, split: str) -> bool:
+    """Say whether the factory gives a split of this name.
+
+    One that takes no split counts as the training split.
+    """
+    if not _takes_split(import_factory(factory_name)):
+        return split == "train"
+    return _made(factory_name, split) is not None
+
+
+def _made(factory_name: str, split: str) -> Any:
+    factory = import_factory(factory_name)
+    try:
+        return factory(split=split) if _takes_split(factory) else factory()
+    except Exception as error:  # The user's code may raise anything.
+        cause = f"{type(error).__name__}: {error}"
+        raise DatasetError(f"import:{factory_name} failed: {cause}") from error
+
+
+def _takes_split(factory: Any) -> bool:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # Some callables written in C have none.
+        return False
+    return any(each.name == "split" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def _image_array(image: Any, where: str) -> NDArray[np.uint8]:
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        if image.ndim == 3 and image.shape[2] == 3:
+            return np.ascontiguousarray(image)
+        raise DatasetError(f"{where}: an array must be (height, width, 3), found {image.shape}")
+    shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
+    raise DatasetError(
+        f"{where}: an image must be a Pillow image or a (height, width, 3) uint8 array, found "
+        f"{type(image).__name__}{shape}: give the dataset without its own transform"
+    )

@@ -1,0 +1,107 @@
+"""Datasets by spec: `cifar100:DIR`, `imagefolder:DIR`, `digits` and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from logitbank.pipeline.datasets.cifar100 import cifar100, cifar100_has_split
+from logitbank.pipeline.datasets.digits import digits
+from logitbank.pipeline.datasets.folders import (
+    imagefolder,
+    imagefolder_has_split,
+    imagenet,
+    imagenet_has_split,
+)
+from logitbank.pipeline.datasets.hdf5 import hdf5, hdf5_has_split
+from logitbank.pipeline.datasets.image_dataset import ImageDataset, normalise_split
+from logitbank.pipeline.datasets.imported import imported, imported_has_split
+from logitbank.stores.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a kind of dataset is opened; `location` is what stands after the colon of its spec."""
+
+    location: str | None
+    open: Callable[[str, str], ImageDataset]
+    has_split: Callable[[str, str], bool]
+
+
+def _of_path(
+    location: str,
+    open_path: Callable[[Path, str], ImageDataset],
+    has_split: Callable[[Path, str], bool],
+) -> _Kind:
+    return _Kind(
+        location,
+        lambda path, split: open_path(Path(path).expanduser(), split),
+        lambda path, split: has_split(Path(path).expanduser(), split),
+    )
+
+
+_KINDS = {
+    "digits": _Kind(None, lambda _, split: digits(split), lambda _, split: True),
+    "cifar100": _of_path("DIR", cifar100, cifar100_has_split),
+    "imagefolder": _of_path("DIR", imagefolder, imagefolder_has_split),
+    "imagenet": _of_path("DIR", imagenet, imagenet_has_split),
+    "hdf5": _of_path("FILE|DIR", hdf5, hdf5_has_split),
+    "import": _Kind("package.module:factory", imported, imported_has_split),
+}
+
+
+def open_dataset(spec: str, split: str = "train", *, download: bool = False) -> ImageDataset:
+    """Open one split of a dataset.
+
+    Args:
+        spec: `digits`, `cifar100:DIR`, `imagefolder:DIR`, `imagenet:DIR`, `hdf5:FILE|DIR` or
+            `import:package.module:factory`.
+        split: `train`, or `test` and its synonym `val`.
+        download: let torchvision fetch CIFAR-100 where it is absent.
+
+    Raises:
+        UsageError: an unknown kind or split, a spec without its location, or a download of
+            something else than CIFAR-100.
+        DatasetError: what is there is missing, unreadable or inconsistent.
+    """
+    name, location = _parsed(spec)
+    split = normalise_split(split)
+    if not download:
+        return _KINDS[name].open(location, split)
+    if name != "cifar100":
+        raise UsageError(f"{spec}: only cifar100 can be downloaded")
+    return cifar100(Path(location).expanduser(), split, download=True)
+
+
+def has_split(spec: str, split: str) -> bool:
+    """Say whether a dataset has a split of its own of this name, without reading images.
+
+    A single HDF5 file, a folder of class folders without `train/` or `val/`, and a factory that
+    takes no split count as the training split alone, so that nobody evaluates on training images
+    by default; `open_dataset` gives them as whichever split is asked for.
+
+    Raises:
+        UsageError: an unknown kind or split, or a spec without its location.
+    """
+    name, location = _parsed(spec)
+    return _KINDS[name].has_split(location, normalise_split(split))
+
+
+def weak_augmentation(dataset: ImageDataset) -> str:
+    """Name a dataset's usual augmentation: `cifar-weak` for square images in memory."""
+    images = dataset.images
+    is_square = images is not None and images.shape[1] == images.shape[2]
+    return "cifar-weak" if is_square else "imagenet-weak"
+
+
+def _parsed(spec: str) -> tuple[str, str]:
+    name, _, location = spec.partition(":")
+    if name not in _KINDS:
+        raise unknown_name("dataset", name, _KINDS)
+    wanted = _KINDS[name].location
+    if wanted is not None and not location:
+        raise UsageError(f"dataset {spec!r} lacks its location: {name}:{wanted}")
+    if wanted is None and location:
+        raise UsageError(f"dataset {spec!r}: {name} takes nothing after its name")
+    return name, location

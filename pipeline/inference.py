@@ -1,0 +1,89 @@
+"""A network's logits: one forward pass for caching, teachers in the loop and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from logitbank.pipeline.models.loading import LoadedModel, evaluation_mode
+from logitbank.pipeline.models.normalisation import normalise
+from logitbank.stores.errors import LogitbankError
+
+
+def forward_logits(
+    model: LoadedModel,
+    pixels: torch.Tensor,
+    *,
+    batch_size: int,
+    device: str | torch.device,
+    amp: bool = False,
+    tf32: bool = False,
+    channels_last: bool = False,
+) -> torch.Tensor:
+    """Compute the logits of images, in evaluation mode and without gradients.
+
+    Every batch has `batch_size` rows: a partial one is filled up by repeating its rows. Libraries
+    choose their kernels by the shape of a batch, so a row's last bits would else depend on how many
+    rows stand beside it. Given the same batch size, device, memory format and precision, a row is
+    the same bits whatever its neighbours and its place.
+
+    Args:
+        model: it is moved to the device (and memory format), and left in the mode it was in.
+        pixels: (B, S, S, 3) uint8 on any device, S the model's input size.
+        batch_size: rows of each pass.
+        device: where to compute.
+        amp: mixed precision, float16 on CUDA and bfloat16 on a CPU.
+        tf32: let CUDA compute float32 in TF32.
+        channels_last: compute in that memory format.
+
+    Returns:
+        (B, C) float32 on the device.
+
+    Raises:
+        LogitbankError: the images are of another size than the model's.
+    """
+    if pixels.shape[1:] != (model.input_size, model.input_size, 3):
+        raise LogitbankError(
+            f"{model.spec} takes images of {model.input_size} × {model.input_size}, not of "
+            f"{pixels.shape[1]} × {pixels.shape[2]}"
+        )
+    device = torch.device(device)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    module = model.module.to(device).to(memory_format=layout)
+    logits = torch.empty((len(pixels), model.classes), dtype=torch.float32, device=device)
+    with (
+        torch.inference_mode(),
+        evaluation_mode(module),
+        _precision(tf32),
+        torch.autocast(device.type, enabled=amp),
+    ):
+        for start in range(0, len(pixels), batch_size):
+            batch = pixels[start : start + batch_size]
+            rows = len(batch)
+            images = normalise(_filled(batch, batch_size).to(device), model.normalisation)
+            output = module(images.contiguous(memory_format=layout))
+            logits[start : start + rows] = output[:rows]
+    return logits
+
+
+@contextmanager
+def _precision(tf32: bool) -> Iterator[None]:
+    """Fix what CUDA's libraries may choose, whatever the caller allows them, and restore it."""
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+
+
+def _filled(batch: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Repeat a partial batch's rows until there are `batch_size`."""
+    if len(batch) == batch_size:
+        return batch
+    return batch[torch.arange(batch_size, device=batch.device) % len(batch)]

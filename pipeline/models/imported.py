@@ -1,0 +1,34 @@
+"""Networks of the user's own: `import:package.module:factory`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from logitbank.pipeline.importing import import_factory
+from logitbank.pipeline.models.inputs import Inputs, parse_inputs
+from logitbank.stores.errors import LogitbankError, UsageError
+
+
+def imported_model(name: str) -> tuple[nn.Module, Inputs]:
+    """Call `factory()`, which gives a module, or the pair (module, dict of its inputs).
+
+    The dict holds any of `input_size`, `mean`, `std`, `resize`, `interpolation`.
+
+    Raises:
+        UsageError: there is no such factory, or it gives something else.
+        LogitbankError: the factory itself failed.
+    """
+    factory = import_factory(name)
+    try:
+        made = factory()
+    except Exception as error:  # the user's factory may raise anything
+        raise LogitbankError(f"import:{name} failed: {type(error).__name__}: {error}") from error
+    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
+    if not isinstance(module, nn.Module) or not isinstance(inputs, Mapping):
+        raise UsageError(
+            f"import:{name} gave a {type(made).__name__}: expected a torch.nn.Module, or the pair "
+            "(module, dict(input_size=…, mean=…, std=…))"
+        )
+    return module, parse_inputs(inputs, f"import:{name}")

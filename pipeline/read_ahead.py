@@ -1,0 +1,55 @@
+"""Making the next items in a thread while the last one is used."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Give the items in order, with up to `depth` of them made ahead by a thread.
+
+    An exception of the iterable is raised in its place. The thread ends with the iterable, or soon
+    after the consumer stops early.
+
+    >>> list(read_ahead(range(4), depth=2))
+    [0, 1, 2, 3]
+    """
+    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: Item | None, error: BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put((item, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    end = StopIteration()
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put(item, None):
+                    return
+            put(None, end)
+        except BaseException as error:
+            put(None, error)
+
+    threading.Thread(target=make, name="read-ahead", daemon=True).start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is end:
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()

@@ -1,0 +1,88 @@
+"""Soft labels for a training loop: one store, a view an epoch, no teacher in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from logitbank.pipeline.draws import view_of_epoch
+from logitbank.pipeline.views.stored import StoredViews
+from logitbank.stores.errors import UsageError
+from logitbank.stores.manifest import Manifest
+from logitbank.stores.reader import Store
+from logitbank.stores.slab import Slab, SlabLoader
+
+
+class SoftLabels:
+    """The soft labels of a store, a slab at a time.
+
+    >>> soft = SoftLabels.open("sort.zarr")  # doctest: +SKIP
+    >>> slab = soft.epoch(0, seed=0, device="cuda")  # doctest: +SKIP
+    >>> teacher_logits = slab[row]  # doctest: +SKIP
+    """
+
+    def __init__(self, store: Store, correction: str | None = None) -> None:
+        self.store = store
+        self.correction = correction
+        self._loader = SlabLoader(store, correction)
+        self._views = StoredViews.of(store)
+
+    @classmethod
+    def open(cls, location: str | Path, correction: str | None = None) -> SoftLabels:
+        """Open a complete store, raw or corrected.
+
+        Args:
+            location: path or URL.
+            correction: corrects a raw store's rows as they are read: `sort` or `swap`.
+
+        Raises:
+            StoreError: the store is missing, incomplete or damaged.
+            UsageError: an unknown correction, or one asked of a corrected store.
+        """
+        store = Store.open(location)
+        done = store.manifest.correction
+        if correction is not None and done is not None:
+            raise UsageError(
+                f"{location} is corrected by {done.name} already: open the raw store, or leave "
+                "the correction out"
+            )
+        return cls(store, correction)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the store says of itself."""
+        return self.store.manifest
+
+    @property
+    def views(self) -> int:
+        """V, the views of each sample."""
+        return self.manifest.views
+
+    @property
+    def samples(self) -> int:
+        """N, the samples of the split."""
+        return self.manifest.dataset.samples
+
+    @property
+    def classes(self) -> int:
+        """C, the classes of a row of logits."""
+        return self.manifest.dataset.classes
+
+    @property
+    def augmentation(self) -> StoredViews:
+        """The store's views, with their stored parameters and checksums: for `ViewDataset`."""
+        return self._views
+
+    def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:
+        """Give the slab of the view that this epoch trains on; the next epoch's is read meanwhile.
+
+        The view is pi(epoch mod V), pi a fresh permutation for each cycle, drawn from `seed`. A
+        slab serves until the epoch after the next one begins.
+
+        Raises:
+            StoreError: a chunk of the view is missing, damaged or belongs elsewhere.
+        """
+        view = view_of_epoch(epoch, self.views, seed)
+        following = view_of_epoch(epoch + 1, self.views, seed)
+        return self._loader.load(view, following, torch.device(device))

@@ -1,0 +1,243 @@
+"""An epoch's batches: one view of every sample, in an order drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.view_dataset import ViewDataset
+from logitbank.pipeline.views import (
+    Augmentation,
+    StoredViews,
+    ViewRenderer,
+    check_pixels,
+    explain_mismatch,
+    pixel_crc,
+)
+from logitbank.stores.errors import (
+    DatasetError,
+    LogitbankError,
+    PixelError,
+    StoreError,
+    UsageError,
+)
+
+_WHOLE_VIEW_BYTES = 2**32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one view: (B, S, S, 3) uint8 and (B,) int64 targets on the device, (B,) int64 rows.
+
+    The rows, view * N + sample, are on the CPU.
+    """
+
+    pixels: torch.Tensor
+    targets: torch.Tensor
+    rows: torch.Tensor
+
+
+class EpochBatches(Protocol):
+    """What gives a run its batches, epoch after epoch."""
+
+    def begin(self, view: int) -> None:
+        """Make ready for an epoch of this view; what can be made and checked at once is.
+
+        Raises:
+            PixelError: its pixels are not those the teacher saw.
+            StoreError: what is stored of the view is missing or damaged.
+        """
+
+    def batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
+        """Give the view that was begun: the samples in this order, batch after batch.
+
+        Raises:
+            DatasetError: an image that can't be read.
+            PixelError: pixels that are not those the teacher saw.
+            StoreError: what is stored of the view is missing or damaged.
+        """
+
+    def close(self) -> None:
+        """End its workers."""
+
+
+def epoch_batches(
+    dataset: ImageDataset, views: StoredViews | Augmentation, config: TrainConfig, samples: int
+) -> EpochBatches:
+    """Choose how batches are made: whole views in memory where they fit, else by workers.
+
+    Args:
+        dataset: as many samples as the store holds; without a store those to train on.
+        views: a store's, or an augmentation, whose views are then drawn from the run's seed.
+        config: resolved.
+        samples: how many are trained on, the first of the dataset.
+    """
+    augmentation = views.augmentation if isinstance(views, StoredViews) else views
+    view_bytes = samples * augmentation.size**2 * 3
+    if dataset.images is not None and view_bytes <= _WHOLE_VIEW_BYTES:
+        return MemoryBatches(dataset, views, config, samples)
+    return WorkerBatches(dataset, views, config)
+
+
+class MemoryBatches:
+    """Batches of a dataset in memory: each epoch's view is rendered whole, then gathered from."""
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        views: StoredViews | Augmentation,
+        config: TrainConfig,
+        samples: int,
+    ) -> None:
+        self._stored = views if isinstance(views, StoredViews) else None
+        augmentation = views.augmentation if isinstance(views, StoredViews) else views
+        self._config = config
+        self._device = torch.device(config.device or "cpu")
+        self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="render")
+        self._renderer = ViewRenderer(
+            dataset, augmentation, pool=self._pool, device=self._device
+        )
+        self._samples = np.arange(samples)
+        targets = torch.from_numpy(dataset.targets[:samples].astype(np.int64))
+        self._targets = targets.to(self._device)
+        self._first_row = 0
+        self._pixels = torch.empty(0)
+
+    def begin(self, view: int) -> None:
+        """Render the view of all samples, and compare it with what the teacher saw."""
+        self._first_row = view * len(self._renderer.dataset)
+        if self._stored is None:
+            self._pixels, _ = self._renderer.draw(self._config.seed, view, self._samples)
+        else:
+            self._pixels = self._rendered(self._stored, view)
+
+    def _rendered(self, stored: StoredViews, view: int) -> torch.Tensor:
+        try:
+            pixels = self._renderer.render(self._samples, stored.params(view, self._samples))
+        except PixelError:
+            # Parameters that no image can have: say whose they are.
+            check_pixels(self._renderer, stored, view, samples=len(self._samples))
+            raise
+        if self._config.verify_pixels != "off":
+            wrong = np.flatnonzero(pixel_crc(pixels) != stored.pixel_crc(view, self._samples))
+            if len(wrong):
+                first = int(wrong[0])
+                raise PixelError(explain_mismatch(self._renderer, stored, view, first))
+        return pixels
+
+    def batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
+        """Gather the rendered view, batch after batch."""
+        samples = torch.from_numpy(order)
+        for chosen, rows in zip(
+            samples.to(self._device).split(self._config.batch_size),
+            (samples + self._first_row).split(self._config.batch_size),
+            strict=True,
+        ):
+            yield Batch(
+                self._pixels.index_select(0, chosen), self._targets.index_select(0, chosen), rows
+            )
+
+    def close(self) -> None:
+        """End the threads that render."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class WorkerBatches:
+    """Batches of image files: worker processes decode, render and check the rows they are sent."""
+
+    def __init__(
+        self, dataset: ImageDataset, views: StoredViews | Augmentation, config: TrainConfig
+    ) -> None:
+        self._device = torch.device(config.device or "cpu")
+        self._samples = len(dataset)
+        self._view = 0
+        self._rows = _RowBatches(config.batch_size)
+        data = ViewDataset(
+            dataset,
+            views,
+            verify_pixels=config.verify_pixels,  # type: ignore[arg-type]
+            seed=config.seed,
+        )
+        self._loader = DataLoader(
+            _Refusing(data),
+            batch_sampler=self._rows,
+            collate_fn=_collated,
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            pin_memory=self._device.type == "cuda",
+            # A loader draws from its generator when it is begun: torch's own is the student's.
+            generator=torch.Generator(),
+        )
+
+    def begin(self, view: int) -> None:
+        """Take note of the view; its images are rendered and checked as their turn comes."""
+        self._view = view
+
+    def batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
+        """Receive the batches that the workers make."""
+        self._rows.order = order + self._view * self._samples
+        for made in self._loader:
+            if isinstance(made, LogitbankError):
+                raise made
+            pixels, targets, rows = made
+            yield Batch(
+                pixels.to(self._device, non_blocking=True),
+                targets.to(self._device, non_blocking=True),
+                rows,
+            )
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._loader = None  # type: ignore[assignment]
+
+
+class _RowBatches(Sampler[list[int]]):
+    """The rows of the epoch at hand, a batch at a time."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self.order = np.empty(0, np.int64)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self.order), self._batch_size):
+            yield self.order[start : start + self._batch_size].tolist()
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self._batch_size)
+
+
+class _Refusing(Dataset[Any]):
+    """Gives an error in the place of the batch that it spoils.
+
+    Raised in a worker, it would reach the user as a traceback within a message.
+    """
+
+    def __init__(self, data: ViewDataset) -> None:
+        self._data = data
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any] | LogitbankError:
+        try:
+            return self._data.__getitems__(rows)
+        except LogitbankError as error:
+            return _plain(error)
+
+
+def _plain(error: LogitbankError) -> LogitbankError:
+    """Give an error of the same family that pickles: some are made of more than their message."""
+    for family in (PixelError, DatasetError, StoreError, UsageError):
+        if isinstance(error, family):
+            return family(str(error))
+    return LogitbankError(str(error))
+
+
+def _collated(items: list[Any] | LogitbankError) -> Any:
+    return items if isinstance(items, LogitbankError) else default_collate(items)

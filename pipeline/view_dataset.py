@@ -1,0 +1,239 @@
+"""A dataset of views for a user's own training loop, and the sampler that chooses its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset, Sampler
+
+from logitbank.pipeline.datasets.imported import MapStyleDataset, as_image_dataset
+from logitbank.pipeline.views.augmentation import Augmentation
+from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
+from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
+from logitbank.pipeline.views.stored import StoredViews
+from logitbank.stores.errors import (
+    DatasetError,
+    LogitbankError,
+    PixelError,
+    UsageError,
+    unknown_name,
+)
+
+_VERIFY = ("all", "sample", "off")
+_SAMPLED_ONE_IN = 64
+
+
+class ViewDataset(Dataset[tuple[Any, int, int]]):
+    """The views of a store (or of an augmentation) as a map-style dataset.
+
+    `data[row]` is (image, target, row), where row = view * N + sample carries both identities: the
+    slab of an epoch gives its `rows`, any sampler orders them, and the slab refuses rows of another
+    view. It keeps no epoch of its own, so persistent workers can't serve a stale one; it pickles,
+    so workers may be spawned.
+
+    Each image is rendered from the stored parameters alone and its checksum compared with that of
+    the pixels the teacher saw, before it is handed out.
+
+    Args:
+        dataset: an `ImageDataset`, or any map-style dataset whose items are (image, target, ...),
+            an image being a Pillow image or (H, W, 3) uint8: without its own transform.
+        views: a store's views (`SoftLabels.augmentation`), or an augmentation, whose views are then
+            drawn from `seed` and have no checksums.
+        transform: called with each view as a Pillow RGB image, as torchvision's and timm's
+            transforms take it. Without one, an image is an (S, S, 3) uint8 tensor, which
+            `normalise` takes by the batch.
+        verify_pixels: `all` views, `sample` (one in 64, others in each view) or `off`.
+        seed: of the draws, for an augmentation alone.
+
+    Raises:
+        DatasetError: the store holds another number of samples, or images can't be taken.
+        UsageError: an unknown `verify_pixels`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        views: StoredViews | Augmentation,
+        transform: Callable[[Image.Image], Any] | None = None,
+        *,
+        verify_pixels: Literal["all", "sample", "off"] = "all",
+        seed: int = 0,
+    ) -> None:
+        if verify_pixels not in _VERIFY:
+            raise unknown_name("verify_pixels", verify_pixels, _VERIFY)
+        self._images = as_image_dataset(dataset)
+        self._stored = views if isinstance(views, StoredViews) else None
+        augmentation = views.augmentation if isinstance(views, StoredViews) else views
+        if self._stored is not None and self._stored.samples != len(self._images):
+            raise DatasetError(
+                f"the store holds {self._stored.samples} samples, the dataset {len(self._images)}: "
+                "it isn't the split that was cached, or is cut otherwise"
+            )
+        self._renderer = ViewRenderer(self._images, augmentation)
+        self._transform = transform
+        self._verify_pixels = verify_pixels
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Give how many rows there are, of all views; TypeError where there is no end of views."""
+        views = self._views
+        if views is None:
+            raise TypeError(f"{self._renderer.augmentation.name} has no end of views")
+        return views * len(self._images)
+
+    def __getitem__(self, row: int) -> tuple[Any, int, int]:
+        """Give one view.
+
+        Raises:
+            IndexError: there is no such row.
+            PixelError: its pixels are not those the teacher saw; it names the likely cause.
+            DatasetError: the image can't be read, or its target is not the cached one.
+            StoreError: what is stored of the view is missing or damaged.
+        """
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[Any, int, int]]:
+        """Give a batch of views; DataLoader calls this one. Raises as `__getitem__`."""
+        numbers = np.array([int(row) for row in rows], np.int64)
+        self._require_rows(numbers)
+        views, samples = np.divmod(numbers, len(self._images))
+        items: dict[int, tuple[Any, int, int]] = {}
+        for view in np.unique(views):
+            places = np.flatnonzero(views == view)
+            pixels, targets = self._checked(int(view), samples[places])
+            for place, image, target in zip(places.tolist(), pixels, targets, strict=True):
+                items[place] = self._transformed(image), int(target), int(numbers[place])
+        return [items[place] for place in range(len(numbers))]
+
+    @property
+    def _views(self) -> int | None:
+        return self._renderer.augmentation.count if self._stored is None else self._stored.views
+
+    def _require_rows(self, rows: NDArray[np.int64]) -> None:
+        is_wrong = rows < 0
+        if self._views is not None:
+            is_wrong |= rows >= self._views * len(self._images)
+        if is_wrong.any():
+            raise IndexError(
+                f"row {rows[is_wrong][0]}: there are {self._views or 'any number of'} views of "
+                f"{len(self._images)} samples, numbered from 0"
+            )
+
+    def _transformed(self, pixels: torch.Tensor) -> Any:
+        if self._transform is None:
+            return pixels
+        return self._transform(Image.fromarray(pixels.numpy()))
+
+    def _checked(
+        self, view: int, samples: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, NDArray[np.int32]]:
+        """Render one view of some samples, and compare pixels and targets with the cached ones."""
+        if self._stored is None:
+            return self._rendered(view, samples)
+        try:
+            pixels, targets = self._rendered(view, samples)
+        except PixelError:  # Parameters that can't be of these images.
+            wrong = mismatches(self._renderer, self._stored, view, samples)
+            if not len(wrong):
+                raise
+        else:
+            wrong = self._wrong(pixels, view, samples)
+        if len(wrong):
+            raise PixelError(explain_mismatch(self._renderer, self._stored, view, int(wrong[0])))
+        self._require_targets(samples, targets)
+        return pixels, targets
+
+    def _rendered(
+        self, view: int, samples: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, NDArray[np.int32]]:
+        """Give (B, S, S, 3) pixels and (B,) targets."""
+        if self._images.images is not None:
+            targets = self._images.targets[samples]
+            if self._stored is None:
+                return self._renderer.draw(self._seed, view, samples)[0], targets
+            return self._renderer.render(samples, self._stored.params(view, samples)), targets
+        augmentation = self._renderer.augmentation
+        loaded = [self._load(int(sample)) for sample in samples]
+        if self._stored is None:
+            sizes = [image.shape[:2] for image, _ in loaded]
+            params = augmentation.draw(self._seed, samples, view, sizes)
+        else:
+            params = self._stored.params(view, samples)
+        views = [
+            augmentation.render(image, drawn)
+            for (image, _), drawn in zip(loaded, params, strict=True)
+        ]
+        return torch.from_numpy(np.stack(views)), np.array([target for _, target in loaded])
+
+    def _load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
+        if isinstance(self._images, MapStyleDataset):
+            return self._images.load(sample)
+        return self._images.pixels(sample), int(self._images.targets[sample])
+
+    def _wrong(
+        self, pixels: torch.Tensor, view: int, samples: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Give those of the samples that are to be verified and have other pixels."""
+        if self._stored is None or self._verify_pixels == "off":
+            return samples[:0]
+        if self._verify_pixels == "sample":
+            chosen = (samples + view) % _SAMPLED_ONE_IN == 0
+            pixels, samples = pixels[torch.from_numpy(chosen)], samples[chosen]
+        return samples[pixel_crc(pixels) != self._stored.pixel_crc(view, samples)]
+
+    def _require_targets(self, samples: NDArray[np.int64], targets: NDArray[np.int32]) -> None:
+        """Refuse other targets than the cached ones: a row is corrected for its own label."""
+        cached = self._stored.target[samples] if self._stored is not None else targets
+        wrong = np.flatnonzero(cached != targets)
+        if len(wrong):
+            first = wrong[0]
+            raise DatasetError(
+                f"{self._images.where(int(samples[first]))}: its target is {targets[first]}, but "
+                f"{cached[first]} when it was cached: the classes are numbered otherwise"
+            )
+
+
+class RowSampler(Sampler[int]):
+    """Puts an epoch's rows in the order that another sampler has for positions 0 to N - 1.
+
+    It lets DistributedSampler and one DataLoader with persistent workers serve every epoch:
+
+    >>> sampler = RowSampler(DistributedSampler(range(soft.samples)))  # doctest: +SKIP
+    >>> loader = DataLoader(data, batch_size=256, sampler=sampler)  # doctest: +SKIP
+    >>> sampler.set_epoch(epoch, slab.rows)  # doctest: +SKIP
+    """
+
+    def __init__(self, positions: Sampler[int]) -> None:
+        self._positions = positions
+        self._rows: list[int] | None = None
+
+    def set_epoch(self, epoch: int, rows: torch.Tensor) -> None:
+        """Give the rows of the epoch that begins, and its number to the sampler of positions."""
+        self._rows = rows.tolist()
+        if hasattr(self._positions, "set_epoch"):
+            self._positions.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through this process's rows; UsageError before the first `set_epoch`."""
+        if self._rows is None:
+            raise UsageError("call set_epoch(epoch, slab.rows) before an epoch's loop")
+        return map(self._rows.__getitem__, self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)  # type: ignore[arg-type]
+
+
+def worker_error(error: LogitbankError) -> LogitbankError:
+    """Give an error as it was raised in a worker of a DataLoader.
+
+    A DataLoader raises it again under a message that is a whole traceback, the original message
+    last. An error that comes from no worker is given back as it is.
+    """
+    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
+    _, found, message = str(error).rpartition(kind)
+    return type(error)(message.strip()) if found else error

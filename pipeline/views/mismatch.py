@@ -1,0 +1,174 @@
+"""Pixels that are not those the teacher saw: finding them, and finding out why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import __version__ as pillow_version
+
+from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.datasets.imported import MapStyleDataset
+from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
+from logitbank.pipeline.views.stored import StoredViews
+from logitbank.stores.errors import LogitbankError, PixelError
+
+_CHUNK = 4096
+# How far images are looked for around their place where each of them must be decoded.
+_NEIGHBOURS = 8
+
+
+def check_pixels(
+    renderer: ViewRenderer, stored: StoredViews, view: int, *, samples: int | None = None
+) -> None:
+    """Render one view of a whole dataset from its stored parameters and compare all checksums.
+
+    Args:
+        renderer: of the dataset that is to be trained on, under the store's augmentation.
+        stored: the store's views.
+        view: which view.
+        samples: check the first so many; all of them by default.
+
+    Raises:
+        PixelError: a view has other pixels than the cached one; it names the first and the cause.
+        DatasetError: an image that can't be read.
+        StoreError: the stored parameters or checksums are missing or damaged.
+    """
+    count = stored.samples if samples is None else samples
+    if len(renderer.dataset) < count:
+        raise PixelError(
+            f"the dataset has {len(renderer.dataset)} samples, but {count} of the cached "
+            f"{stored.samples} are to be used: this is not the dataset that was cached"
+        )
+    for start in range(0, count, _CHUNK):
+        part = np.arange(start, min(start + _CHUNK, count))
+        wrong = mismatches(renderer, stored, view, part)
+        if len(wrong):
+            raise PixelError(explain_mismatch(renderer, stored, view, int(wrong[0])))
+
+
+def mismatches(
+    renderer: ViewRenderer, stored: StoredViews, view: int, samples: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Give those of the samples whose pixels are not the cached ones."""
+    try:
+        pixels = renderer.render(samples, stored.params(view, samples))
+    except PixelError:
+        # Parameters that no image, or not this one, can have: find out which sample's they are.
+        if len(samples) == 1:
+            return samples
+        return np.concatenate(
+            [mismatches(renderer, stored, view, samples[i : i + 1]) for i in range(len(samples))]
+        )
+    return samples[pixel_crc(pixels) != stored.pixel_crc(view, samples)]
+
+
+def explain_mismatch(renderer: ViewRenderer, stored: StoredViews, view: int, sample: int) -> str:
+    """Say what differs about a sample whose pixels are not the cached ones, and the likely cause.
+
+    The causes are told apart by trying: the parameters drawn again, the ids of the samples, and the
+    images of other samples in this one's place.
+
+    Args:
+        renderer: of the dataset, under the store's augmentation.
+        stored: the store's views.
+        view: which view.
+        sample: which sample.
+
+    Returns:
+        One line for a PixelError.
+    """
+    expected = int(stored.pixel_crc(view, [sample])[0])
+    subject = (
+        f"sample {sample} ({renderer.dataset.where(sample)}), view {view}: its pixels are not "
+        f"those the teacher saw"
+    )
+    cause = (
+        _changed_parameters(renderer, stored, view, sample, expected)
+        or _reordered(renderer, stored, view, sample, expected)
+        or _changed_image(renderer, stored, sample)
+    )
+    return f"{subject}: {cause}"
+
+
+def _changed_parameters(
+    renderer: ViewRenderer, stored: StoredViews, view: int, sample: int, expected: int
+) -> str | None:
+    """Draw the parameters again: do these give the cached pixels?"""
+    augmentation = stored.augmentation
+    found = stored.params(view, [sample])[0]
+    image = renderer.dataset.pixels(sample)
+    drawn = augmentation.draw(stored.seed, [sample], view, [image.shape[:2]])[0]
+    if np.array_equal(drawn, found) or _crc(renderer, sample, drawn) != expected:
+        return None
+    columns = ", ".join(augmentation.columns)
+    return (
+        f"the stored view parameters were changed: ({columns}) = {found.tolist()}, but "
+        f"{drawn.tolist()} was drawn and gives the cached pixels; cache again"
+    )
+
+
+def _reordered(
+    renderer: ViewRenderer, stored: StoredViews, view: int, sample: int, expected: int
+) -> str | None:
+    """Look for the cached image in another place, by its id and by its pixels."""
+    ids = _cheap_ids(renderer.dataset)
+    if ids is not None and ids[sample] == stored.sample_ids[sample]:
+        return None
+    places = [] if ids is None else np.flatnonzero(ids == stored.sample_ids[sample]).tolist()
+    if not places:
+        params = stored.params(view, [sample])[0]
+        others = _others(renderer.dataset, sample)
+        places = [other for other in others if _crc(renderer, other, params) == expected]
+    if not places:
+        return None
+    place = min(places, key=lambda each: abs(each - sample))
+    return (
+        f"the order of the dataset changed: the cached image is now sample {place}; restore the "
+        "order it had when it was cached, or cache again"
+    )
+
+
+def _changed_image(renderer: ViewRenderer, stored: StoredViews, sample: int) -> str:
+    """Tell another image in this place from the same one rendered otherwise."""
+    ids = _cheap_ids(renderer.dataset)
+    made_with = stored.made_with.get("pillow", "of unknown version")
+    versions = f"cached with Pillow {made_with}, this is {pillow_version}"
+    if ids is None:
+        return (
+            f"the image or the library that decodes it changed ({versions}), or this is another "
+            "dataset; restore it, or cache again"
+        )
+    if ids[sample] != stored.sample_ids[sample]:
+        return (
+            f"the image changed: its id is {ids[sample]:016x}, the cached one's "
+            f"{stored.sample_ids[sample]:016x}, which no sample has now; restore it, or cache again"
+        )
+    return (
+        "the image has the cached one's id and the view its parameters, so the image's content or "
+        f"the library that decodes it changed ({versions}); restore either, or cache again"
+    )
+
+
+def _cheap_ids(dataset: ImageDataset) -> NDArray[np.uint64] | None:
+    """Give the ids, unless that would take reading every image of a user's own dataset."""
+    if isinstance(dataset, MapStyleDataset) and not dataset.has_cheap_ids:
+        return None
+    return dataset.sample_ids
+
+
+def _others(dataset: ImageDataset, sample: int) -> Iterable[int]:
+    """Give the samples that may stand in another one's place: all in memory, else neighbours."""
+    reach = len(dataset) if dataset.images is not None else _NEIGHBOURS
+    first, last = max(0, sample - reach), min(len(dataset) - 1, sample + reach)
+    return (other for other in range(first, last + 1) if other != sample)
+
+
+def _crc(renderer: ViewRenderer, sample: int, params: NDArray[np.int_]) -> int | None:
+    """Give the checksum of one image under some parameters, None where it can't be rendered."""
+    try:
+        view = renderer.augmentation.render(renderer.dataset.pixels(sample), params)
+    except LogitbankError:
+        return None
+    return int(pixel_crc(view[None])[0])

@@ -1,0 +1,141 @@
+"""Views of a dataset: drawn, and rendered by the fastest way that gives the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.views.augmentation import Augmentation
+from logitbank.pipeline.views.cifar_weak import CifarWeak, PermutationTable
+from logitbank.pipeline.views.memory import PaddedImages
+
+
+class ViewRenderer:
+    """Draws and renders views of one dataset under one augmentation.
+
+    `cifar-weak` views of images in memory are rendered by batches on `device`; all others image by
+    image in Pillow, in the threads of `pool` where there is one. Both give the same pixels. Made
+    once, it is cheap to call: padded images and permutations are kept.
+
+    Args:
+        dataset: the images.
+        augmentation: how their views are drawn.
+        pool: threads for the views that Pillow renders.
+        device: where views are wanted.
+
+    Raises:
+        DatasetError: images in memory that `cifar-weak` can't take.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        augmentation: Augmentation,
+        *,
+        pool: Executor | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self._pool = pool
+        self._device = torch.device(device)
+        self._padded: PaddedImages | None = None
+        self._table: PermutationTable | None = None
+        if isinstance(augmentation, CifarWeak) and dataset.images is not None:
+            self._padded = PaddedImages(dataset.images, augmentation, device)
+
+    def render(self, samples: ArrayLike, params: NDArray[Any]) -> torch.Tensor:
+        """Render views from their parameters, and from nothing else.
+
+        Args:
+            samples: (B,) indices of images.
+            params: (B, P) parameters, in the augmentation's columns.
+
+        Returns:
+            (B, S, S, 3) uint8 on the device.
+
+        Raises:
+            DatasetError: an image that can't be read.
+            PixelError: parameters that can't be of that image.
+        """
+        indices = np.asarray(samples, np.int64)
+        if self._padded is not None:
+            return self._padded.render(indices, params)
+
+        def view(row: int) -> NDArray[np.uint8]:
+            return self.augmentation.render(self.dataset.pixels(int(indices[row])), params[row])
+
+        return self._stacked(self._map(view, range(len(indices))), len(indices))
+
+    def draw(self, seed: int, view: int, samples: ArrayLike) -> tuple[torch.Tensor, NDArray[Any]]:
+        """Draw one view of each sample and render it; an image file is decoded once.
+
+        Args:
+            seed: 0 to 2**64 - 1.
+            view: the view's number.
+            samples: (B,) indices in the whole split.
+
+        Returns:
+            (B, S, S, 3) uint8 on the device, and the (B, P) parameters.
+
+        Raises:
+            DatasetError: an image that can't be read, or is of a size that can't be taken.
+            UsageError: a view that there isn't.
+        """
+        indices = np.asarray(samples, np.int64)
+        images = self.dataset.images
+        if images is not None:
+            params = self._draw_in_memory(seed, view, indices, images)
+            return self.render(indices, params), params
+        augmentation = self.augmentation
+        drawn = np.empty((len(indices), len(augmentation.columns)), augmentation.dtype)
+
+        def draw_one(row: int) -> NDArray[np.uint8]:
+            image = self.dataset.pixels(int(indices[row]))
+            drawn[row] = augmentation.draw(seed, indices[row : row + 1], view, [image.shape[:2]])[0]
+            return augmentation.render(image, drawn[row])
+
+        return self._stacked(self._map(draw_one, range(len(indices))), len(indices)), drawn
+
+    def _draw_in_memory(
+        self, seed: int, view: int, samples: NDArray[np.int64], images: NDArray[np.uint8]
+    ) -> NDArray[Any]:
+        if self._padded is None or not isinstance(self.augmentation, CifarWeak):
+            sizes = np.broadcast_to(images.shape[1:3], (len(samples), 2))
+            return self.augmentation.draw(seed, samples, view, sizes)
+        if self._table is None or self._table.seed != seed:
+            self._table = PermutationTable(self.augmentation, seed, len(self.dataset))
+        return self._table.draw(samples, view)
+
+    def _map(
+        self, render_row: Callable[[int], NDArray[np.uint8]], rows: Iterable[int]
+    ) -> Iterator[NDArray[np.uint8]]:
+        return map(render_row, rows) if self._pool is None else self._pool.map(render_row, rows)
+
+    def _stacked(self, views: Iterable[NDArray[np.uint8]], count: int) -> torch.Tensor:
+        size = self.augmentation.size
+        pixels = np.empty((count, size, size, 3), np.uint8)
+        for row, view in enumerate(views):
+            pixels[row] = view
+        return torch.from_numpy(pixels).to(self._device)
+
+
+def pixel_crc(pixels: torch.Tensor | NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Compute the CRC-32C of each view's bytes in height, width, channel order.
+
+    Args:
+        pixels: (B, S, S, 3) uint8, on any device.
+
+    Returns:
+        (B,) uint32.
+    """
+    array = pixels.cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
+    rows = np.ascontiguousarray(array).reshape(len(array), -1)
+    return np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows))

@@ -1,0 +1,146 @@
+"""A readable summary of a store, from its manifest and what lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from logitbank.stores.documents import check_seal, read_manifest
+from logitbank.stores.files import LocalFiles, files_at
+from logitbank.stores.layout import all_units, store_arrays, unit_index
+from logitbank.stores.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `inspect` says; `stored_bytes` and `units_present` are None for a store behind a URL."""
+
+    location: str
+    manifest: Manifest
+    units: int
+    units_present: int | None
+    stored_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a JSON-able object."""
+        fields = asdict(self)
+        return fields | {"manifest": self.manifest.to_attributes()}
+
+
+def summarise(location: str | Path) -> Summary:
+    """Read what a store says of itself; its chunks are counted, not checked.
+
+    Raises:
+        StoreError: there is no store, its manifest can't be read, or it was edited.
+    """
+    files = files_at(location)
+    manifest = read_manifest(files)
+    if manifest.status == "complete":
+        check_seal(files, manifest)
+    units, present, size = all_units(manifest), None, None
+    if isinstance(files, LocalFiles):
+        logits = store_arrays(manifest)["logits"]
+        keys = [logits.chunk_key(unit_index(logits, unit)) for unit in units]
+        present = sum(files.path(key).exists() for key in keys)
+        size = sum(files.path(key).stat().st_size for key in files.list_keys())
+    return Summary(files.where, manifest, len(units), present, size)
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """Write the summary for a person."""
+    manifest = summary.manifest
+    return [
+        f"{summary.location}: {_kind(manifest)}, {_completeness(summary)}",
+        *_work_lines(manifest),
+        *_size_lines(summary),
+        *_accuracy_lines(manifest),
+        *_provenance_lines(manifest),
+    ]
+
+
+def _kind(manifest: Manifest) -> str:
+    if manifest.correction is None:
+        return "raw logits"
+    return f"logits corrected by {manifest.correction.name}"
+
+
+def _completeness(summary: Summary) -> str:
+    if summary.manifest.status == "complete":
+        return "complete"
+    return f"incomplete ({summary.units_present} of {summary.units} units are there)"
+
+
+def _work_lines(manifest: Manifest) -> list[str]:
+    dataset, augmentation, teacher = manifest.dataset, manifest.augmentation, manifest.teacher
+    given = ", ".join(f"{name}={value}" for name, value in augmentation.parameters.items())
+    return [
+        f"  dataset       {dataset.name} {dataset.split}: {dataset.samples:,} samples, "
+        f"{dataset.classes:,} classes (fingerprint {dataset.fingerprint[:12]})",
+        f"  views         {manifest.views:,} of {augmentation.name} ({given}), "
+        f"seed {augmentation.seed}",
+        f"  teacher       {teacher.spec} (weights {teacher.state_sha256[:12]}), {teacher.precision}"
+        f", {teacher.input_size} x {teacher.input_size}, batches of {teacher.batch_size}",
+    ]
+
+
+def _size_lines(summary: Summary) -> list[str]:
+    manifest = summary.manifest
+    rows = manifest.views * manifest.dataset.samples
+    size = "" if summary.stored_bytes is None else f", {_bytes(summary.stored_bytes)} on disk"
+    return [
+        f"  rows          {rows:,} as {manifest.encoding}, {summary.units:,} units of "
+        f"{manifest.rows_per_chunk:,} rows{size}"
+    ]
+
+
+def _accuracy_lines(manifest: Manifest) -> list[str]:
+    measured = manifest.measured
+    lines = []
+    if measured.clean_top1 is not None:
+        lines.append(
+            f"  teacher top-1 {measured.clean_top1:.2f}%, top-5 {measured.clean_top5:.2f}% on "
+            f"centre crops of {measured.clean_samples:,} {measured.clean_split} samples"
+        )
+    if not measured.label_ranks:
+        return lines
+    rows, wrong = sum(measured.label_ranks), sum(measured.label_ranks[1:])
+    lines.append(
+        f"  these rows    top-1 {measured.top1:.2f}%, top-5 {measured.top5:.2f}%: the label is not "
+        f"first in {wrong:,} of {rows:,} rows"
+    )
+    if wrong:
+        lines.append(f"  wrong rows    label ranks {_ranks(measured.label_ranks, wrong)}")
+    return lines
+
+
+def _ranks(counts: tuple[int, ...], wrong: int) -> str:
+    shares = [
+        f"{rank + 1}: {100 * count / wrong:.1f}%"
+        for rank, count in enumerate(counts[:-1])
+        if rank and count
+    ]
+    beyond = [f"beyond {len(counts) - 1}: {100 * counts[-1] / wrong:.1f}%"] if counts[-1] else []
+    return ", ".join(shares + beyond)
+
+
+def _provenance_lines(manifest: Manifest) -> list[str]:
+    provenance = manifest.provenance
+    versions = ", ".join(f"{name} {number}" for name, number in provenance.versions.items())
+    lines = [f"  made          {provenance.created} on {provenance.device} with {versions}"]
+    if manifest.correction is not None:
+        lines.append(
+            f"  parent        {provenance.parent} (digest {manifest.correction.parent_digest[:12]})"
+        )
+    if manifest.digest is not None:
+        lines.append(f"  digest        {manifest.digest} (sealed {provenance.sealed})")
+    return lines
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
