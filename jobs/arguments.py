@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,9 +89,9 @@ def _converted(path: str, name: str, action: argparse.Action, value: Any) -> Any
         if not isinstance(value, bool):
             raise UsageError(f"{path}: {name} must be true or false, not {value!r}")
         return value
-    if isinstance(action.type, Callable):  # type: ignore[arg-type]
+    if callable(action.type):
         try:
-            value = action.type(str(value))  # type: ignore[operator]
+            value = action.type(str(value))
         except (argparse.ArgumentTypeError, ValueError) as error:
             raise UsageError(f"{path}: {name}: {error}") from None
     if action.choices is not None and value not in action.choices:

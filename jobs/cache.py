@@ -14,6 +14,7 @@ from logitbank.jobs.arguments import (
     percent,
     positive,
 )
+from logitbank.jobs.opening import open_model, open_samples
 from logitbank.jobs.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from logitbank.pipeline.datasets import ImageDataset
     from logitbank.pipeline.models import LoadedModel
     from logitbank.pipeline.teacher import CacheSettings
+    from logitbank.pipeline.views import Augmentation
     from logitbank.stores.manifest import Manifest, Measured
-
-CLEAN_SAMPLES = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compute what is lacking and seal the store."""
-    from logitbank.pipeline.models import open_teacher
     from logitbank.pipeline.teacher import cache_views, raw_manifest
     from logitbank.pipeline.views import parse_augmentation
     from logitbank.stores.writer import StoreWriter, unit_rows
 
-    dataset = _dataset(options)
-    teacher = open_teacher(options.teacher, dataset)
+    dataset = open_samples(options)
+    teacher = open_model(options.teacher, dataset, pretrained=True)
     augmentation = parse_augmentation(options.augmentation, size=teacher.input_size)
     settings = _settings(options, augmentation)
     wanted = raw_manifest(dataset, teacher, augmentation, settings)
@@ -79,14 +78,7 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-def _dataset(options: argparse.Namespace) -> ImageDataset:
-    from logitbank.pipeline.datasets import open_dataset
-
-    dataset = open_dataset(options.dataset, options.split, download=options.download)
-    return dataset if options.limit is None else dataset.head(options.limit)
-
-
-def _settings(options: argparse.Namespace, augmentation: object) -> CacheSettings:
+def _settings(options: argparse.Namespace, augmentation: Augmentation) -> CacheSettings:
     from logitbank.pipeline.teacher import CacheSettings, Precision
     from logitbank.pipeline.views import parse_views
 
@@ -95,11 +87,25 @@ def _settings(options: argparse.Namespace, augmentation: object) -> CacheSetting
         seed=options.seed,
         encoding=options.encoding,
         batch_size=options.batch_size,
-        block_rows=options.block_rows,
+        block_rows=options.block_rows or _rows_there(options.out),
         device=options.device,
         precision=Precision(options.amp, options.tf32, options.channels_last),
         workers=options.workers,
     )
+
+
+def _rows_there(location: str) -> int | None:
+    """Give the rows of a chunk of the store that is there already, if one is."""
+    from logitbank.stores.documents import read_manifest
+    from logitbank.stores.errors import StoreError
+    from logitbank.stores.files import LocalFiles
+
+    try:
+        manifest = read_manifest(LocalFiles(location))
+    except StoreError:
+        return None
+    was_edited = manifest.status == "complete" and manifest.seal != manifest.seal_value()
+    return None if was_edited else manifest.rows_per_chunk
 
 
 def _checked(
@@ -113,7 +119,7 @@ def _checked(
     from logitbank.pipeline.teacher import clean_accuracy, require_expected_top1
 
     clean = open_dataset(options.dataset, "test") if has_split(options.dataset, "test") else dataset
-    measured = clean_accuracy(teacher, clean, settings, limit=CLEAN_SAMPLES)
+    measured = clean_accuracy(teacher, clean, settings)
     print(
         f"{options.teacher}: top-1 {measured.clean_top1:.2f}%, top-5 {measured.clean_top5:.2f}% on "
         f"centre crops of {measured.clean_samples:,} {measured.clean_split} samples"

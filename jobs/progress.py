@@ -27,6 +27,10 @@ class Progress:
         elif done == total or time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
             self._print(done, total)
 
+    def line(self, text: str) -> None:
+        """Print a line of its own, above the bar where there is one."""
+        tqdm.write(text, file=self._stream)
+
     def close(self) -> None:
         """Leave the terminal's line."""
         if self._bar is not None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.evaluate import evaluate
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, state_sha256
 from logitbank.pipeline.provenance import provenance_now
@@ -33,6 +34,7 @@ from logitbank.stores.ranking import top_classes
 from logitbank.stores.writer import StoreWriter, unit_rows
 
 BATCHES_AHEAD = 4
+TRAINING_SAMPLE = 5_000
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,32 @@ def raw_manifest(
         top_classes=min(TOP_CLASSES, classes),
         teacher=_teacher_identity(teacher, settings),
         provenance=provenance_now(device_name(settings.device), teacher_spec=teacher.spec),
+    )
+
+
+def clean_accuracy(
+    teacher: LoadedModel, dataset: ImageDataset, settings: CacheSettings
+) -> Measured:
+    """Measure a teacher on centre crops: all of an evaluation split, or a sample of a training one.
+
+    The sample is spread evenly, so that splits which are sorted by class are covered.
+    """
+    limit = TRAINING_SAMPLE if dataset.split == "train" else len(dataset)
+    spread = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(np.int64)
+    found = evaluate(
+        teacher,
+        dataset,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        workers=settings.workers,
+        samples=spread,
+        **dataclasses.asdict(settings.precision),
+    )
+    return Measured(
+        clean_top1=round(found.top1, 4),
+        clean_top5=round(found.top5, 4),
+        clean_split=dataset.split,
+        clean_samples=found.samples,
     )
 
 

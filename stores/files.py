@@ -7,12 +7,14 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 from logitbank.stores.errors import StoreError
 
 PARTIAL = ".partial"
+SYNC_THREADS = 16
 
 
 class Files(Protocol):
@@ -78,16 +80,17 @@ class LocalFiles:
                 yield Path(folder, name).relative_to(self.root).as_posix()
 
     def sync(self, keys: Sequence[str]) -> None:
-        """Flush these files, and then the folders they lie in, to the disk."""
+        """Flush these files, and then the folders they lie in, to the disk.
+
+        Raises:
+            StoreError: the disk refuses one.
+        """
         paths = [self.path(key) for key in keys]
-        for path in [*paths, *{path.parent for path in paths}]:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            except OSError as error:
-                raise write_error(path, error) from error
-            finally:
-                os.close(descriptor)
+        with ThreadPoolExecutor(SYNC_THREADS) as pool:
+            # A file system writes one journal for all that is flushed at a time.
+            for group in (paths, sorted({path.parent for path in paths})):
+                for _ in pool.map(_flush, group):
+                    pass
 
 
 class RemoteFiles:
@@ -142,6 +145,16 @@ def write_error(path: Path, error: OSError) -> StoreError:
 def is_disk_full(error: OSError) -> bool:
     """Say whether an error means that there is no room left, or no quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

@@ -113,6 +113,13 @@ def _reconstruct(kind: type, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]
     return np.ndarray.__new__(kind, shape, dtype)
 
 
+def _frombuffer(
+    buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any
+) -> NDArray[Any]:
+    """Stand in for numpy's private function of this name: how protocol 5 spells arrays."""
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
 def _encode(text: str, encoding: str) -> bytes:
     """Stand in for `_codecs.encode`: how protocol 2 spells bytes."""
     return text.encode(encoding)
@@ -121,6 +128,8 @@ def _encode(text: str, encoding: str) -> bytes:
 _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _encode,
@@ -130,7 +139,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 class _RestrictedUnpickler(pickle.Unpickler):
     """Admits what a pickle of numpy arrays, text, bytes, lists and dictionaries needs.
 
-    A pickle can name any function for the reader to call; this one refuses all but five.
+    A pickle can name any function for the reader to call; this one refuses all but these.
     """
 
     def find_class(self, module: str, name: str) -> Any:

@@ -15,14 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.view_dataset import ViewDataset
-from logitbank.pipeline.views import (
-    Augmentation,
-    StoredViews,
-    ViewRenderer,
-    check_pixels,
-    explain_mismatch,
-    pixel_crc,
-)
+from logitbank.pipeline.views import Augmentation, StoredViews
+from logitbank.pipeline.views.mismatch import check_pixels, explain_mismatch
+from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.stores.errors import (
     DatasetError,
     LogitbankError,
@@ -103,9 +98,7 @@ class MemoryBatches:
         self._config = config
         self._device = torch.device(config.device or "cpu")
         self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="render")
-        self._renderer = ViewRenderer(
-            dataset, augmentation, pool=self._pool, device=self._device
-        )
+        self._renderer = ViewRenderer(dataset, augmentation, pool=self._pool, device=self._device)
         self._samples = np.arange(samples)
         targets = torch.from_numpy(dataset.targets[:samples].astype(np.int64))
         self._targets = targets.to(self._device)
@@ -115,6 +108,7 @@ class MemoryBatches:
     def begin(self, view: int) -> None:
         """Render the view of all samples, and compare it with what the teacher saw."""
         self._first_row = view * len(self._renderer.dataset)
+        self._pixels = self._pixels[:0]  # Frees the last view before the next one is made.
         if self._stored is None:
             self._pixels, _ = self._renderer.draw(self._config.seed, view, self._samples)
         else:
@@ -167,7 +161,7 @@ class WorkerBatches:
             verify_pixels=config.verify_pixels,  # type: ignore[arg-type]
             seed=config.seed,
         )
-        self._loader = DataLoader(
+        self._loader: DataLoader[Any] | None = DataLoader(
             _Refusing(data),
             batch_sampler=self._rows,
             collate_fn=_collated,
@@ -184,6 +178,7 @@ class WorkerBatches:
 
     def batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
         """Receive the batches that the workers make."""
+        assert self._loader is not None, "it was closed"
         self._rows.order = order + self._view * self._samples
         for made in self._loader:
             if isinstance(made, LogitbankError):
@@ -197,7 +192,7 @@ class WorkerBatches:
 
     def close(self) -> None:
         """End the worker processes."""
-        self._loader = None  # type: ignore[assignment]
+        self._loader = None
 
 
 class _RowBatches(Sampler[list[int]]):

@@ -192,12 +192,10 @@ def scaled_milestones(published: tuple[int, ...], epochs: int) -> tuple[int, ...
 def learning_rate(config: TrainConfig, epoch: int) -> float:
     """Give the rate of an epoch, from 0: a tenth of it for each milestone reached."""
     drops = sum(milestone <= epoch for milestone in config.milestones or ())
-    return config.lr * 0.1**drops
+    return config.lr / 10**drops
 
 
-def _require(
-    config: TrainConfig, name: str, expected: str, holds: Callable[[float], bool]
-) -> None:
+def _require(config: TrainConfig, name: str, expected: str, holds: Callable[[float], bool]) -> None:
     value = getattr(config, name)
     if value is not None and not holds(value):
         raise UsageError(f"{name} must be {expected}, not {value}")

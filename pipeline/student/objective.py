@@ -24,10 +24,11 @@ def batch_loss(
         teacher_logits: (B, C) float32; None where labels alone are learned from.
 
     Returns:
-        Scalars by name: `loss`, the weighted sum to descend on; `ce` and, with a teacher, `kd`.
+        Scalars by name: `loss`, the weighted sum to descend on; `loss_ce` and, with a teacher,
+        `loss_kd`.
     """
     ce = cross_entropy_loss(logits, targets)
     if teacher_logits is None:
-        return {"loss": weights.ce * ce, "ce": ce}
+        return {"loss": weights.ce * ce, "loss_ce": ce}
     kd = kd_loss(logits, teacher_logits, weights.temperature)
-    return {"loss": weights.ce * ce + weights.kd * kd, "ce": ce, "kd": kd}
+    return {"loss": weights.ce * ce + weights.kd * kd, "loss_ce": ce, "loss_kd": kd}

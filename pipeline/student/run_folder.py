@@ -30,30 +30,38 @@ class RunFolder:
         self._files = LocalFiles(path)
 
     @classmethod
-    def open(cls, path: Path, config: TrainConfig) -> RunFolder:
-        """Make the folder and its `config.yaml`, or find them as the same configuration left them.
+    def find(cls, path: Path, config: TrainConfig) -> RunFolder:
+        """Look at a folder, which need not exist yet; nothing is written.
 
         Raises:
             UsageError: the path is a file.
-            LogitbankError: it holds a run of another configuration, each difference is listed; or
-                it can't be written.
+            LogitbankError: it holds a run of another configuration, each difference is listed.
         """
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file: --out names a folder for the run")
         run = cls(path)
         found = run.config()
-        if found is not None:
-            if different := found.differences(config):
-                raise LogitbankError(
-                    f"{path} holds a run of another configuration ({'; '.join(different)}): give "
-                    "another --out, or remove it"
-                )
-            run._remove_partial_files()
-        else:
-            if (path / LAST).exists():
-                raise LogitbankError(f"{path} holds {LAST} but no {CONFIG}: give another --out")
-            run.put_text(CONFIG, config.to_yaml())
+        if found is None and (path / LAST).exists():
+            raise LogitbankError(f"{path} holds {LAST} but no {CONFIG}: give another --out")
+        if found is not None and (different := found.differences(config)):
+            raise LogitbankError(
+                f"{path} holds a run of another configuration ({'; '.join(different)}): give "
+                "another --out, or remove it"
+            )
         return run
+
+    def begin(self, config: TrainConfig) -> None:
+        """Make the folder and its `config.yaml`, and clear what a killed run left half-written.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        try:
+            for path in self.path.glob(f"*{PARTIAL}"):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        self.put_text(CONFIG, config.to_yaml())
 
     def config(self) -> TrainConfig | None:
         """Read the run's configuration, None where there is no run yet.
@@ -98,10 +106,3 @@ class RunFolder:
         if not isinstance(content, dict) or "training" not in content:
             raise LogitbankError(f"{path} is not a checkpoint of a run: remove it, or the folder")
         return content
-
-    def _remove_partial_files(self) -> None:
-        try:
-            for path in self.path.glob(f"*{PARTIAL}"):
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise write_error(self.path, error) from error

@@ -10,7 +10,7 @@ from PIL import Image
 
 from logitbank.stores.errors import PixelError, UsageError, unknown_name
 
-INTERPOLATIONS = tuple(each.name.lower() for each in Image.Resampling)
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 class Augmentation(Protocol):

@@ -137,5 +137,5 @@ def pixel_crc(pixels: torch.Tensor | NDArray[np.uint8]) -> NDArray[np.uint32]:
         (B,) uint32.
     """
     array = pixels.cpu().numpy() if isinstance(pixels, torch.Tensor) else pixels
-    rows = np.ascontiguousarray(array).reshape(len(array), -1)
-    return np.fromiter(map(google_crc32c.value, rows), np.uint32, len(rows))
+    images = np.ascontiguousarray(array)
+    return np.fromiter(map(google_crc32c.value, images), np.uint32, len(images))

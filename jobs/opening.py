@@ -1,0 +1,38 @@
+"""Opening what a job's arguments name: datasets and models, each with the other's defaults."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logitbank.pipeline.datasets import ImageDataset
+    from logitbank.pipeline.models import LoadedModel
+
+
+def open_samples(options: argparse.Namespace) -> ImageDataset:
+    """Open the samples that `add_dataset_arguments` declares: `--limit` cuts them."""
+    from logitbank.pipeline.datasets import open_dataset
+
+    dataset = open_dataset(options.dataset, options.split, download=options.download)
+    return dataset if options.limit is None else dataset.head(options.limit)
+
+
+def open_model(spec: str, dataset: ImageDataset, *, pretrained: bool) -> LoadedModel:
+    """Load a model for a dataset, whose classes, normalisation and image size are its defaults.
+
+    Args:
+        spec: KIND:NAME[@WEIGHTS].
+        dataset: what it is to be run on.
+        pretrained: whether it must come with weights.
+    """
+    from logitbank.pipeline.models import default_normalisation, load_model
+
+    images = dataset.images
+    return load_model(
+        spec,
+        classes=len(dataset.classes),
+        normalisation=default_normalisation(dataset),
+        input_size=None if images is None else images.shape[1],
+        pretrained=pretrained,
+    )

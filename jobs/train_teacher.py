@@ -1,0 +1,41 @@
+"""`logitbank train-teacher`: train a teacher from labels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from logitbank.jobs.train_arguments import (
+    RunProgress,
+    add_run_arguments,
+    evaluation_split,
+    result_line,
+    train_config,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the job's arguments."""
+    add_run_arguments(parser)
+    parser.add_argument("--model", required=True, metavar="SPEC", help="the model to train")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, or go on with a run that was stopped."""
+    from logitbank.pipeline.datasets import open_dataset
+    from logitbank.pipeline.student import train
+
+    config = train_config(options, student=options.model, loss="ce")
+    dataset = open_dataset(options.dataset, "train", download=options.download)
+    if options.dry_run:
+        samples = min(config.limit or len(dataset), len(dataset))
+        print(f"  {config.student} on {samples:,} samples for {config.epochs:,} epochs")
+        return
+    result = train(
+        config,
+        dataset,
+        out=Path(options.out),
+        eval_dataset=evaluation_split(options, "train"),
+        progress=RunProgress("train-teacher"),
+    )
+    print(result_line(result))

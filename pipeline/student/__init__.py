@@ -1,0 +1,7 @@
+"""The student stage: what a run is asked for, its loop, its folder and its resumption."""
+
+from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.student.progress import Progress, TrainResult
+from logitbank.pipeline.student.train import train
+
+__all__ = ["Progress", "TrainConfig", "TrainResult", "train"]

@@ -1,0 +1,184 @@
+"""The student stage: a network taught from a store, by a teacher in the loop, or from labels."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.draws import epoch_order
+from logitbank.pipeline.evaluate import Accuracy, evaluate
+from logitbank.pipeline.models import LoadedModel
+from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.student.checkpoint import History, load_history, mend, resume, save
+from logitbank.pipeline.student.config import TrainConfig, learning_rate
+from logitbank.pipeline.student.lesson import Lesson, prepare
+from logitbank.pipeline.student.objective import Terms
+from logitbank.pipeline.student.progress import (
+    Progress,
+    ReportProgress,
+    ReportStep,
+    TrainResult,
+)
+from logitbank.pipeline.student.run_folder import Metrics, RunFolder
+from logitbank.pipeline.student.sources import learned_from
+from logitbank.pipeline.student.tensorboard import event_writer, write_events
+from logitbank.stores.errors import LogitbankError
+
+
+def train(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    *,
+    out: Path,
+    soft_labels: SoftLabels | None = None,
+    teacher: LoadedModel | None = None,
+    eval_dataset: ImageDataset | None = None,
+    progress: ReportProgress = lambda where: None,
+    on_step: ReportStep | None = None,
+) -> TrainResult:
+    """Train a network, or go on with a run that was stopped; a finished run returns at once.
+
+    An epoch trains on one view of every sample, in an order drawn from the run's seed. On a CPU the
+    run can be killed at any moment and ends, run again, with the same weights bit for bit.
+
+    Args:
+        config: what to do; what is None in it is filled as `TrainConfig.resolved` says.
+        dataset: the whole training split, of which `config.limit` takes the first samples.
+        out: the run's folder: `config.yaml`, `metrics.jsonl`, `best.pt`, `last.pt`, TensorBoard.
+        soft_labels: the store that gives the views, and the teacher's logits unless there is a
+            teacher. Without one, the dataset's weak augmentation gives the views.
+        teacher: a teacher in the loop, which sees the very pixels that the student sees.
+        eval_dataset: where top-1 and top-5 are measured after each epoch.
+        progress: called after each step, and with its metrics after each epoch.
+        on_step: called with the number of each step, from 0 over all epochs, and its loss.
+
+    Returns:
+        The metrics of all epochs, those before a resumption included.
+
+    Raises:
+        UsageError: a request that can't be meant.
+        LogitbankError: the run's folder holds another configuration, or learned from another store;
+            the loss is not finite.
+        StoreError: the store is damaged, or was made from another dataset.
+        PixelError: the dataset's pixels are not those the teacher saw.
+        DatasetError: an image can't be read.
+    """
+    config = config.resolved(
+        in_memory=dataset.images is not None,
+        has_soft_labels=soft_labels is not None or teacher is not None,
+    )
+    run = RunFolder.find(out, config)
+    origins = learned_from(dataset, soft_labels, teacher)
+    history = load_history(run, origins)
+    if history is None:
+        history = History((), config.threads or torch.get_num_threads(), origins)
+    else:
+        mend(run, history)
+    if len(history.metrics) < config.epochs:
+        with _thread_count(history.threads):
+            lesson = prepare(config, dataset, soft_labels, teacher, eval_dataset)
+            try:
+                history = _go_on(lesson, run, history, progress, on_step)
+            finally:
+                lesson.batches.close()
+    return TrainResult(out, history.metrics, history.best)
+
+
+def _go_on(
+    lesson: Lesson,
+    run: RunFolder,
+    history: History,
+    progress: ReportProgress,
+    on_step: ReportStep | None,
+) -> History:
+    """Train the epochs that lack, each saved at its end."""
+    run.begin(lesson.config)
+    if history.metrics:
+        resume(run, lesson.learner)
+    epochs = lesson.config.epochs
+    with event_writer(run.path, len(history.metrics)) as events:
+        for epoch in range(len(history.metrics), epochs):
+            metrics = _train_epoch(lesson, epoch, progress, on_step)
+            history = history.and_then(metrics)
+            save(run, lesson.learner, history)
+            write_events(events, metrics)
+            progress(Progress(epoch, epochs, lesson.steps, lesson.steps, lesson.samples, metrics))
+    return history
+
+
+def _train_epoch(
+    lesson: Lesson, epoch: int, progress: ReportProgress, on_step: ReportStep | None
+) -> Metrics:
+    """Train on one view of every sample; the rate is measured around the steps alone."""
+    config, learner = lesson.config, lesson.learner
+    view, lr = lesson.view(epoch), learning_rate(config, epoch)
+    lesson.batches.begin(view)
+    teacher_logits = lesson.teacher_logits(epoch)
+    order = epoch_order(epoch, lesson.samples, config.seed)
+    learner.begin_epoch(lr)
+    sums: Terms = {}
+    started = _now(learner.device)
+    for step, batch in enumerate(lesson.batches.batches(order)):
+        terms = learner.step(batch, teacher_logits(batch))
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value.double() * len(batch.rows)
+        if on_step is not None:
+            on_step(epoch * lesson.steps + step, float(terms["loss"]))
+        progress(Progress(epoch, config.epochs, step + 1, lesson.steps, lesson.samples))
+    rate = lesson.samples / (_now(learner.device) - started)
+    means = {name: float(total) / lesson.samples for name, total in sums.items()}
+    if not math.isfinite(means["loss"]):
+        raise LogitbankError(
+            f"the loss of epoch {epoch} is {means['loss']} at the learning rate {lr:g}: lower it; "
+            "the epochs before are saved"
+        )
+    accuracy = _accuracy(lesson)
+    return {
+        "epoch": epoch,
+        "loss": means.pop("loss"),
+        "top1": accuracy and accuracy.top1,
+        "top5": accuracy and accuracy.top5,
+        "images_per_second": rate,
+        "lr": lr,
+        "view": view,
+        **means,
+    }
+
+
+def _accuracy(lesson: Lesson) -> Accuracy | None:
+    if lesson.eval_dataset is None:
+        return None
+    config = lesson.config
+    return evaluate(
+        lesson.learner.model,
+        lesson.eval_dataset,
+        batch_size=config.batch_size,
+        device=lesson.learner.device,
+        workers=config.workers or None,
+        amp=config.amp,
+        channels_last=config.channels_last,
+    )
+
+
+def _now(device: torch.device) -> float:
+    """Read the clock once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def _thread_count(threads: int) -> Iterator[None]:
+    """Compute with this many threads: the same weights need the same count."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

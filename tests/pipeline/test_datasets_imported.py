@@ -1,0 +1,186 @@
+"""A user's own datasets."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from logitbank.pipeline.datasets import has_split, open_dataset
+from logitbank.pipeline.datasets.imported import MapStyleDataset
+from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.stores.errors import DatasetError, UsageError
+from tests.pipeline.view_examples import memory_dataset, random_images
+
+MODULE = """
+import numpy as np
+
+class Photos:
+    def __init__(self, count):
+        self.count = count
+    def __len__(self):
+        return self.count
+    def __getitem__(self, sample):
+        return np.full((4, 5, 3), sample, np.uint8), sample % 3
+
+class InMemory(Photos):
+    images = np.zeros((6, 4, 4, 3), np.uint8)
+    targets = [0, 1, 0, 1, 0, 1]
+    classes = ["cat", "dog"]
+
+def of_split(split):
+    return {"train": Photos(6), "test": None}[split]
+
+def of_any(**settings):
+    return Photos(5 if settings["split"] == "test" else 6)
+
+def without_split():
+    return Photos(7)
+
+def in_memory():
+    return InMemory(6)
+
+def failing():
+    raise OSError("the disk is away")
+
+def nothing():
+    return 5
+
+def empty():
+    return Photos(0)
+"""
+
+
+class Items:
+    """Items alone, counted."""
+
+    def __init__(self, items, **attributes):
+        self.items, self.reads = items, 0
+        self.__dict__.update(attributes)
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, sample):
+        self.reads += 1
+        return self.items[sample]
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the user's in the current folder, and its name."""
+    name = f"photos_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    return f"import:{name}"
+
+
+def test_a_factory_in_the_current_folder_is_found(module):
+    dataset = open_dataset(f"{module}:without_split")
+    assert len(dataset) == 7
+    assert dataset.name == "import"
+    assert dataset.targets.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert dataset.classes == ("0", "1", "2")
+    assert dataset.where(3) == f"sample 3 of {module}:without_split"
+
+
+def test_a_factory_may_know_splits(module):
+    assert len(open_dataset(f"{module}:of_split", "train")) == 6
+    assert has_split(f"{module}:of_split", "train")
+    assert not has_split(f"{module}:of_split", "test")
+    with pytest.raises(DatasetError, match="of_split: has no test split"):
+        open_dataset(f"{module}:of_split", "val")
+    assert len(open_dataset(f"{module}:of_any", "val")) == 5
+    assert has_split(f"{module}:of_any", "test")
+
+
+def test_a_factory_without_splits_gives_the_one_asked_for_and_counts_as_training(module):
+    assert open_dataset(f"{module}:without_split", "test").split == "test"
+    assert has_split(f"{module}:without_split", "train")
+    assert not has_split(f"{module}:without_split", "test")
+
+
+def test_arrays_of_images_are_a_set_in_memory(module):
+    dataset = open_dataset(f"{module}:in_memory")
+    assert isinstance(dataset, MemoryDataset)
+    assert dataset.images.shape == (6, 4, 4, 3)
+    assert dataset.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "message"),
+    [
+        ("failing", DatasetError, "failing failed: OSError: the disk is away"),
+        ("nothing", DatasetError, "gave a int: expected a dataset"),
+        ("empty", DatasetError, "empty: no images"),
+        ("without_splits", UsageError, "did you mean 'without_split'"),
+    ],
+)
+def test_a_factory_that_gives_no_dataset_is_named(module, factory, error, message):
+    with pytest.raises(error) as refusal:
+        open_dataset(f"{module}:{factory}")
+    assert message in str(refusal.value)
+
+
+def test_attributes_of_the_dataset_spare_the_pass_over_its_items():
+    items = Items(
+        [(image, 1) for image in random_images(5)],
+        targets=np.array([0, 1, 0, 1, 0]),
+        classes=["cat", "dog"],
+        sample_ids=np.arange(5),
+    )
+    dataset = MapStyleDataset(items)
+    assert dataset.targets.tolist() == [0, 1, 0, 1, 0]
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.sample_ids.tolist() == [0, 1, 2, 3, 4]
+    assert len(dataset.fingerprint) == 64
+    assert items.reads == 0
+
+
+def test_without_attributes_all_is_learned_in_one_pass():
+    memory = memory_dataset(count=8)
+    items = Items([(Image.fromarray(memory.images[n]), n % 3) for n in range(8)])
+    dataset = MapStyleDataset(items)
+    assert not dataset.has_cheap_ids
+    assert dataset.fingerprint == memory.fingerprint
+    assert dataset.classes == ("0", "1", "2")
+    assert items.reads == 8
+    assert dataset.has_cheap_ids
+
+
+def test_pillow_images_of_other_colours_become_rgb():
+    dataset = MapStyleDataset(Items([(Image.new("L", (5, 4), 90), 0)]))
+    assert np.array_equal(dataset.pixels(0), np.full((4, 5, 3), 90))
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (5, "an item must be (image, target), not int"),
+        ((np.zeros((4, 4), np.uint8), 0), "an array must be (height, width, 3), found (4, 4)"),
+        ((np.zeros((4, 4, 3)), 0), "found ndarray of shape (4, 4, 3)"),
+        (("photo.jpg", 0), "found str"),
+    ],
+)
+def test_items_of_another_kind_are_named(item, message):
+    dataset = MapStyleDataset(Items([item]), source="my photos")
+    with pytest.raises(DatasetError) as refusal:
+        dataset.pixels(0)
+    assert str(refusal.value).startswith("sample 0 of my photos: ")
+    assert message in str(refusal.value)
+
+
+def test_an_item_that_fails_is_named():
+    with pytest.raises(DatasetError, match="sample 4 of the dataset: can't be read: IndexError"):
+        MapStyleDataset(Items([])).pixels(4)
+
+
+def test_targets_and_ids_that_dont_fit_are_named():
+    images = [(image, 0) for image in random_images(2)]
+    with pytest.raises(DatasetError, match="target 2 of sample 1 is outside the 2 classes"):
+        MapStyleDataset(Items(images, targets=[0, 2], classes=["a", "b"])).targets  # noqa: B018
+    with pytest.raises(DatasetError, match="sample_ids must be 2 whole numbers"):
+        MapStyleDataset(Items(images, sample_ids=[0.5, 1])).sample_ids  # noqa: B018
