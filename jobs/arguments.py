@@ -109,7 +109,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser, split: str = "train")
 
 def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where and how a network computes."""
-    parser.add_argument("--device", default="cpu", help="cpu or cuda[:N]")
+    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument("--tf32", action="store_true", help="let CUDA use TF32")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")

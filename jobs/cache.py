@@ -14,7 +14,7 @@ from logitbank.jobs.arguments import (
     percent,
     positive,
 )
-from logitbank.jobs.opening import open_model, open_samples
+from logitbank.jobs.opening import open_device, open_model, open_samples
 from logitbank.jobs.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 
@@ -88,7 +88,7 @@ def _settings(options: argparse.Namespace, augmentation: Augmentation) -> CacheS
         encoding=options.encoding,
         batch_size=options.batch_size,
         block_rows=options.block_rows or _rows_there(options.out),
-        device=options.device,
+        device=open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
         workers=options.workers,
     )

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from logitbank.jobs.arguments import add_dataset_arguments, add_precision_arguments, positive
-from logitbank.jobs.opening import open_model, open_samples
+from logitbank.jobs.opening import open_device, open_model, open_samples
 from logitbank.jobs.progress import Progress
 
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
         model,
         dataset,
         batch_size=options.batch_size,
-        device=options.device,
+        device=open_device(options.device),
         workers=options.workers,
         amp=options.amp,
         tf32=options.tf32,

@@ -18,6 +18,17 @@ def open_samples(options: argparse.Namespace) -> ImageDataset:
     return dataset if options.limit is None else dataset.head(options.limit)
 
 
+def open_device(name: str | None) -> str:
+    """Name the device to compute on: CUDA's where there is one and none is asked for.
+
+    Raises:
+        UsageError: torch knows no such device, or the machine has none.
+    """
+    from logitbank.pipeline.student.config import usable_device
+
+    return str(usable_device(name))
+
+
 def open_model(spec: str, dataset: ImageDataset, *, pretrained: bool) -> LoadedModel:
     """Load a model for a dataset, whose classes, normalisation and image size are its defaults.
 

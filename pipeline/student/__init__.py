@@ -2,6 +2,6 @@
 
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.progress import Progress, TrainResult
-from logitbank.pipeline.student.train import train
+from logitbank.pipeline.student.training import train
 
 __all__ = ["Progress", "TrainConfig", "TrainResult", "train"]

@@ -1,4 +1,4 @@
-"""A student taught from the store learns what it would have learned with the teacher in the loop."""
+"""A student taught from the store learns what it would with the teacher in the loop."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from tests.jobs.conftest import cache_words
 CONFIG = TrainConfig(
     student="cifar:resnet8", epochs=2, batch_size=64, lr=0.05, seed=3, limit=160, device="cpu"
 )
-
-
 
 
 def losses_and_weights(out, soft, teacher=None):

@@ -13,6 +13,7 @@ from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.models import LoadedModel, load_model
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
+from logitbank.pipeline.models.normalisation import CIFAR
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, train
 from logitbank.pipeline.student.run_folder import Metrics
@@ -37,7 +38,7 @@ def small_dataset(samples: int = 120, *, split: str = "train", seed: int = 0) ->
 def small_teacher(folder: Path, classes: int = CLASSES, *, seed: int = 1) -> LoadedModel:
     """A network with weights of its own, by way of a checkpoint."""
     torch.manual_seed(seed)
-    untrained = load_model("cifar:resnet8", classes=classes)
+    untrained = load_model("cifar:resnet8", classes=classes, normalisation=CIFAR)
     path = folder / f"teacher-{classes}-{seed}.pt"
     state = untrained.module.state_dict()
     torch.save({"model": state, DESCRIPTION: untrained.description()}, path)

@@ -1,0 +1,152 @@
+"""Train a student from a store with Lightning (lightning >= 2).
+
+    pip install lightning
+    logitbank demo
+    python examples/lightning_module.py --store runs/demo/sort.zarr --dataset-spec digits
+
+Lightning owns the loop, so the two things that change with an epoch hang on what it calls: the
+rows on the sampler's `set_epoch`, the slab on `on_train_epoch_start`. If they ever came apart, the
+slab would refuse the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Sampler
+from torchvision.models import get_model
+from torchvision.transforms import v2
+
+from logitbank import SoftLabels, ViewDataset
+from logitbank.pipeline.datasets import open_dataset
+
+TEMPERATURE, LABEL_WEIGHT = 4.0, 0.1
+
+NORMALISE = v2.Compose(
+    [
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ]
+)
+
+
+class EpochRows(Sampler[int]):
+    """The rows of an epoch's view, in an order of their own.
+
+    A loader with workers asks its sampler for rows as soon as it is iterated, and Lightning begins
+    the first iteration before any `on_train_epoch_start`: so the rows can't wait for that hook.
+    """
+
+    def __init__(self, soft: SoftLabels, seed: int, device: torch.device) -> None:
+        self.soft, self.seed, self.device, self.epoch = soft, seed, device, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take note of the epoch; Lightning calls it before each one."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rows = self.soft.epoch(self.epoch, seed=self.seed, device=self.device).rows
+        shuffle = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(rows[torch.randperm(len(rows), generator=shuffle)].tolist())
+
+    def __len__(self) -> int:
+        return self.soft.samples
+
+
+class DistilledStudent(L.LightningModule):
+    """A student that learns from a store's soft labels and from the labels."""
+
+    def __init__(self, soft: SoftLabels, data: ViewDataset, options: argparse.Namespace) -> None:
+        super().__init__()
+        self.student = get_model(options.student, num_classes=soft.classes)
+        self.soft, self.data, self.options = soft, data, options
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.student.parameters(), lr=self.options.lr, momentum=0.9)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        rows = EpochRows(self.soft, self.options.seed, self.device)
+        # Of a resumed run: Lightning tells the sampler too late for the first loop.
+        rows.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        return DataLoader(
+            self.data,
+            batch_size=self.options.batch_size,
+            sampler=rows,
+            num_workers=self.options.workers,
+            persistent_workers=self.options.workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def on_train_start(self) -> None:
+        self.on_train_epoch_start()  # A run that resumes amid an epoch doesn't begin it again.
+
+    def on_train_epoch_start(self) -> None:
+        epoch, seed = self.current_epoch, self.options.seed
+        self.slab = self.soft.epoch(epoch, seed=seed, device=self.device)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        images, targets, row = batch
+        logits = self.student(images)
+        loss = distillation_loss(logits, targets, self.slab[row])
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(row))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        loss = self.trainer.callback_metrics["loss"]
+        self.print(f"epoch {self.current_epoch}: view {self.slab.view}, loss {loss:.4f}")
+
+
+def distillation_loss(
+    logits: torch.Tensor, targets: torch.Tensor, teacher_logits: torch.Tensor
+) -> torch.Tensor:
+    """Hinton's loss: the labels, and the teacher's softened distribution."""
+    soft_targets = (teacher_logits / TEMPERATURE).softmax(dim=1)
+    soft = F.cross_entropy(logits / TEMPERATURE, soft_targets) * TEMPERATURE**2
+    return LABEL_WEIGHT * F.cross_entropy(logits, targets) + (1 - LABEL_WEIGHT) * soft
+
+
+def main() -> None:
+    options = parse_options()
+    L.seed_everything(options.seed, verbose=False)
+    soft = SoftLabels.open(options.store)
+    # Any dataset whose items are (Pillow image, target), without a transform of its own, would do:
+    # torchvision.datasets.ImageFolder("train"). A store made with --limit has the first samples.
+    dataset = open_dataset(options.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
+    data = ViewDataset(dataset, soft.augmentation, transform=NORMALISE)
+    trainer = L.Trainer(
+        max_epochs=options.epochs,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        default_root_dir=options.out,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(DistilledStudent(soft, data, options), ckpt_path=options.resume)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a student from a store with Lightning.")
+    parser.add_argument("--store", required=True, help="raw or corrected")
+    parser.add_argument("--dataset-spec", required=True, help="as logitbank's --dataset")
+    parser.add_argument("--student", default="resnet18", help="a network of torchvision's")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and views")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--out", default="runs/lightning", help="folder of the checkpoints")
+    parser.add_argument("--resume", metavar="CKPT", help="a checkpoint to go on from")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
