@@ -94,7 +94,7 @@ class DistilledStudent(L.LightningModule):
         images, targets, row = batch
         logits = self.student(images)
         loss = distillation_loss(logits, targets, self.slab[row])
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(row))
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(row), sync_dist=True)
         return loss
 
     def on_train_epoch_end(self) -> None:

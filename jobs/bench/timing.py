@@ -38,6 +38,17 @@ class Spread:
         low, high = np.quantile(values, (0.1, 0.9)).tolist()
         return cls(median, float(np.median(np.abs(values - median))), low, high)
 
+    def __format__(self, number: str) -> str:
+        """Write it with a format for its numbers.
+
+        >>> f"{Spread(1.0, 0.02, 0.95, 1.1):.2f}"
+        '1.00 ± 0.02 (0.95 to 1.10)'
+        """
+        median, noise, low, high = (
+            format(value, number) for value in (self.median, self.noise, self.low, self.high)
+        )
+        return f"{median} ± {noise} ({low} to {high})"
+
 
 @dataclass(frozen=True)
 class Bar:

@@ -78,8 +78,8 @@ def load_tensors(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise LogitbankError(f"{path} can't be read: {error.strerror or error}") from error
+    except PermissionError as error:
+        raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
     except Exception as error:  # what the unpickler raises on foreign bytes is anything
         raise LogitbankError(_why_unreadable(path, error)) from error
 

@@ -62,7 +62,12 @@ CASES = [
     # Unknown names, each with the nearest valid one.
     Case("unknown dataset", {"dataset": "digit"}, 2, "did you mean 'digits'?"),
     Case("unknown split", {"split": "trian"}, 2, "did you mean 'train'?"),
-    Case("unknown teacher", {"teacher": "cifar:resnet9@x"}, 2, "did you mean 'resnet"),
+    Case(
+        "unknown student",
+        [*TRAIN[:4], "cifar:resnet9", "--out", "{out}"],
+        2,
+        "did you mean 'resnet",
+    ),
     Case("unknown kind", {"teacher": "cifra:resnet8@x"}, 2, "did you mean 'cifar'?"),
     Case("unknown augmentation", {"augmentation": "cifar-week"}, 2, "did you mean 'cifar-weak'?"),
     Case("unknown parameter", {"augmentation": "cifar-weak:pat=4"}, 2, "did you mean 'pad'?"),

@@ -1,0 +1,90 @@
+"""`logitbank bench`: measure what the cache costs a student, and the speed of views."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from logitbank.jobs.arguments import positive
+from logitbank.jobs.bench.machine import describe_machine, load_average, machine_line
+from logitbank.jobs.progress import Progress
+from logitbank.stores.errors import unknown_name
+
+BENCHES = ("student", "views")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the job's arguments."""
+    parser.add_argument(
+        "bench", nargs="?", metavar="|".join(BENCHES), help="one alone; without a name both"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--rounds", type=positive, help="slices of each way (student 40, views 7 where not given)"
+    )
+    parser.add_argument("--samples", type=positive, default=50_000, help="random images of 32 x 32")
+    parser.add_argument(
+        "--threads", type=positive, help="of torch (student 1, views 2 where not given)"
+    )
+    student = parser.add_argument_group("bench student")
+    student.add_argument("--student", default="cifar:resnet8x4", metavar="SPEC", help="who learns")
+    student.add_argument(
+        "--teacher", default="cifar:resnet32x4", metavar="SPEC", help="who is in the loop"
+    )
+    student.add_argument("--classes", type=positive, default=100, help="of the random labels")
+    student.add_argument("--batch-size", type=positive, default=64, help="of a training step")
+    student.add_argument("--steps", type=positive, default=8, help="training steps of a slice")
+    student.add_argument("--device", default="cpu", help="cpu or cuda[:N]")
+    views = parser.add_argument_group("bench views")
+    views.add_argument("--views", type=positive, default=8, help="of each image, under one seed")
+    views.add_argument("--view-batch", type=positive, default=4096, help="views made at a time")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run one bench, or all, and print what was measured."""
+    if options.bench is not None and options.bench not in BENCHES:
+        raise unknown_name("bench", options.bench, BENCHES)
+    wanted = BENCHES if options.bench is None else (options.bench,)
+    measure = {"student": _student, "views": _views}
+    load_before = load_average()
+    measured = {name: measure[name](options) for name in wanted}
+    machine = describe_machine(load_before)
+    if options.json:
+        found = {name: fields for name, (fields, _) in measured.items()}
+        print(json.dumps({"machine": machine, **found}))
+        return
+    for _, lines in measured.values():
+        print("\n".join([*lines, ""]))
+    print(machine_line(machine))
+
+
+def _student(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
+    from logitbank.jobs.bench.student import StudentSettings, measure_student, student_lines
+
+    settings = StudentSettings(
+        student=options.student,
+        teacher=options.teacher,
+        classes=options.classes,
+        samples=options.samples,
+        batch_size=options.batch_size,
+        steps=options.steps,
+        rounds=options.rounds or 40,
+        threads=options.threads or 1,
+        device=options.device,
+    )
+    found = measure_student(settings, Progress("bench student", "round"))
+    return found.to_json(), student_lines(found)
+
+
+def _views(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
+    from logitbank.jobs.bench.views import ViewSettings, measure_views, view_lines
+
+    settings = ViewSettings(
+        samples=options.samples,
+        views=options.views,
+        batch_size=options.view_batch,
+        rounds=options.rounds or 7,
+        threads=options.threads or 2,
+    )
+    found = measure_views(settings, Progress("bench views", "round"))
+    return found.to_json(), view_lines(found)

@@ -1,0 +1,176 @@
+"""`bench views`: `cifar-weak` views a second, draws included, beside a plain loop of slices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
+from logitbank.jobs.bench.threads import torch_threads
+from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.views import CifarWeak, check_views
+from logitbank.pipeline.views.cifar_weak import PermutationTable
+from logitbank.pipeline.views.renderer import ViewRenderer
+from logitbank.stores.errors import LogitbankError
+
+WANTED_VIEWS_PER_SECOND = 200_000
+BATCHED, PLAIN_LOOP, COLD = "batched", "plain_loop", "batched_first_view"
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """What is measured: `views` views of each of `samples` random images, `rounds` times.
+
+    A slice of work draws under a seed of its own, so that the table of permutations, which all
+    views under one seed share, is made anew in it: its cost is spread over `views` views.
+    """
+
+    samples: int
+    views: int
+    batch_size: int
+    rounds: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class ViewsMeasured:
+    """Views a second by way of making them, draws included.
+
+    `batched` and `plain_loop` make `settings.views` views of each image; `batched_first_view` makes
+    one, so that nothing of its permutations is used twice.
+    """
+
+    settings: ViewSettings
+    views_per_second: dict[str, Spread]
+    ratio_to_plain_loop: Spread
+    bar: Bar
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the measurement as plain objects."""
+        return dataclasses.asdict(self)
+
+
+def measure_views(
+    settings: ViewSettings, progress: Callable[[int, int], None] = lambda done, total: None
+) -> ViewsMeasured:
+    """Measure, after the batched views have been found to equal the plain ones.
+
+    Raises:
+        UsageError: more views than `cifar-weak` has.
+        LogitbankError: the two ways don't give the same pixels.
+    """
+    check_views(CifarWeak(), settings.views)
+    with torch_threads(settings.threads):
+        work = ViewWork(settings)
+        work.require_same_pixels()
+        seeds = count(1)
+        ways = {
+            BATCHED: lambda: work.batched(next(seeds), settings.views),
+            PLAIN_LOOP: lambda: work.plain(next(seeds), settings.views),
+            COLD: lambda: work.batched(next(seeds), 1),
+        }
+        rates = interleave(ways, settings.rounds, progress=progress)
+    spreads = {name: Spread.of(values) for name, values in rates.items()}
+    return ViewsMeasured(
+        settings,
+        spreads,
+        ratio(rates[BATCHED], rates[PLAIN_LOOP]),
+        Bar.judge(spreads[BATCHED], WANTED_VIEWS_PER_SECOND),
+    )
+
+
+class ViewWork:
+    """The same views made two ways; the images are padded beforehand for both."""
+
+    def __init__(self, settings: ViewSettings) -> None:
+        self._settings = settings
+        self._augmentation = CifarWeak()
+        rng = np.random.default_rng(0)
+        size, pad = self._augmentation.size, self._augmentation.pad
+        images = rng.integers(0, 256, (settings.samples, size, size, 3), np.uint8)
+        targets = np.zeros(settings.samples, np.int32)
+        dataset = MemoryDataset("random", "train", images, targets, ("0",), "random images")
+        self._renderer = ViewRenderer(dataset, self._augmentation)
+        self._padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        self._order = rng.permutation(settings.samples)
+
+    def batched(self, seed: int, views: int) -> int:
+        """Draw and render batches as the pipeline does; give how many views it made."""
+        for view in range(views):
+            for samples in self._batches():
+                self._renderer.draw(seed, view, samples)
+        return views * self._settings.samples
+
+    def plain(self, seed: int, views: int) -> int:
+        """Draw in the same way, then slice one image after another."""
+        table = PermutationTable(self._augmentation, seed, self._settings.samples)
+        for view in range(views):
+            for samples in self._batches():
+                plain_views(self._padded, samples, table.draw(samples, view))
+        return views * self._settings.samples
+
+    def require_same_pixels(self) -> None:
+        """Make the first and the last view of every image both ways, drawn without a table.
+
+        Raises:
+            LogitbankError: they differ; the sample and view are named.
+        """
+        sizes = (self._augmentation.size, self._augmentation.size)
+        for view in {0, self._settings.views - 1}:
+            for samples in self._batches():
+                params = self._augmentation.draw(0, samples, view, np.full((len(samples), 2), sizes))
+                expected = plain_views(self._padded, samples, params)
+                pixels = self._renderer.draw(0, view, samples)[0].numpy()
+                wrong = (pixels != expected).any(axis=(1, 2, 3))
+                if wrong.any():
+                    raise LogitbankError(
+                        f"view {view} of sample {samples[wrong][0]} is not the pixels that slicing "
+                        "gives: the batched views are wrong, nothing was timed"
+                    )
+
+    def _batches(self) -> Iterator[NDArray[np.int64]]:
+        for start in range(0, len(self._order), self._settings.batch_size):
+            yield self._order[start : start + self._settings.batch_size]
+
+
+def plain_views(
+    padded: NDArray[np.uint8], samples: NDArray[np.int64], params: NDArray[np.int16]
+) -> NDArray[np.uint8]:
+    """Crop and flip one padded image after another.
+
+    Args:
+        padded: (N, S + 2 * pad, S + 2 * pad, 3) uint8, pad 4.
+        samples: (B,) indices.
+        params: (B, 3) dy, dx, flip.
+
+    Returns:
+        (B, S, S, 3) uint8.
+    """
+    size = padded.shape[1] - 2 * CifarWeak.pad
+    views = np.empty((len(samples), size, size, 3), np.uint8)
+    drawn = zip(samples.tolist(), params.tolist(), strict=True)
+    for row, (sample, (dy, dx, flip)) in enumerate(drawn):
+        crop = padded[sample, dy : dy + size, dx : dx + size]
+        views[row] = crop[:, ::-1] if flip else crop
+    return views
+
+
+def view_lines(measured: ViewsMeasured) -> list[str]:
+    """Write a measurement for people."""
+    settings, rates = measured.settings, measured.views_per_second
+    return [
+        f"bench views: cifar-weak on {settings.samples:,} images of 32 x 32, batches of "
+        f"{settings.batch_size:,}, {settings.threads} threads, {settings.rounds} rounds",
+        "views a second, draws included: median ± median deviation (four rounds in five)",
+        f"  batched, {settings.views} views under one seed     {rates[BATCHED]:,.0f}",
+        f"  the same in a plain loop of slices  {rates[PLAIN_LOOP]:,.0f}",
+        f"  batched, the first view of a seed   {rates[COLD]:,.0f}",
+        f"  batched / plain loop                {measured.ratio_to_plain_loop:.2f}",
+        f"  wanted: batched at {measured.bar.wanted:,} or more: {measured.bar.verdict}",
+    ]
