@@ -24,8 +24,7 @@ from torchvision.transforms import v2
 
 from logitbank import SoftLabels, ViewDataset
 from logitbank.pipeline.datasets import open_dataset
-
-TEMPERATURE, LABEL_WEIGHT = 4.0, 0.1
+from logitbank.pipeline.losses import kd_loss
 
 NORMALISE = v2.Compose(
     [
@@ -93,22 +92,14 @@ class DistilledStudent(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         images, targets, row = batch
         logits = self.student(images)
-        loss = distillation_loss(logits, targets, self.slab[row])
+        soft_loss = kd_loss(logits, self.slab[row], temperature=4.0)
+        loss = 0.1 * F.cross_entropy(logits, targets) + 0.9 * soft_loss
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(row), sync_dist=True)
         return loss
 
     def on_train_epoch_end(self) -> None:
         loss = self.trainer.callback_metrics["loss"]
         self.print(f"epoch {self.current_epoch}: view {self.slab.view}, loss {loss:.4f}")
-
-
-def distillation_loss(
-    logits: torch.Tensor, targets: torch.Tensor, teacher_logits: torch.Tensor
-) -> torch.Tensor:
-    """Hinton's loss: the labels, and the teacher's softened distribution."""
-    soft_targets = (teacher_logits / TEMPERATURE).softmax(dim=1)
-    soft = F.cross_entropy(logits / TEMPERATURE, soft_targets) * TEMPERATURE**2
-    return LABEL_WEIGHT * F.cross_entropy(logits, targets) + (1 - LABEL_WEIGHT) * soft
 
 
 def main() -> None:

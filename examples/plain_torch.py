@@ -21,9 +21,8 @@ from torchvision.transforms import v2
 
 from logitbank import SoftLabels, ViewDataset
 from logitbank.pipeline.datasets import open_dataset
+from logitbank.pipeline.losses import kd_loss
 from logitbank.pipeline.view_dataset import RowSampler
-
-TEMPERATURE, LABEL_WEIGHT = 4.0, 0.1
 
 NORMALISE = v2.Compose(
     [
@@ -32,15 +31,6 @@ NORMALISE = v2.Compose(
         v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ]
 )
-
-
-def distillation_loss(
-    logits: torch.Tensor, targets: torch.Tensor, teacher_logits: torch.Tensor
-) -> torch.Tensor:
-    """Hinton's loss: the labels, and the teacher's softened distribution."""
-    soft_targets = (teacher_logits / TEMPERATURE).softmax(dim=1)
-    soft = F.cross_entropy(logits / TEMPERATURE, soft_targets) * TEMPERATURE**2
-    return LABEL_WEIGHT * F.cross_entropy(logits, targets) + (1 - LABEL_WEIGHT) * soft
 
 
 def train_epoch(
@@ -54,9 +44,11 @@ def train_epoch(
     student.train()
     losses = []
     for images, targets, row in batches:
-        teacher_logits = slab[row]
-        logits = student(images.to(device, non_blocking=True))
-        loss = distillation_loss(logits, targets.to(device, non_blocking=True), teacher_logits)
+        images, targets = images.to(device), targets.to(device)
+        teacher_logits = slab[row]  # (B, C) float32, on the device already
+        logits = student(images)
+        soft_loss = kd_loss(logits, teacher_logits, temperature=4.0)
+        loss = 0.1 * F.cross_entropy(logits, targets) + 0.9 * soft_loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -4,11 +4,13 @@
     logitbank demo
     python examples/timm_loop.py --store runs/demo/sort.zarr --dataset-spec digits --img-size 32
 
-This is train.py of timm 1.0 in outline, with its names, its order and its flags' spelling; what a
-small run doesn't need is left out (EMA, mixed precision, distributed set-up, checkpoints). Its
-`--no-prefetcher` and `--no-aug` are always on, and Mixup and CutMix off: the store says which
-pixels the teacher saw, so the loader must not change them again.
+This is the train.py of timm 1.0 in outline, with its names, its order and the spelling of its
+flags; what a small run can do without is left out (EMA, mixed precision, distributed set-up,
+checkpoints, validation). `--no-aug` and `--no-prefetcher` are always on, Mixup and CutMix off: the
+store says which pixels the teacher saw, so nothing may change them afterwards, and timm's
+prefetcher would drop the row numbers.
 """
+# ruff: noqa: A001 - `input` is train.py's name.
 
 from __future__ import annotations
 
@@ -19,18 +21,21 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm import utils
-from timm.data import create_transform, resolve_data_config
+from timm.data import (
+    create_loader,
+    create_transform,  # logitbank
+    resolve_data_config,
+)
 from timm.models import create_model
 from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from logitbank import SoftLabels, ViewDataset  # logitbank
 from logitbank.pipeline.datasets import open_dataset
-from logitbank.pipeline.view_dataset import RowSampler  # logitbank
+from logitbank.pipeline.losses import kd_loss  # logitbank
 
 _logger = logging.getLogger("train")
 
@@ -38,6 +43,7 @@ parser = argparse.ArgumentParser(description="timm's training script, taught by 
 parser.add_argument("--store", required=True, help="raw or corrected")  # logitbank
 parser.add_argument("--dataset-spec", required=True, help="as logitbank's --dataset")
 parser.add_argument("--model", default="resnet10t")
+parser.add_argument("--num-classes", type=int, default=10)
 parser.add_argument("--img-size", type=int, default=None)
 parser.add_argument("-b", "--batch-size", type=int, default=64)
 parser.add_argument("-j", "--workers", type=int, default=2)
@@ -55,13 +61,6 @@ parser.add_argument("--log-interval", type=int, default=50)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
-class DistillationLoss(nn.Module):  # logitbank
-    def forward(self, output, target, teacher_logits, temperature=4.0):  # logitbank
-        soft_target = (teacher_logits / temperature).softmax(dim=1)  # logitbank
-        soft = F.cross_entropy(output / temperature, soft_target) * temperature**2  # logitbank
-        return 0.1 * F.cross_entropy(output, target) + 0.9 * soft  # logitbank
-
-
 def main() -> None:
     utils.setup_default_logging()
     args = parser.parse_args()
@@ -69,31 +68,30 @@ def main() -> None:
     utils.random_seed(args.seed, 0)
 
     soft = SoftLabels.open(args.store)  # logitbank
-    model = create_model(args.model, num_classes=soft.classes).to(device)
+    model = create_model(args.model, num_classes=args.num_classes).to(device)
     data_config = resolve_data_config(vars(args), model=model)
     optimizer = create_optimizer_v2(model, **optimizer_kwargs(cfg=args))
 
-    # train.py's create_dataset(args.dataset, root=args.data_dir) serves as well.
+    # What train.py's create_dataset(args.dataset, root=args.data_dir) gives serves as well.
     dataset_train = open_dataset(args.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
-    transform = create_transform(
-        data_config["input_size"],
+    as_they_are = {"is_training": True, "no_aug": True, "use_prefetcher": False}  # logitbank
+    transform = create_transform(**data_config, **as_they_are)  # logitbank
+    dataset_train = ViewDataset(dataset_train, soft.augmentation, transform)  # logitbank
+    loader_train = create_loader(
+        dataset_train,
+        input_size=data_config["input_size"],
+        batch_size=args.batch_size,
         is_training=True,
         use_prefetcher=False,
         no_aug=True,
         mean=data_config["mean"],
         std=data_config["std"],
-    )
-    dataset_train = ViewDataset(dataset_train, soft.augmentation, transform)  # logitbank
-    # create_loader chooses its own sampler; the rest of the loader is as it makes it.
-    loader_train = DataLoader(
-        dataset_train,
-        batch_size=args.batch_size,
-        sampler=RowSampler(RandomSampler(range(soft.samples))),  # logitbank
         num_workers=args.workers,
-        drop_last=True,
-        persistent_workers=args.workers > 0,
+        device=device,
     )
-    train_loss_fn = DistillationLoss().to(device)  # logitbank
+    # A list is a sampler: filled anew for each epoch, it serves one set of workers throughout.
+    rows = loader_train.batch_sampler.sampler = list(range(soft.samples))  # logitbank
+    train_loss_fn = nn.CrossEntropyLoss().to(device)
 
     updates_per_epoch = -(-len(loader_train) // args.grad_accum_steps)
     lr_scheduler, num_epochs = create_scheduler_v2(
@@ -101,7 +99,7 @@ def main() -> None:
     )
     for epoch in range(num_epochs):
         slab = soft.epoch(epoch, seed=args.seed, device=device)  # logitbank
-        loader_train.sampler.set_epoch(epoch, slab.rows)  # logitbank
+        rows[:] = slab.rows[torch.randperm(soft.samples)].tolist()  # logitbank
         train_metrics = train_one_epoch(
             epoch,
             model,
@@ -150,7 +148,7 @@ def train_one_epoch(
         input, target = input.to(device), target.to(device)
 
         output = model(input)
-        loss = loss_fn(output, target, slab[row])  # logitbank
+        loss = 0.1 * loss_fn(output, target) + 0.9 * kd_loss(output, slab[row], 4.0)  # logitbank
         if accum_steps > 1:
             loss /= accum_steps
         loss.backward()

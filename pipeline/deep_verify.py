@@ -105,8 +105,10 @@ def _sample_problems(store: Store, dataset: ImageDataset) -> Iterator[Problem]:
     if stored != len(dataset):
         yield Problem("sample_id", f"has {stored} samples, the dataset {len(dataset)}")
         return
-    pairs = [("sample_id", store.sample_id, dataset.sample_ids)]
-    pairs += [("target", store.target, dataset.targets)]
+    pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [
+        ("sample_id", store.sample_id, dataset.sample_ids),
+        ("target", store.target, dataset.targets),
+    ]
     for name, cached, found in pairs:
         others = np.flatnonzero(cached != found)
         if len(others):

@@ -16,13 +16,7 @@ from logitbank.pipeline.views.augmentation import Augmentation
 from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.stored import StoredViews
-from logitbank.stores.errors import (
-    DatasetError,
-    LogitbankError,
-    PixelError,
-    UsageError,
-    unknown_name,
-)
+from logitbank.stores.errors import DatasetError, PixelError, UsageError, unknown_name
 
 _VERIFY = ("all", "sample", "off")
 _SAMPLED_ONE_IN = 64
@@ -226,14 +220,3 @@ class RowSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return len(self._positions)  # type: ignore[arg-type]
-
-
-def worker_error(error: LogitbankError) -> LogitbankError:
-    """Give an error as it was raised in a worker of a DataLoader.
-
-    A DataLoader raises it again under a message that is a whole traceback, the original message
-    last. An error that comes from no worker is given back as it is.
-    """
-    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
-    _, found, message = str(error).rpartition(kind)
-    return type(error)(message.strip()) if found else error

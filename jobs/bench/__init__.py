@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     student.add_argument("--classes", type=positive, default=100, help="of the random labels")
     student.add_argument("--batch-size", type=positive, default=64, help="of a training step")
-    student.add_argument("--steps", type=positive, default=8, help="training steps of a slice")
+    student.add_argument("--steps", type=positive, default=1, help="training steps of a slice")
     student.add_argument("--device", default="cpu", help="cpu or cuda[:N]")
     views = parser.add_argument_group("bench views")
     views.add_argument("--views", type=positive, default=8, help="of each image, under one seed")
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _student(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
-    from logitbank.jobs.bench.student import StudentSettings, measure_student, student_lines
+    from logitbank.jobs.bench.student import measure_student
+    from logitbank.jobs.bench.student_figures import StudentSettings, student_lines
 
     settings = StudentSettings(
         student=options.student,

@@ -19,11 +19,12 @@ def load_average() -> float:
 
 def describe_machine(load_before: float) -> dict[str, Any]:
     """Say what the machine is; `load_before` is its load average when the work began."""
+    packages = {name: version(name) for name in PACKAGES}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), **packages},
         "load_average": {"before": load_before, "after": load_average()},
     }
 

@@ -26,6 +26,8 @@ class PacedRun:
     Args:
         train: runs the student stage, and reports to what it is given.
         settle: waits until the training device has done what it was asked to.
+
+    `steps` counts the steps taken, `images` the images of the epochs that are over.
     """
 
     def __init__(
@@ -36,18 +38,20 @@ class PacedRun:
         self._waits: SimpleQueue[None] = SimpleQueue()
         self._result: Future[TrainResult] = Future()
         self._left = 0
-        self.steps = 0
+        self.steps = self.images = 0
         threading.Thread(target=self._run, args=(train,), daemon=True).start()
 
     def take(self, steps: int) -> None:
         """Let the run take some steps; come back when it has.
 
-        The first call also sets the run up. Raises what the run raises.
+        The first call also sets the run up. Raises what the run raises, and ValueError where the
+        run has fewer steps left.
         """
         self._allowed.put(steps)
         self._waits.get()
         if self._result.done():
             self._result.result()
+            raise ValueError(f"the run ended after {self.steps} steps, before {steps} more")
 
     def finish(self) -> TrainResult:
         """Let the run go on to its end."""
@@ -70,6 +74,7 @@ class PacedRun:
 
     def _stepped(self, where: Progress) -> None:
         if where.metrics is not None:
+            self.images += where.images
             return
         self.steps += 1
         self._left -= 1

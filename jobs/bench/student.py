@@ -13,13 +13,13 @@ import torch
 
 from logitbank.jobs.bench.paced_run import PacedRun
 from logitbank.jobs.bench.random_store import random_dataset, write_random_store
-from logitbank.jobs.bench.slab import SlabCost, measure_slab
+from logitbank.jobs.bench.slab import measure_slab
 from logitbank.jobs.bench.student_figures import (
-    CACHED,
     CONSTANT,
     HARD,
     HARD_AGAIN,
     ONLINE,
+    WAYS,
     StudentMeasured,
     StudentSettings,
     Work,
@@ -37,6 +37,7 @@ from logitbank.stores.errors import UsageError
 from logitbank.stores.slab import Slab
 
 VIEWS = 2
+LEARNING_RATE = 0.01
 
 
 def measure_student(
@@ -44,31 +45,114 @@ def measure_student(
 ) -> StudentMeasured:
     """Train the same student in five ways, a slice of steps each in turn.
 
-    All five see the same views of the same images in the same order, from the same weights, with
-    the same checks of the pixels; they differ in where the teacher's logits come from alone.
+    All see the same views of the same images in the same order, from the same weights, and check
+    their pixels in the same way; they differ in the loss and in where its logits come from alone.
 
     Raises:
-        UsageError: more steps than one epoch has, an unknown model, or no such device.
+        UsageError: more images than there are, an unknown model, or no such device.
     """
-    _require_one_epoch(settings)
-    usable_device(settings.device)
+    if settings.images > settings.samples:
+        raise UsageError(
+            f"{settings.rounds} rounds of {settings.steps} steps of {settings.batch_size} images, "
+            f"and one to begin with, take {settings.images:,} images, more than --samples "
+            f"{settings.samples:,}"
+        )
     with ExitStack() as stack:
         stack.enter_context(torch_threads(settings.threads))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="logitbank-bench-")))
-        dataset = random_dataset(settings.samples, settings.classes)
-        teacher = _random_teacher(settings, dataset)
-        store = folder / "random.zarr"
-        caching = CacheSettings(views=VIEWS, batch_size=settings.batch_size)
-        write_random_store(store, dataset, teacher, caching)
-        slab = measure_slab(store, dataset, settings)
-        runs = stack.enter_context(_paced_runs(settings, dataset, store, teacher, folder))
+        material = _prepare(settings, folder)
+        slab = measure_slab(
+            material.store, material.dataset, settings.batch_size, material.settle, settings.device
+        )
+        runs = stack.enter_context(_paced_runs(settings, material))
         for run in runs.values():
             run.take(settings.steps)
-        images = settings.steps * settings.batch_size
-        ways = {name: partial(_slice, run, settings.steps, images) for name, run in runs.items()}
+        ways = {name: partial(_slice, run, settings) for name, run in runs.items()}
         rates = interleave(ways, settings.rounds, progress=progress)
-        work = {name: _work_done(run, settings) for name, run in runs.items()}
+        work = {name: _work_done(run) for name, run in runs.items()}
     return StudentMeasured.of(settings, rates, slab, work)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all ways train on; `settle` waits until the device has done what it was asked to."""
+
+    folder: Path
+    dataset: MemoryDataset
+    store: Path
+    teacher: LoadedModel
+    settle: Callable[[], None]
+
+
+def _prepare(settings: StudentSettings, folder: Path) -> Material:
+    """Make random images, a teacher of random weights, and a store of random logits."""
+    device = usable_device(settings.device)
+    dataset = random_dataset(settings.samples, settings.classes)
+    torch.manual_seed(0)
+    teacher = load_model(
+        settings.teacher,
+        classes=settings.classes,
+        normalisation=default_normalisation(dataset),
+        input_size=dataset.images.shape[1],
+    )
+    teacher.module.eval().requires_grad_(False)
+    caching = CacheSettings(views=VIEWS, batch_size=settings.batch_size)
+    write_random_store(folder / "random.zarr", dataset, teacher, caching)
+    settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _nothing
+    return Material(folder, dataset, folder / "random.zarr", teacher, settle)
+
+
+@contextmanager
+def _paced_runs(settings: StudentSettings, material: Material) -> Iterator[dict[str, PacedRun]]:
+    """Make ready to train in each way; a run that is not at its end by then is abandoned."""
+    runs = {name: _paced_run(name, settings, material) for name in WAYS}
+    try:
+        yield runs
+    finally:
+        for run in runs.values():
+            run.abandon()
+
+
+def _paced_run(name: str, settings: StudentSettings, material: Material) -> PacedRun:
+    """Make ready to train in one way."""
+    labels = ConstantLabels if name == CONSTANT else SoftLabels
+    config = TrainConfig(
+        student=settings.student,
+        loss="ce" if name in (HARD, HARD_AGAIN) else "kd",
+        epochs=1,
+        batch_size=settings.batch_size,
+        limit=settings.images,
+        device=settings.device,
+        threads=settings.threads,
+        lr=LEARNING_RATE,
+    )
+
+    def run(progress: ReportProgress) -> TrainResult:
+        return train(
+            config,
+            material.dataset,
+            out=material.folder / name,
+            soft_labels=labels.open(material.store),
+            teacher=material.teacher if name == ONLINE else None,
+            progress=progress,
+        )
+
+    return PacedRun(run, material.settle)
+
+
+def _slice(run: PacedRun, settings: StudentSettings) -> int:
+    run.take(settings.steps)
+    return settings.steps * settings.batch_size
+
+
+def _work_done(run: PacedRun) -> Work:
+    """Let a run come to its end, and take from it what it did."""
+    metrics = run.finish().last
+    return Work(images=run.images, steps=run.steps, loss=metrics["loss"])
+
+
+def _nothing() -> None:
+    """A CPU has done what it was asked to."""
 
 
 class ConstantLabels(SoftLabels):
@@ -86,50 +170,3 @@ class ConstantSlab(Slab):
     def __getitem__(self, row: torch.Tensor) -> torch.Tensor:
         """Give (B, C) float32 without a copy."""
         return self.codes[: len(row)]
-
-
-@contextmanager
-def _paced_runs(
-    settings: StudentSettings,
-    dataset: MemoryDataset,
-    store: Path,
-    teacher: LoadedModel,
-    folder: Path,
-) -> Iterator[dict[str, PacedRun]]:
-    """Make ready to train in each way; what is not finished at the end is abandoned."""
-    labels = {name: SoftLabels for name in (HARD, HARD_AGAIN, CACHED, ONLINE)}
-    labels[CONSTANT] = ConstantLabels
-    device = torch.device(settings.device)
-
-    def settle() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    def paced(name: str) -> PacedRun:
-        config = settings.train_config("ce" if name in (HARD, HARD_AGAIN) else "kd")
-        soft = labels[name].open(store)
-        in_loop = teacher if name == ONLINE else None
-
-        def run(progress: ReportProgress) -> TrainResult:
-            return train(
-                config,
-                dataset,
-                out=folder / name,
-                soft_labels=soft,
-                teacher=in_loop,
-                progress=progress,
-            )
-
-        return PacedRun(run, settle)
-
-    runs = {name: paced(name) for name in (HARD, CONSTANT, CACHED, ONLINE, HARD_AGAIN)}
-    try:
-        yield runs
-    finally:
-        for run in runs.values():
-            run.abandon()
-
-
-def _slice(run: PacedRun, steps: int, images: int) -> int:
-    run.take(steps)
-    return images

@@ -1,7 +1,7 @@
-"""Timing of ways to do the same work: short slices, interleaved, with their noise beside them.
+"""Timing ways to do the same work: short slices, interleaved, with their noise beside them.
 
-A machine's speed drifts, and other work comes and goes. So every way is timed once a round, ways are
-compared within a round alone, and what is told is the median over the rounds and its spread.
+A machine's speed drifts, and other work comes and goes. So every way is timed once a round, ways
+are compared within a round alone, and what is told is the median over the rounds and its spread.
 """
 
 from __future__ import annotations

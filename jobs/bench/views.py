@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
 from logitbank.jobs.bench.threads import torch_threads
+from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
 from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.views import CifarWeak, check_views
 from logitbank.pipeline.views.cifar_weak import PermutationTable
@@ -121,10 +121,10 @@ class ViewWork:
         Raises:
             LogitbankError: they differ; the sample and view are named.
         """
-        sizes = (self._augmentation.size, self._augmentation.size)
         for view in {0, self._settings.views - 1}:
             for samples in self._batches():
-                params = self._augmentation.draw(0, samples, view, np.full((len(samples), 2), sizes))
+                sizes = np.full((len(samples), 2), self._augmentation.size)
+                params = self._augmentation.draw(0, samples, view, sizes)
                 expected = plain_views(self._padded, samples, params)
                 pixels = self._renderer.draw(0, view, samples)[0].numpy()
                 wrong = (pixels != expected).any(axis=(1, 2, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -60,7 +61,7 @@ class MapStyleDataset:
             raise DatasetError(
                 f"{self.where(sample)}: an item must be (image, target), not {found}"
             )
-        return _image_array(item[0], self.where(sample)), int(item[1])
+        return _image_array(item[0], self.where(sample)), _target(item[1], self.where(sample))
 
     def pixels(self, sample: int) -> NDArray[np.uint8]:
         """Give one image, (H, W, 3) uint8; raises as `load`."""
@@ -79,17 +80,17 @@ class MapStyleDataset:
     def targets(self) -> NDArray[np.int32]:
         """The (N,) int32 class of each sample."""
         found = self._own("targets")
-        found = self._targets_and_ids[0] if found is None else found
+        found = self._one_pass[0][: self.limit] if found is None else found
         return checked_targets(found, len(self), len(self.classes), self.source)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes; without any, the numbers up to the largest target."""
+        """The names of the classes; without any, the numbers up to the largest target of all."""
         found = getattr(self.dataset, "classes", None)
-        if found is not None:
-            return class_names(found, ())
         targets = getattr(self.dataset, "targets", None)
-        return class_names(None, self._targets_and_ids[0] if targets is None else targets)
+        if found is None and targets is None:
+            targets = self._one_pass[0]
+        return class_names(found, targets)
 
     @cached_property
     def sample_ids(self) -> NDArray[np.uint64]:
@@ -100,7 +101,7 @@ class MapStyleDataset:
         """
         found = self._own("sample_ids")
         if found is None:
-            return self._targets_and_ids[1]
+            return self._one_pass[1][: self.limit]
         if found.shape != (len(self),) or found.dtype.kind not in "iu":
             raise DatasetError(
                 f"{self.source}: sample_ids must be {len(self)} whole numbers, "
@@ -116,17 +117,17 @@ class MapStyleDataset:
     @property
     def has_cheap_ids(self) -> bool:
         """Whether `sample_ids` are known without reading every image."""
-        return hasattr(self.dataset, "sample_ids") or "_targets_and_ids" in vars(self)
+        return hasattr(self.dataset, "sample_ids") or "_one_pass" in vars(self)
 
     def _own(self, name: str) -> NDArray[Any] | None:
         found = getattr(self.dataset, name, None)
         return None if found is None else np.asarray(found)[: self.limit]
 
     @cached_property
-    def _targets_and_ids(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        """What one pass over all items tells."""
+    def _one_pass(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """The target and the id of each item; of all where they tell how many classes there are."""
         targets, ids = [], []
-        for sample in range(len(self)):
+        for sample in range(len(self) if hasattr(self.dataset, "classes") else len(self.dataset)):
             image, target = self.load(sample)
             targets.append(target)
             ids.append(pixel_ids([image]))
@@ -190,6 +191,14 @@ def _takes_split(factory: Any) -> bool:
     except (TypeError, ValueError):  # Some callables written in C have none.
         return False
     return any(each.name == "split" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def _target(target: Any, where: str) -> int:
+    try:
+        return operator.index(target)
+    except TypeError:
+        found = type(target).__name__
+        raise DatasetError(f"{where}: a target must be a whole number, not {found}") from None
 
 
 def _image_array(image: Any, where: str) -> NDArray[np.uint8]:

@@ -17,8 +17,7 @@ from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student.checkpoint import History, load_history, mend, resume, save
 from logitbank.pipeline.student.config import TrainConfig, learning_rate
-from logitbank.pipeline.student.lesson import Lesson, prepare
-from logitbank.pipeline.student.objective import Terms
+from logitbank.pipeline.student.lesson import Lesson, TeacherLogits, prepare
 from logitbank.pipeline.student.progress import (
     Progress,
     ReportProgress,
@@ -115,40 +114,57 @@ def _go_on(
 def _train_epoch(
     lesson: Lesson, epoch: int, progress: ReportProgress, on_step: ReportStep | None
 ) -> Metrics:
-    """Train on one view of every sample; the rate is measured around the steps alone."""
-    config, learner = lesson.config, lesson.learner
-    view, lr = lesson.view(epoch), learning_rate(config, epoch)
+    """Train on one view of every sample, then measure the accuracy."""
+    view, lr = lesson.view(epoch), learning_rate(lesson.config, epoch)
     lesson.batches.begin(view)
-    teacher_logits = lesson.teacher_logits(epoch)
-    order = epoch_order(epoch, lesson.samples, config.seed)
-    learner.begin_epoch(lr)
-    sums: Terms = {}
-    started = _now(learner.device)
-    for step, batch in enumerate(lesson.batches.batches(order)):
-        terms = learner.step(batch, teacher_logits(batch))
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value.double() * len(batch.rows)
-        if on_step is not None:
-            on_step(epoch * lesson.steps + step, float(terms["loss"]))
-        progress(Progress(epoch, config.epochs, step + 1, lesson.steps, lesson.samples))
-    rate = lesson.samples / (_now(learner.device) - started)
-    means = {name: float(total) / lesson.samples for name, total in sums.items()}
-    if not math.isfinite(means["loss"]):
+    lesson.learner.begin_epoch(lr)
+    losses, rate = _steps(lesson, epoch, lesson.teacher_logits(epoch), progress, on_step)
+    if not math.isfinite(losses["loss"]):
         raise LogitbankError(
-            f"the loss of epoch {epoch} is {means['loss']} at the learning rate {lr:g}: lower it; "
-            "the epochs before are saved"
+            f"the loss of epoch {epoch} is {losses['loss']} at the learning rate {lr:g}: lower "
+            "it; the epochs before are saved"
         )
     accuracy = _accuracy(lesson)
     return {
         "epoch": epoch,
-        "loss": means.pop("loss"),
+        "loss": losses.pop("loss"),
         "top1": accuracy and accuracy.top1,
         "top5": accuracy and accuracy.top5,
         "images_per_second": rate,
         "lr": lr,
         "view": view,
-        **means,
+        **losses,
     }
+
+
+def _steps(
+    lesson: Lesson,
+    epoch: int,
+    teacher_logits: TeacherLogits,
+    progress: ReportProgress,
+    on_step: ReportStep | None,
+) -> tuple[dict[str, float], float]:
+    """Take an epoch's steps.
+
+    Returns:
+        The loss and its terms, means over the images, and the images a second, by a clock that
+        runs around the steps alone.
+    """
+    config, learner, samples, steps = lesson.config, lesson.learner, lesson.samples, lesson.steps
+    order = epoch_order(epoch, samples, config.seed)
+    names: list[str] = []
+    sums = torch.zeros((), dtype=torch.float64)
+    started = _now(learner.device)
+    for step, batch in enumerate(lesson.batches.batches(order)):
+        terms = learner.step(batch, teacher_logits(batch))
+        names = list(terms)
+        # Summed on the device: asking for a number would make it wait at every step.
+        sums = sums + torch.stack(list(terms.values())).double() * len(batch.rows)
+        if on_step is not None:
+            on_step(epoch * steps + step, float(terms["loss"]))
+        progress(Progress(epoch, config.epochs, step + 1, steps, samples))
+    rate = samples / (_now(learner.device) - started)
+    return dict(zip(names, (sums / samples).tolist(), strict=True)), rate
 
 
 def _accuracy(lesson: Lesson) -> Accuracy | None:

@@ -137,6 +137,8 @@ def test_attributes_of_the_dataset_spare_the_pass_over_its_items():
     assert dataset.classes == ("cat", "dog")
     assert dataset.sample_ids.tolist() == [0, 1, 2, 3, 4]
     assert len(dataset.fingerprint) == 64
+    head = dataset.head(2)
+    assert (head.targets.tolist(), head.sample_ids.tolist()) == ([0, 1], [0, 1])
     assert items.reads == 0
 
 
@@ -163,6 +165,8 @@ def test_pillow_images_of_other_colours_become_rgb():
         ((np.zeros((4, 4), np.uint8), 0), "an array must be (height, width, 3), found (4, 4)"),
         ((np.zeros((4, 4, 3)), 0), "found ndarray of shape (4, 4, 3)"),
         (("photo.jpg", 0), "found str"),
+        ((np.zeros((4, 4, 3), np.uint8), 0.5), "a target must be a whole number, not float"),
+        ((np.zeros((4, 4, 3), np.uint8), [0, 1]), "a target must be a whole number, not list"),
     ],
 )
 def test_items_of_another_kind_are_named(item, message):

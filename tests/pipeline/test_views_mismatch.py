@@ -11,9 +11,17 @@ from PIL import Image
 
 from logitbank.pipeline.datasets.folders import folder_dataset
 from logitbank.pipeline.datasets.imported import MapStyleDataset
-from logitbank.pipeline.views import StoredViews, ViewRenderer, check_pixels
+from logitbank.pipeline.views import (
+    CifarWeak,
+    StoredViews,
+    ViewRenderer,
+    check_pixels,
+    explain_mismatch,
+)
 from logitbank.stores.errors import PixelError
 from tests.pipeline.view_examples import file_dataset, memory_dataset, write_photos, write_store
+
+CIFAR = CifarWeak(size=8, pad=1)
 
 
 class Items:
@@ -88,6 +96,8 @@ def test_another_order_is_found_without_ids(dataset, stored):
     message = error_of(MapStyleDataset(Items(dataset.images[order], dataset.targets)), stored)
     assert "sample 5 " in message
     assert "the cached image is now sample 6" in message
+    renderer = ViewRenderer(MapStyleDataset(Items(dataset.images[order], dataset.targets)), CIFAR)
+    assert "the cached image is now sample 5" in explain_mismatch(renderer, stored, 1, 6)
 
 
 def test_an_image_that_is_nowhere_near_may_have_changed_or_be_decoded_otherwise(dataset, stored):

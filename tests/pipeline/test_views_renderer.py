@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from logitbank.pipeline.views import Center, CifarWeak, ImagenetWeak, ViewRenderer, pixel_crc
 from logitbank.pipeline.views.memory import PaddedImages
-from logitbank.pipeline.views.speed import measure_view_rates, plain_crops
 from logitbank.stores.errors import DatasetError, PixelError
 from tests.pipeline.view_examples import file_dataset, memory_dataset, random_images
 from tests.reference import views as reference
@@ -137,16 +136,6 @@ def test_parameters_that_no_window_has_are_refused():
     for wrong in ([3, 0, 0], [0, -1, 0], [0, 0, 1]):
         with pytest.raises(PixelError, match="outside what cifar-weak draws"):
             renderer.render([0, 1], np.array([[0, 0, 0], wrong]))
-
-
-def test_the_bench_measures_the_same_views_both_ways():
-    images = random_images(20, side=32)
-    params = CifarWeak().draw(0, range(20), 3, [[32, 32]] * 20)
-    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    batched = PaddedImages(images, CifarWeak()).render(np.arange(20), params)
-    assert np.array_equal(plain_crops(padded, np.arange(20), params), batched.numpy())
-    rates = measure_view_rates(samples=50, rounds=2, batch=20)
-    assert min(rates.drawn_and_rendered, rates.plain_loop, rates.checked) > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,0 +1,66 @@
+"""What the slab alone costs: a batch's gather, and an epoch's reading and checking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from logitbank.jobs.bench.student_figures import SlabCost
+from logitbank.jobs.bench.timing import Spread
+from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.views.renderer import pixel_crc
+from logitbank.stores.slab import Slab
+
+PASSES = 15
+
+
+def measure_slab(
+    store: Path, dataset: MemoryDataset, batch_size: int, settle: Callable[[], None], device: str
+) -> SlabCost:
+    """Measure what only a student with a cache does, each over and over on its own.
+
+    Args:
+        store: a complete store of the dataset; its files are in the page cache.
+        dataset: its images.
+        batch_size: rows of a gather.
+        settle: waits until the training device has done what it was asked to.
+        device: where the slab lies.
+    """
+    soft = SoftLabels.open(store)
+    slab = soft.epoch(0, device=device)
+    rows = slab.rows[torch.randperm(len(slab.rows))].split(batch_size)
+    codes = np.empty(soft.store.arrays["logits"].shape[1:], soft.store.arrays["logits"].dtype)
+    return SlabCost(
+        batch_microseconds=_spent(lambda: _gather(slab, rows, settle), 1e6 / len(rows)),
+        view_milliseconds=_spent(lambda: soft.store.read_view("logits", 0, codes), 1e3),
+        check_milliseconds=_spent(lambda: _check(soft, dataset), 1e3),
+    )
+
+
+def _spent(work: Callable[[], object], scale: float) -> Spread:
+    """Time some work again and again after once for nothing; seconds are scaled."""
+    work()
+    spent = []
+    for _ in range(PASSES):
+        began = time.perf_counter()
+        work()
+        spent.append((time.perf_counter() - began) * scale)
+    return Spread.of(spent)
+
+
+def _gather(slab: Slab, rows: tuple[torch.Tensor, ...], settle: Callable[[], None]) -> None:
+    """Gather an epoch's batches."""
+    for row in rows:
+        slab[row]
+    settle()
+
+
+def _check(soft: SoftLabels, dataset: MemoryDataset) -> np.ndarray:
+    """Do what checking a view's pixels takes; that these are other pixels costs no more."""
+    stored = soft.store.read_view("pixel_crc", 0)
+    return np.flatnonzero(pixel_crc(dataset.images) != stored)

@@ -1,0 +1,165 @@
+"""What `bench student` measures, and what it says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from logitbank.jobs.bench.timing import Bar, Spread, ratio
+
+HARD, HARD_AGAIN = "hard_labels", "hard_labels_again"
+CONSTANT, CACHED, ONLINE = "constant_logits", "cached", "teacher_in_the_loop"
+WAYS = {
+    HARD: "hard labels",
+    CONSTANT: "a constant tensor of logits",
+    CACHED: "cached soft labels",
+    HARD_AGAIN: "hard labels again",
+    ONLINE: "the teacher in the loop",
+}
+BARS = {HARD: 0.97, CONSTANT: 0.99}
+GPU_RATES = (10_000, 50_000)
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """What is trained: `rounds` slices of `steps` steps each way, after one that is not timed."""
+
+    student: str
+    teacher: str
+    classes: int
+    samples: int
+    batch_size: int
+    steps: int
+    rounds: int
+    threads: int
+    device: str
+
+    @property
+    def images(self) -> int:
+        """The images that each way trains on, each once."""
+        return self.batch_size * self.steps * (self.rounds + 1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a way did in all, its slice before the timing included; `loss` is the mean of it."""
+
+    images: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class SlabCost:
+    """What is the cache's alone.
+
+    `batch_microseconds` is what a batch costs: gather and conversion to float32. Once an epoch a
+    view is read into the slab (meanwhile, by a thread, but for the first), `view_milliseconds`, and
+    its pixels are checked, `check_milliseconds`; the view itself is rendered without a cache too.
+    """
+
+    batch_microseconds: Spread
+    view_milliseconds: Spread
+    check_milliseconds: Spread
+
+    def batch_percent(self, images_per_second: float, batch_size: int) -> float:
+        """Give the share of a batch's time that the slab takes in training at such a rate."""
+        return 1e-4 * self.batch_microseconds.median * images_per_second / batch_size
+
+    def rate_at_percent(self, percent: float, batch_size: int) -> float:
+        """Give the images a second at which the slab takes this share of a batch's time."""
+        return percent * batch_size / (1e-4 * self.batch_microseconds.median)
+
+    def epoch_percent(self, images_per_second: float, samples: int) -> float:
+        """Give the share of an epoch's time that reading and checking its view take."""
+        seconds = 1e-3 * (self.view_milliseconds.median + self.check_milliseconds.median)
+        return 100 * seconds * images_per_second / samples
+
+
+@dataclass(frozen=True)
+class StudentMeasured:
+    """Images a second by way, and how they compare; see `WAYS` for what the ways are.
+
+    Ratios are taken round by round. That of the hard labels measured again is the yardstick: the
+    same work twice.
+    """
+
+    settings: StudentSettings
+    images_per_second: dict[str, Spread]
+    ratio_to_hard_labels: dict[str, Spread]
+    ratio_to_constant_logits: dict[str, Spread]
+    bars: dict[str, Bar]
+    slab: SlabCost
+    work: dict[str, Work]
+
+    @classmethod
+    def of(
+        cls,
+        settings: StudentSettings,
+        rates: Mapping[str, Sequence[float]],
+        slab: SlabCost,
+        work: dict[str, Work],
+    ) -> StudentMeasured:
+        """Compare (R,) rates of each way."""
+        to_hard = {name: ratio(rates[name], rates[HARD]) for name in WAYS}
+        to_constant = {name: ratio(rates[name], rates[CONSTANT]) for name in WAYS}
+        bars = {
+            HARD: Bar.judge(to_hard[CACHED], BARS[HARD]),
+            CONSTANT: Bar.judge(to_constant[CACHED], BARS[CONSTANT]),
+        }
+        spreads = {name: Spread.of(rates[name]) for name in WAYS}
+        return cls(settings, spreads, to_hard, to_constant, bars, slab, work)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the measurement as plain objects, with what the slab would take of faster runs."""
+        shares = {
+            str(rate): self.slab.batch_percent(rate, self.settings.batch_size) for rate in GPU_RATES
+        }
+        return {**dataclasses.asdict(self), "slab_percent_at_images_per_second": shares}
+
+
+def student_lines(measured: StudentMeasured) -> list[str]:
+    """Write a measurement for people."""
+    settings = measured.settings
+    return [
+        f"bench student: {settings.student} at 32 x 32, {settings.classes} classes, batches of "
+        f"{settings.batch_size}, {settings.device}, threads: {settings.threads}; teacher "
+        f"{settings.teacher}; {settings.rounds} rounds of {settings.steps} steps a way",
+        "images a second: median ± median deviation (four rounds in five); ratios by round",
+        *(_way_line(measured, name) for name in WAYS),
+        *(
+            f"  wanted: cached at {bar.wanted} or more of {WAYS[name]}: {bar.verdict}"
+            for name, bar in measured.bars.items()
+        ),
+        *_slab_lines(measured),
+    ]
+
+
+def _way_line(measured: StudentMeasured, name: str) -> str:
+    line = f"  {WAYS[name]:<28}{f'{measured.images_per_second[name]:,.1f}':<32}"
+    if name != HARD:
+        line += f"{measured.ratio_to_hard_labels[name]:.3f} of hard labels"
+    if name == CACHED:
+        line += f"; {measured.ratio_to_constant_logits[name]:.3f} of the constant"
+    return line.rstrip()
+
+
+def _slab_lines(measured: StudentMeasured) -> list[str]:
+    slab, settings = measured.slab, measured.settings
+    batch = settings.batch_size
+    own = measured.images_per_second[CACHED].median
+    shares = " and ".join(
+        f"{slab.batch_percent(rate, batch):.1f}% at {rate:,} images/s" for rate in GPU_RATES
+    )
+    return [
+        f"the slab alone: {slab.batch_microseconds:.1f} µs a batch, "
+        f"{slab.batch_percent(own, batch):.3f}% of a batch's time here",
+        f"once an epoch: {slab.view_milliseconds:.1f} ms to read a view (by a thread), "
+        f"{slab.check_milliseconds:.1f} ms to check its pixels: "
+        f"{slab.epoch_percent(own, settings.samples):.2f}% of an epoch of {settings.samples:,}",
+        f"if nothing overlaps, this slab would take {shares}, and 3% at "
+        f"{slab.rate_at_percent(3, batch):,.0f} images/s: a GPU whose student trains faster than "
+        "that has to show that its own gather is quicker, or overlaps",
+    ]

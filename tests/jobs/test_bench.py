@@ -1,0 +1,342 @@
+"""The bench: its arithmetic, and that what it compares differs in the thing compared alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from logitbank.jobs.bench.paced_run import PacedRun
+from logitbank.jobs.bench.student import measure_student
+from logitbank.jobs.bench.student_figures import (
+    CACHED,
+    CONSTANT,
+    HARD,
+    HARD_AGAIN,
+    ONLINE,
+    WAYS,
+    SlabCost,
+    StudentMeasured,
+    StudentSettings,
+    Work,
+    student_lines,
+)
+from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
+from logitbank.jobs.bench.views import ViewSettings, ViewWork, measure_views, plain_views
+from logitbank.pipeline.student import Progress, TrainResult
+from logitbank.pipeline.student.learner import Learner
+from logitbank.pipeline.views import CifarWeak
+from logitbank.stores.errors import LogitbankError, UsageError
+from tests.jobs.command import run
+
+STUDENT = StudentSettings(
+    student="cifar:resnet8",
+    teacher="cifar:resnet14",
+    classes=7,
+    samples=50,
+    batch_size=8,
+    steps=2,
+    rounds=2,
+    threads=1,
+    device="cpu",
+)
+STUDENT_WORDS = (
+    *("--student", "cifar:resnet8", "--teacher", "cifar:resnet8", "--classes", 7),
+    *("--batch-size", 8, "--steps", 1),
+)
+FEW = ("--samples", 128, "--rounds", 1)
+VIEWS = ViewSettings(samples=37, views=3, batch_size=16, rounds=2, threads=1)
+
+
+class Clock:
+    """Time that goes on only when some work says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# ---- timing
+
+
+def test_a_spread_is_the_median_its_median_deviation_and_four_rounds_in_five():
+    spread = Spread.of([5.0, 1.0, 2.0, 3.0, 104.0])
+    assert (spread.median, spread.noise) == (3.0, 2.0)
+    assert spread.low == pytest.approx(1.4)
+    assert spread.high == pytest.approx(64.4)
+
+
+@pytest.mark.parametrize(
+    ("median", "noise", "verdict"),
+    [
+        (1.00, 0.01, "met"),
+        (0.98, 0.01, "met"),
+        (0.98, 0.02, "within the noise"),
+        (0.96, 0.01, "within the noise"),
+        (0.96, 0.005, "missed"),
+    ],
+)
+def test_a_bar_is_met_or_missed_only_beyond_the_noise(median, noise, verdict):
+    assert Bar.judge(Spread(median, noise, 0.0, 2.0), 0.97) == Bar(0.97, verdict)
+
+
+def test_ways_take_turns_and_only_their_own_time_counts():
+    clock, turns, rounds = Clock(), [], []
+
+    def way(name: str, items: int, seconds: float) -> int:
+        turns.append(name)
+        clock.now += seconds
+        return items
+
+    def progress(done: int, total: int) -> None:
+        rounds.append((done, total))
+        clock.now += 1000.0
+
+    ways = {"slow": lambda: way("slow", 6, 3.0), "fast": lambda: way("fast", 6, 0.5)}
+    rates = interleave(ways, 3, clock=clock, progress=progress)
+    assert turns == ["slow", "fast"] * 3
+    assert rates == {"slow": [2.0] * 3, "fast": [12.0] * 3}
+    assert rounds == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_ratios_are_of_the_same_round_so_that_a_drift_of_the_machine_cancels():
+    drift = np.geomspace(1.0, 8.0, 9)
+    found = ratio((90.0 * drift).tolist(), (100.0 * drift).tolist())
+    assert found.median == pytest.approx(0.9)
+    assert found.noise == pytest.approx(0.0, abs=1e-12)
+
+
+# ---- a run that takes turns
+
+
+def paced(steps: int, images: int = 40, fails_at: int | None = None) -> PacedRun:
+    """A run of some steps that does nothing, or fails."""
+
+    def train(progress) -> TrainResult:
+        for step in range(1, steps + 1):
+            if step == fails_at:
+                raise UsageError(f"step {step} can't be")
+            progress(Progress(0, 1, step, steps, images))
+        progress(Progress(0, 1, steps, steps, images, {"epoch": 0}))
+        return TrainResult(Path(), ({"epoch": 0},), {"epoch": 0})
+
+    return PacedRun(train, lambda: None)
+
+
+def test_a_paced_run_takes_the_steps_it_is_allowed_and_then_waits():
+    one, other = paced(6), paced(6)
+    one.take(2)
+    other.take(5)
+    one.take(3)
+    assert (one.steps, other.steps) == (5, 5)
+    assert one.finish().last == {"epoch": 0}
+    assert (one.steps, one.images) == (6, 40)
+    other.abandon()
+    assert (other.steps, other.images) == (5, 0)
+
+
+def test_a_paced_run_passes_on_what_it_raises_and_can_be_abandoned_at_any_time():
+    failing, unused, short = paced(3, fails_at=2), paced(3), paced(2)
+    failing.take(1)
+    with pytest.raises(UsageError, match="step 2"):
+        failing.take(1)
+    short.take(1)
+    with pytest.raises(ValueError, match="ended after 2 steps"):
+        short.take(2)
+    for each in (failing, unused, short):
+        each.abandon()
+
+
+# ---- bench student
+
+
+def test_all_ways_train_on_the_same_pixels_from_the_same_weights(monkeypatch):
+    seen: dict[int, list[tuple[list[int], list[int], str, str]]] = {}
+    spoken: dict[int, list[torch.Tensor | None]] = {}
+    step = Learner.step
+
+    def spy(learner, batch, teacher_logits):
+        weights = b"".join(
+            value.detach().numpy().tobytes() for value in learner.model.module.state_dict().values()
+        )
+        begun = hashlib.sha256(weights).hexdigest() if id(learner) not in seen else ""
+        pixels = hashlib.sha256(batch.pixels.numpy().tobytes()).hexdigest()
+        seen.setdefault(id(learner), []).append(
+            (batch.rows.tolist(), batch.targets.tolist(), pixels, begun)
+        )
+        spoken.setdefault(id(learner), []).append(teacher_logits)
+        return step(learner, batch, teacher_logits)
+
+    monkeypatch.setattr(Learner, "step", spy)
+    work = measure_student(STUDENT).work
+    assert set(work) == set(WAYS)
+    assert {(done.images, done.steps) for done in work.values()} == {(48, 6)}
+    assert all(math.isfinite(done.loss) for done in work.values())
+    first, *others = seen.values()
+    assert len(others) == 4
+    assert all(other == first for other in others)
+    assert len({row for rows, *_ in first for row in rows}) == 48
+    by_way = dict(zip(WAYS, spoken.values(), strict=True))
+    assert by_way[HARD] == by_way[HARD_AGAIN] == [None] * 6
+    distilled = {name: by_way[name] for name in (CONSTANT, CACHED, ONLINE)}
+    assert all(logits.shape == (8, 7) for each in distilled.values() for logits in each)
+    constant, cached, online = distilled.values()
+    assert all(torch.equal(logits, constant[0]) for logits in constant)
+    assert not any(torch.equal(a, b) for a, b in pairwise(cached))
+    assert not any(torch.equal(a, b) for a, b in zip(cached, online, strict=True))
+
+
+def test_the_same_loss_is_reached_where_the_same_is_learned():
+    work = measure_student(STUDENT).work
+    assert work[HARD].loss == work[HARD_AGAIN].loss
+    assert len({done.loss for done in work.values()}) == 4
+
+
+def test_a_student_bench_compares_by_round_and_judges_the_cached_way():
+    rates = {name: [100.0, 200.0, 400.0] for name in WAYS}
+    rates[CACHED] = [96.0, 196.0, 380.0]
+    rates[CONSTANT] = [98.0, 198.0, 396.0]
+    slab = SlabCost(Spread(20.0, 1.0, 19.0, 22.0), *[Spread(5.0, 0.0, 5.0, 5.0)] * 2)
+    work = {name: Work(48, 6, 1.0) for name in WAYS}
+    found = StudentMeasured.of(STUDENT, rates, slab, work)
+    assert found.ratio_to_hard_labels[CACHED].median == pytest.approx(0.96)
+    assert found.ratio_to_hard_labels[HARD_AGAIN] == Spread(1.0, 0.0, 1.0, 1.0)
+    assert found.ratio_to_constant_logits[CACHED].median == pytest.approx(96 / 98)
+    assert {name: bar.wanted for name, bar in found.bars.items()} == {HARD: 0.97, CONSTANT: 0.99}
+    assert found.bars[HARD].verdict == "within the noise"
+    text = "\n".join(student_lines(found))
+    assert all(way in text for way in WAYS.values())
+    assert "20.0 ± 1.0" in text
+
+
+def test_the_share_of_the_slab_follows_from_its_cost_and_the_rate():
+    slab = SlabCost(*[Spread(20.0, 0.0, 20.0, 20.0)] * 3)
+    # 500 batches a second of 20 µs are 10 ms of each second.
+    assert slab.batch_percent(32_000, batch_size=64) == pytest.approx(1.0)
+    assert slab.rate_at_percent(1.0, batch_size=64) == pytest.approx(32_000)
+    # 40 ms of an epoch that takes 25 s.
+    assert slab.epoch_percent(2_000, samples=50_000) == pytest.approx(0.16)
+
+
+# ---- bench views
+
+
+def test_the_plain_loop_equals_the_augmentation_image_by_image():
+    augmentation = CifarWeak()
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (5, 32, 32, 3), np.uint8)
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    samples = np.array([4, 0, 2, 2])
+    params = np.array([[0, 0, 0], [8, 8, 1], [4, 4, 0], [3, 7, 1]], np.int16)
+    expected = [
+        augmentation.render(images[sample], row)
+        for sample, row in zip(samples, params, strict=True)
+    ]
+    assert np.array_equal(plain_views(padded, samples, params), expected)
+    assert np.array_equal(expected[2], images[2])
+
+
+def test_nothing_is_timed_where_the_batched_views_are_wrong(monkeypatch):
+    work = ViewWork(VIEWS)
+    work.require_same_pixels()
+    draw = work._renderer.draw
+
+    def wrong(seed, view, samples):
+        pixels, params = draw(seed, view, samples)
+        if view == 2:
+            pixels[samples == 17, 3, 4, 1] += 1
+        return pixels, params
+
+    monkeypatch.setattr(work._renderer, "draw", wrong)
+    with pytest.raises(LogitbankError, match="view 2 of sample 17"):
+        work.require_same_pixels()
+
+
+def test_both_ways_make_as_many_views_from_the_same_draws(monkeypatch):
+    work = ViewWork(VIEWS)
+    plain, batched = [], []
+    draw = work._renderer.draw
+
+    def batched_draw(seed, view, samples):
+        pixels, params = draw(seed, view, samples)
+        batched.append(pixels.numpy())
+        return pixels, params
+
+    def plain_draw(*given):
+        plain.append(plain_views(*given))
+        return plain[-1]
+
+    monkeypatch.setattr(work._renderer, "draw", batched_draw)
+    monkeypatch.setattr("logitbank.jobs.bench.views.plain_views", plain_draw)
+    assert work.batched(5, VIEWS.views) == work.plain(5, VIEWS.views) == 111
+    assert [len(each) for each in batched] == [16, 16, 5] * 3
+    assert all(map(np.array_equal, batched, plain))
+
+
+def test_more_views_than_there_are_is_a_usage_error():
+    with pytest.raises(UsageError, match="162"):
+        measure_views(ViewSettings(samples=4, views=163, batch_size=4, rounds=1, threads=1))
+
+
+# ---- the command line
+
+
+def test_the_whole_bench_prints_one_object_with_all_that_it_measured(capsys):
+    words = ("--rounds", 2, "--samples", 40, "--views", 2, "--view-batch", 16)
+    threads = torch.get_num_threads()
+    assert run("bench", "--json", *words, *STUDENT_WORDS) == 0
+    assert torch.get_num_threads() == threads
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"machine", "student", "views"}
+    student, views = found["student"], found["views"]
+    for rates in (student["images_per_second"], views["views_per_second"]):
+        for spread in rates.values():
+            assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+            assert spread["noise"] >= 0
+    assert set(student["images_per_second"]) == set(WAYS) == set(student["work"])
+    assert set(student["slab"]) == {
+        "batch_microseconds",
+        "view_milliseconds",
+        "check_milliseconds",
+    }
+    assert {bar["wanted"] for bar in student["bars"].values()} == {0.97, 0.99}
+    assert set(views["views_per_second"]) == {"batched", "plain_loop", "batched_first_view"}
+    assert views["bar"]["wanted"] == 200_000
+    assert (views["settings"]["threads"], student["settings"]["threads"]) == (2, 1)
+    assert {"cpu", "cores", "versions", "load_average", "time"} == set(found["machine"])
+
+
+def test_one_bench_alone_prints_lines_for_people(capsys):
+    assert run("bench", "views", "--rounds", 1, "--samples", 20, "--views", 2) == 0
+    out = capsys.readouterr().out
+    assert "cifar-weak on 20 images" in out
+    assert "batched, 2 views under one seed" in out
+    assert "wanted: batched at 200,000 or more" in out
+    assert "student" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("vews",), "did you mean 'views'"),
+        (("student", "--samples", 40, *STUDENT_WORDS), "328 images, more than --samples 40"),
+        (("student", "--student", "cifar:resnet9", *FEW), "did you mean 'resnet8'"),
+        (("student", "--device", "cuda:77", *FEW), "cuda:77"),
+        (("views", "--views", 163), "162"),
+        (("views", "--rounds", 0), "at least 1"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, words, line):
+    assert run("bench", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert line in captured.err
+    assert captured.err.count("\n") == 1
