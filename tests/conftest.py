@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Idle OpenMP threads that spin make small torch operations a hundred times slower beside other work.
+# Idle OpenMP threads that spin make small operations a hundred times slower beside other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from logitbank.pipeline.preprocess import corrected_manifest, correct_store, wrong_rows
+from logitbank.pipeline.preprocess import correct_store, corrected_manifest, wrong_rows
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
