@@ -1,0 +1,102 @@
+"""`logitbank demo`: everything end to end on scikit-learn's digits, with a report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from logitbank.jobs.arguments import non_negative, positive
+from logitbank.jobs.cli import run_job
+from logitbank.jobs.demo_stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
+from logitbank.stores.errors import UsageError
+
+LOG = "demo.log"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the job's arguments; the defaults take some two minutes and a half on 2 cores."""
+    usual = DemoSettings()
+    parser.add_argument("--out", default=str(usual.out), metavar="DIR", help="runs, stores, report")
+    parser.add_argument("--seeds", type=positive, default=usual.seeds, help="runs of each method")
+    parser.add_argument("--limit", type=positive, default=usual.limit, help="digits learned from")
+    parser.add_argument("--views", type=positive, default=usual.views, help="cached of each digit")
+    parser.add_argument("--teacher", default=usual.teacher, metavar="SPEC", help="who is cached")
+    parser.add_argument("--teacher-limit", type=positive, default=usual.teacher_limit)
+    parser.add_argument("--teacher-epochs", type=positive, default=usual.teacher_epochs)
+    parser.add_argument("--student", default=usual.student, metavar="SPEC", help="who learns")
+    parser.add_argument("--epochs", type=positive, default=usual.epochs, help="of a student")
+    parser.add_argument("--batch-size", type=positive, default=usual.batch_size)
+    parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate of a student")
+    parser.add_argument(
+        "--rounds", type=positive, default=usual.rounds, help="epochs timed of each way to train"
+    )
+    parser.add_argument(
+        "--seed", type=non_negative, default=usual.seed, help="of teacher and views"
+    )
+    parser.add_argument("--device", default=usual.device, help="cpu or cuda[:N]")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run what is lacking of every stage, write the report and print the accuracies."""
+    settings = _settings(options)
+    stages = demo_stages(settings)
+    if options.dry_run:
+        print("\n".join(command_line(stage.words) for stage in stages))
+        return
+    _require_folder(settings.out)
+    times = StageTimes(settings.out)
+    shown = _Shown(len(stages) + 2, settings.out / LOG)
+    for stage in stages:
+        with shown.stage(stage.title), times.of(stage):
+            run_job(stage.words[0], stage.words[1:])
+    _report(settings, stages, times, shown)
+
+
+def _settings(options: argparse.Namespace) -> DemoSettings:
+    given = {name: getattr(options, name) for name in DemoSettings.names()}
+    return DemoSettings(**(given | {"out": Path(options.out)}))
+
+
+def _require_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: --out names a folder for the demo")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _report(
+    settings: DemoSettings, stages: tuple[Stage, ...], times: StageTimes, shown: _Shown
+) -> None:
+    """Measure throughput, if it isn't yet, and write the page."""
+    from logitbank.jobs.demo_report import demo_report
+    from logitbank.jobs.demo_throughput import throughput_of
+    from logitbank.pipeline.report import accuracy_table, table_lines, write_report
+
+    with shown.stage("throughput of training"):
+        throughput = throughput_of(settings)
+    with shown.stage("report"):
+        report = demo_report(settings, stages, throughput, times.seconds)
+        page = write_report(report, settings.out)
+    print("\n".join(["", *table_lines(accuracy_table(report)), "", f"report: {page}"]))
+
+
+class _Shown:
+    """Prints where the demo is; what the jobs say on stderr meanwhile goes to a log."""
+
+    def __init__(self, count: int, log: Path) -> None:
+        self._count, self._log = count, log
+        self._number = 0
+
+    @contextlib.contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        self._number += 1
+        place = f"[{self._number:>2}/{self._count}]"
+        print(f"{place} {title}", flush=True)
+        began = time.perf_counter()
+        with self._log.open("a") as log, contextlib.redirect_stderr(log):
+            print(f"{place} {title}", file=log)
+            yield
+        print(f"{' ' * len(place)} {time.perf_counter() - began:.1f} s", flush=True)

@@ -1,0 +1,142 @@
+"""The demo's report, put together from what its stages left in their folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from logitbank.jobs.demo_stages import (
+    AUGMENTATION,
+    CORRECTIONS,
+    METHODS,
+    TEACHER_BATCH_SIZE,
+    DemoSettings,
+    Stage,
+    command_line,
+)
+from logitbank.pipeline.datasets import open_dataset
+from logitbank.pipeline.report import (
+    Report,
+    TeacherCost,
+    Throughput,
+    find_mistakes,
+    read_run,
+    read_store,
+)
+from logitbank.pipeline.report.results import StoreOnDisk
+from logitbank.pipeline.student import TrainConfig
+from logitbank.pipeline.student.run_folder import CONFIG
+
+MISTAKES = 4
+
+
+def demo_report(
+    settings: DemoSettings,
+    stages: tuple[Stage, ...],
+    throughput: Throughput,
+    seconds: Mapping[str, float],
+) -> Report:
+    """Read every result of the demo; nothing of it is known beforehand.
+
+    Args:
+        settings: the demo's.
+        stages: its jobs, all done.
+        throughput: of training.
+        seconds: what stages took, by title, those that were timed as a whole.
+
+    Raises:
+        StoreError: a store is incomplete or damaged.
+        LogitbankError: a run's metrics can't be read.
+    """
+    test, train = open_dataset("digits", "test"), open_dataset("digits").head(settings.limit)
+    corrected = {name: settings.stores[name] for name in CORRECTIONS}
+    titles = {method.name: method.title for method in METHODS}
+    stores = tuple(read_store(path, path.name) for path in settings.stores.values())
+    config = _config(settings.student_run(METHODS[1], 0))
+    return Report(
+        title="One teacher, run once: the digits demo",
+        introduction=_introduction(settings),
+        caveat=_CAVEAT,
+        runs=tuple(
+            read_run(settings.student_run(method, seed), method.title, seed)
+            for method in METHODS
+            for seed in range(settings.seeds)
+        ),
+        comparisons=(
+            (titles["sort"], titles["raw"]),
+            (titles["swap"], titles["raw"]),
+            (titles["sort"], titles["swap"]),
+            (titles["raw"], titles["labels"]),
+        ),
+        test_samples=len(test),
+        stores=stores,
+        classes=train.classes,
+        mistakes=find_mistakes(train, settings.raw, corrected, count=MISTAKES),
+        temperature=config.weights.temperature,
+        throughput=throughput,
+        cost=_cost(settings, seconds, stages),
+        setting=_setting(settings, stores, config),
+        commands=tuple(command_line(stage.words) for stage in stages),
+        stages={stage.title: seconds[stage.title] for stage in stages if stage.title in seconds},
+    )
+
+
+_CAVEAT = (
+    "Ten classes of small digits prove the plumbing, not the papers: that views, logits, "
+    "corrections, students and this page fit together. Whether sort or swap helps on a hard "
+    "problem is a question for CIFAR-100 and ImageNet."
+)
+
+
+def _introduction(settings: DemoSettings) -> str:
+    return (
+        f"A {settings.teacher} looked once at {settings.views} views of each of "
+        f"{settings.limit:,} digits. Its logits were kept, corrected by sort and by swap, and "
+        f"taught {settings.student}, {settings.seeds} seeds each way."
+    )
+
+
+def _config(run: Path) -> TrainConfig:
+    path = run / CONFIG
+    return TrainConfig.from_yaml(path.read_text(), str(path))
+
+
+def _cost(
+    settings: DemoSettings, seconds: Mapping[str, float], stages: tuple[Stage, ...]
+) -> TeacherCost:
+    """Count students that learned from the teacher, and add up the time that the stores took."""
+    outputs = settings.stores.values()
+    titles = [stage.title for stage in stages if stage.output in outputs]
+    timed = all(title in seconds for title in titles)
+    return TeacherCost(
+        samples=settings.limit,
+        views=settings.views,
+        epochs=settings.epochs,
+        students=settings.seeds * sum(method.loss == "kd" for method in METHODS),
+        cache_seconds=sum(seconds[title] for title in titles) if timed else None,
+    )
+
+
+def _setting(
+    settings: DemoSettings, stores: tuple[StoreOnDisk, ...], config: TrainConfig
+) -> dict[str, str]:
+    raw = stores[0].manifest
+    weights, versions = config.weights, raw.provenance.versions
+    teacher = _config(settings.teacher_run)
+    return {
+        "dataset": f"{raw.dataset.name} {raw.dataset.split}, the first {raw.dataset.samples:,} of "
+        "its samples; accuracies are of its test split",
+        "teacher": f"{settings.teacher}, {teacher.epochs} epochs of {teacher.limit:,} labels in "
+        f"batches of {TEACHER_BATCH_SIZE}, mirrored at random as train-teacher does; stopped "
+        "early, so that it errs",
+        "views": f"{raw.views} of {AUGMENTATION}, seed {raw.augmentation.seed}: shifts alone, "
+        "since a digit in the mirror is no digit",
+        "student": f"{config.student}, {config.epochs} epochs, batches of {config.batch_size}, "
+        f"SGD at {config.lr:g} with momentum {config.momentum:g}, a tenth of it from epochs "
+        f"{', '.join(map(str, config.milestones or ()))}, weight decay {config.weight_decay:g}",
+        "loss": f"{weights.ce:g} · cross-entropy + {weights.kd:g} · KL at temperature "
+        f"{weights.temperature:g} (hard labels: cross-entropy alone), on the same views",
+        "device": raw.provenance.device,
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        **{f"digest of {store.name}": str(store.manifest.digest) for store in stores},
+    }

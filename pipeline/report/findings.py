@@ -1,0 +1,152 @@
+"""What a report says in words: every number is computed from the results."""
+
+from __future__ import annotations
+
+from logitbank.pipeline.report.results import Report
+from logitbank.pipeline.report.shares import rank_shares, wrong_and_all
+from logitbank.pipeline.report.statistics import Spread, difference, pays_from
+from logitbank.pipeline.report.tables import MINUS, row_bytes
+
+
+def key_figures(report: Report) -> list[tuple[str, str]]:
+    """Give the figures at the top of the page, each with what it is."""
+    wrong, rows = wrong_and_all(report.raw.manifest.measured)
+    throughput, cost = report.throughput, report.cost
+    cached, online = (
+        Spread.of(throughput.ratios(way)).median
+        for way in (throughput.cached, throughput.in_the_loop)
+    )
+    spent = cost.views * cost.samples
+    first = pays_from(spent, 0, cost.epochs * cost.samples)
+    return [
+        (f"{100 * wrong / rows:.1f}%", f"of {rows:,} cached views the teacher gets wrong"),
+        (
+            f"{cached:.2f}×",
+            f"the speed of training without a teacher, cached; {online:.2f}× in the loop",
+        ),
+        (f"{spent:,}", f"teacher passes served {cost.students} students; none in their training"),
+        (f"from {first}", "students on the cache costs fewer passes than the loop"),
+    ]
+
+
+def accuracy_finding(report: Report) -> str:
+    """Say which differences stand out, and which say nothing."""
+    clear, noise = [], []
+    for first, second in report.comparisons:
+        found = difference(*([run.last_top1 for run in report.runs_of(m)] for m in (first, second)))
+        if found.margin is None:
+            return "One run each has no spread: no difference can be told from noise."
+        if abs(found.points) > found.margin:
+            side = "above" if found.points > 0 else "below"
+            clear.append(f"{first} ends {abs(found.points):.1f} points {side} {second}")
+        else:
+            noise.append(f"{first} and {second} ({found.points:+.1f})".replace("-", MINUS))
+    told = []
+    if clear:
+        told.append(f"Beyond the noise of the seeds, {_listed(clear)}.")
+    if noise:
+        told.append(f"Nothing can be said of {_listed(noise)}: that is within the noise.")
+    return " ".join(told)
+
+
+def accuracy_note(report: Report) -> str:
+    """Say how the accuracies are to be read."""
+    image = 100 / report.test_samples
+    return (
+        f"One of the {report.test_samples:,} test images is {image:.2f} points. The best epoch is "
+        "chosen on the test split itself, as this literature does, which flatters it; intervals "
+        "are of the last epoch, by Student's t over the seeds with pooled variance. Of twenty such "
+        "comparisons of equals, one looks real by chance."
+    )
+
+
+def mistakes_finding(report: Report) -> str:
+    """Say what the teacher got wrong, and what the corrections do to it."""
+    wrong, rows = wrong_and_all(report.raw.manifest.measured)
+    if not wrong:
+        return f"The teacher is right on all {rows:,} cached views: there is nothing to correct."
+    return (
+        f"The label does not come first in {wrong:,} of {rows:,} cached rows "
+        f"({100 * wrong / rows:.1f}%), and these alone are changed. Sort gives the label the "
+        "largest value and moves each class that stood above it one value down; swap exchanges the "
+        "label with the class on top. Both only move values between classes."
+    )
+
+
+def ranks_finding(report: Report) -> str:
+    """Say where the label ranks, and so how often the two corrections can differ."""
+    shares = rank_shares(report.raw.manifest.measured)
+    _, rows = wrong_and_all(report.raw.manifest.measured)
+    second = sum(share.percent for share in shares if share.rank == 2)
+    beyond = sum(share.rows for share in shares if share.rank > 2)
+    return (
+        f"In {second:.1f}% of the wrong rows the label comes second, where sort and swap are the "
+        f"same. They can differ in the other {beyond:,} rows alone, {100 * beyond / rows:.1f}% of "
+        "all that was cached."
+    )
+
+
+def throughput_finding(report: Report) -> str:
+    """Say what the cache and the loop cost, held against the same work measured twice."""
+    throughput = report.throughput
+    cached, online = (
+        Spread.of(throughput.ratios(way)) for way in (throughput.cached, throughput.in_the_loop)
+    )
+    told = (
+        f"From the cache a student trains at {cached.median:.3f} of its speed without a teacher "
+        f"({cached.low:.3f} to {cached.high:.3f} by round), with the teacher in the loop at "
+        f"{online.median:.3f} ({online.low:.3f} to {online.high:.3f})."
+    )
+    compared = (throughput.reference, throughput.cached, throughput.in_the_loop)
+    for way in throughput.ways:
+        if way not in compared:
+            again = Spread.of(throughput.ratios(way))
+            told += (
+                f" The same work timed twice differs as well: {again.median:.3f} "
+                f"({again.low:.3f} to {again.high:.3f}). {_judged(cached, again)}"
+            )
+    return told
+
+
+def _judged(cached: Spread, again: Spread) -> str:
+    """Hold the cache's ratio against that of the same work timed twice."""
+    gap, noise = again.median - cached.median, cached.noise + again.noise
+    told = f"The cache's gap to that is {100 * gap:.1f}%, the noise of the two {100 * noise:.1f}%: "
+    told = told.replace("-", MINUS)
+    if gap > noise:
+        return told + "the cache costs something here."
+    return told + "what the cache costs can't be told from noise."
+
+
+def bytes_finding(report: Report) -> str:
+    """Say what a row takes, and what a corrected store adds."""
+    raw = report.raw
+    told = (
+        f"{raw.rows:,} rows of {raw.manifest.dataset.classes} logits as {raw.manifest.encoding} "
+        f"take {raw.total_bytes:,} bytes, {row_bytes(raw):.1f} a row with the parameters and the "
+        "checksum of every view."
+    )
+    if len(report.stores) > 1:
+        told += (
+            " A corrected store takes as much again; a raw store that is corrected while it is "
+            "read (train --correction) takes nothing more."
+        )
+    return told
+
+
+def cost_finding(report: Report) -> str:
+    """Say how many passes were spent, and how many saved."""
+    cost = report.cost
+    spent, online = cost.views * cost.samples, cost.students * cost.epochs * cost.samples
+    told = (
+        f"The teacher saw {spent:,} views once. {cost.students} students then took "
+        f"{online:,} soft labels from the stores without it: "
+    )
+    saved = online - spent
+    if saved >= 0:
+        return told + f"{saved:,} forward passes saved. Each further student costs none."
+    return told + f"{-saved:,} forward passes more than the loop; further students cost none."
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

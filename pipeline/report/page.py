@@ -1,0 +1,206 @@
+"""The page of a report: figures, tables and text in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from logitbank.pipeline.report.figures import Picture, save_figures
+from logitbank.pipeline.report.findings import (
+    accuracy_finding,
+    accuracy_note,
+    bytes_finding,
+    cost_finding,
+    key_figures,
+    mistakes_finding,
+    ranks_finding,
+    throughput_finding,
+)
+from logitbank.pipeline.report.results import Report
+from logitbank.pipeline.report.shares import ordinal, rank_shares
+from logitbank.pipeline.report.statistics import Spread, pays_from
+from logitbank.pipeline.report.tables import (
+    Table,
+    accuracy_table,
+    bytes_table,
+    comparison_table,
+    cost_table,
+    throughput_table,
+)
+from logitbank.pipeline.report.themes import THEMES
+from logitbank.stores.files import LocalFiles
+
+PAGE, FIGURES = "report.html", "figures"
+_TEMPLATE = "report.html"
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A picture, what it shows for those who can't see it, and what to look for."""
+
+    picture: Picture
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a finding, figures, tables, and a note on how to read them."""
+
+    name: str
+    heading: str
+    finding: str
+    illustrations: tuple[Illustration, ...] = ()
+    tables: tuple[Table, ...] = ()
+    note: str = ""
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write the page and its figures into a folder.
+
+    Args:
+        report: the results.
+        folder: it is made where it is missing; `report.html` and `figures/` in it are replaced.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        StoreError: a file can't be written.
+    """
+    pictures = save_figures(report, folder / FIGURES)
+    LocalFiles(folder).put(PAGE, [render_page(report, pictures).encode()])
+    return folder / PAGE
+
+
+def render_page(report: Report, pictures: dict[str, Picture]) -> str:
+    """Write the page's HTML; it names its figures by paths relative to itself."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    light, dark = THEMES
+    return environment.get_template(_TEMPLATE).render(
+        report=report,
+        key_figures=key_figures(report),
+        sections=sections(report, pictures),
+        light=light,
+        dark=dark,
+    )
+
+
+def sections(report: Report, pictures: dict[str, Picture]) -> list[Section]:
+    """Put the parts of the page in their order."""
+    return [
+        _accuracy(report, pictures),
+        _mistakes(report, pictures),
+        _throughput(report, pictures),
+        Section("bytes", "Bytes on disk", bytes_finding(report), tables=(bytes_table(report),)),
+        _cost(report, pictures),
+    ]
+
+
+def _accuracy(report: Report, pictures: dict[str, Picture]) -> Section:
+    table = accuracy_table(report)
+    rows = "; ".join(f"{row[0]}: last epoch {row[2]}" for row in table.rows)
+    return Section(
+        "accuracy",
+        "Accuracy of the students",
+        accuracy_finding(report),
+        (
+            Illustration(
+                pictures["accuracy"],
+                f"Dot plot of top-1 on the test split by what the student learned from. {rows}.",
+                "Each dot is the last epoch of one seed, each ring the best epoch of the same "
+                "seed, each upright line the mean of the dots. Look at how far the dots of one row "
+                "lie apart before comparing rows.",
+            ),
+        ),
+        (table, comparison_table(report)),
+        accuracy_note(report),
+    )
+
+
+def _mistakes(report: Report, pictures: dict[str, Picture]) -> Section:
+    finding = mistakes_finding(report)
+    if not report.mistakes:
+        return Section("mistakes", "The teacher's mistakes, before and after", finding)
+    names = [report.classes[mistake.label] for mistake in report.mistakes]
+    ranks = "; ".join(
+        f"class {name}, label {ordinal(mistake.rank)}"
+        for name, mistake in zip(names, report.mistakes, strict=True)
+    )
+    shares = ", ".join(
+        f"rank {share.name} {share.percent:.1f}%"
+        for share in rank_shares(report.raw.manifest.measured)
+    )
+    shown = Illustration(
+        pictures["mistakes"],
+        f"Views that the teacher got wrong ({ranks}), each with a bar chart of its class "
+        f"distribution in each of the stores {', '.join(report.mistakes[0].logits)}.",
+        f"Blue is the label, orange the class that the teacher preferred, grey all others, as "
+        f"shares at temperature {report.temperature:g}. The label's bar is the same after "
+        "either correction; where the label came third or later, the orange bar falls further "
+        "under swap than under sort. Of each rank the mistake is shown of which the teacher was "
+        "surest.",
+    )
+    ranked = Illustration(
+        pictures["ranks"],
+        f"Bar chart of the rank of the label where the teacher is wrong: {shares}.",
+        "Share of the wrong rows and their number. At rank 2 (grey) sort and swap are the same.",
+    )
+    return Section(
+        "mistakes",
+        "The teacher's mistakes, before and after",
+        f"{finding} {ranks_finding(report)}",
+        (shown, ranked),
+    )
+
+
+def _throughput(report: Report, pictures: dict[str, Picture]) -> Section:
+    throughput = report.throughput
+    medians = "; ".join(
+        f"{way} {Spread.of(rates).median:,.0f}" for way, rates in throughput.ways.items()
+    )
+    return Section(
+        "throughput",
+        "Throughput of training",
+        throughput_finding(report),
+        (
+            Illustration(
+                pictures["throughput"],
+                f"Bar chart of images a second in training, medians: {medians}.",
+                "The cached bar should be as long as the two without a teacher, and the dots show "
+                "how much of any gap is noise.",
+            ),
+        ),
+        (throughput_table(report),),
+        throughput.conditions,
+    )
+
+
+def _cost(report: Report, pictures: dict[str, Picture]) -> Section:
+    cost = report.cost
+    spent, student = cost.views * cost.samples, cost.epochs * cost.samples
+    first = pays_from(spent, 0, student)
+    return Section(
+        "passes",
+        "Teacher passes, and when the cache pays",
+        cost_finding(report),
+        (
+            Illustration(
+                pictures["passes"],
+                f"Line chart of teacher forward passes by number of students: {student:,} for "
+                f"each student with the teacher in the loop, {spent:,} once for the cache; the "
+                f"cache is lower from student {first} on.",
+                "The loop pays for every student, the cache once. Where the lines cross, the cache "
+                "has paid.",
+            ),
+        ),
+        (cost_table(report),),
+    )

@@ -1,0 +1,199 @@
+"""The tables of a report: plain rows of text, for the page and for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from logitbank.pipeline.report.results import Report, StoreOnDisk
+from logitbank.pipeline.report.statistics import MeanStd, Spread, difference, pays_from
+
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; a row's first cell names it.
+
+    `numeric` says for each column whether it holds numbers, which are aligned to the right. `last`
+    rows at the end sum the others up.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    last: int = 0
+
+
+def accuracy_table(report: Report) -> Table:
+    """Tabulate top-1 over the seeds of each method, and the teacher's own where it is known."""
+    rows = []
+    for method in report.methods:
+        runs = report.runs_of(method)
+        last = MeanStd.of([run.last_top1 for run in runs])
+        best = MeanStd.of([run.best_top1 for run in runs])
+        rows.append((method, str(len(runs)), str(last), str(best)))
+    measured = report.raw.manifest.measured
+    taught = 0
+    if measured.clean_top1 is not None and measured.clean_split == "test":
+        rows.append(("(the teacher itself)", "1", f"{measured.clean_top1:.2f}", ""))
+        taught = 1
+    return Table(
+        "Top-1 on the test split, %: mean ± standard deviation over seeds",
+        ("the student learned from", "seeds", "last epoch", "best epoch"),
+        tuple(rows),
+        (False, True, True, True),
+        last=taught,
+    )
+
+
+def comparison_table(report: Report) -> Table:
+    """Tabulate differences of last-epoch top-1, with Student's t intervals and what they say."""
+    rows = []
+    for first, second in report.comparisons:
+        found = difference(*([run.last_top1 for run in report.runs_of(m)] for m in (first, second)))
+        interval = "none" if found.margin is None else _interval(found.points, found.margin)
+        rows.append(
+            (f"{first} {MINUS} {second}", _signed(found.points), interval, found.verdict),
+        )
+    return Table(
+        "Differences of last-epoch top-1, in points",
+        ("difference", "points", "95% interval", "it is"),
+        tuple(rows),
+        (False, True, True, False),
+    )
+
+
+def throughput_table(report: Report) -> Table:
+    """Tabulate images a second and ratios to the reference, with their lowest and highest."""
+    throughput = report.throughput
+    rows = []
+    for way, rates in throughput.ways.items():
+        rate, relative = Spread.of(rates), Spread.of(throughput.ratios(way))
+        is_reference = way == throughput.reference
+        rows.append(
+            (
+                way,
+                f"{rate.median:,.0f}",
+                f"{rate.low:,.0f} to {rate.high:,.0f}",
+                "1" if is_reference else f"{relative.median:.3f}",
+                "" if is_reference else f"{relative.low:.3f} to {relative.high:.3f}",
+            )
+        )
+    return Table(
+        f"Images a second over {len(next(iter(throughput.ways.values())))} rounds",
+        ("training with", "median", "lowest to highest", f"of {throughput.reference}", "by round"),
+        tuple(rows),
+        (False, True, True, True, True),
+    )
+
+
+def bytes_table(report: Report) -> Table:
+    """Tabulate the bytes of every array in every store, their sums and what a cached row takes."""
+    stores = report.stores
+    rows = [
+        (name, *(f"{store.array_bytes[name]:,}" for store in stores))
+        for name in report.raw.array_bytes
+    ]
+    rows += [
+        ("crc, metadata", *(f"{store.beside:,}" for store in stores)),
+        ("all", *(f"{store.total_bytes:,}" for store in stores)),
+        ("all, by cached row", *(f"{row_bytes(store):.1f}" for store in stores)),
+    ]
+    return Table(
+        "Bytes on disk",
+        ("array", *(store.name for store in stores)),
+        tuple(rows),
+        (False, *[True] * len(stores)),
+        last=2,
+    )
+
+
+def row_bytes(store: StoreOnDisk) -> float:
+    """Give the bytes that a row takes, all files of the store counted."""
+    return store.total_bytes / store.rows
+
+
+def cost_table(report: Report) -> Table:
+    """Tabulate the teacher's forward passes and when the cache pays, each with its arithmetic."""
+    cost = report.cost
+    spent, student = cost.views * cost.samples, cost.epochs * cost.samples
+    online = cost.students * student
+    rows = [
+        ("spent on the cache", f"{cost.views} views × {cost.samples:,} images", f"{spent:,}"),
+        (
+            "the loop would have spent",
+            f"{cost.students} students × {cost.epochs} epochs × {cost.samples:,} images",
+            f"{online:,}",
+        ),
+        ("saved", f"{online:,} {MINUS} {spent:,}", f"{online - spent:,}".replace("-", MINUS)),
+        (
+            "pays, in passes, from",
+            f"s × {student:,} > {spent:,}",
+            _from_student(pays_from(spent, 0, student)),
+        ),
+        *_seconds_rows(report),
+    ]
+    return Table(
+        "Teacher forward passes, and from how many students (s) on the cache pays",
+        ("", "arithmetic", "result"),
+        tuple(rows),
+        (False, False, True),
+    )
+
+
+def _seconds_rows(report: Report) -> list[tuple[str, str, str]]:
+    """Compare whole training times; nothing where the caching was not timed."""
+    cost, throughput = report.cost, report.throughput
+    if cost.cache_seconds is None:
+        return []
+    images = cost.epochs * cost.samples
+    cached, online = (
+        images / Spread.of(throughput.ways[way]).median
+        for way in (throughput.cached, throughput.in_the_loop)
+    )
+    return [
+        (
+            "seconds for the stores",
+            "caching and correcting, timed",
+            f"{cost.cache_seconds:.1f}",
+        ),
+        (
+            "seconds a student saves",
+            f"{images:,} images: {online:.1f} in the loop {MINUS} {cached:.1f} cached",
+            f"{online - cached:.1f}".replace("-", MINUS),
+        ),
+        (
+            "pays, in seconds, from",
+            f"s × {online - cached:.1f} > {cost.cache_seconds:.1f}".replace("-", MINUS),
+            _from_student(pays_from(cost.cache_seconds, cached, online)),
+        ),
+    ]
+
+
+def table_lines(table: Table) -> list[str]:
+    """Write a table in plain text, its columns aligned."""
+    lines = [table.header, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [table.caption, *("  " + _aligned(line, widths, table.numeric) for line in lines)]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    placed = (
+        cell.rjust(width) if is_number else cell.ljust(width)
+        for cell, width, is_number in zip(cells, widths, numeric, strict=True)
+    )
+    return "  ".join(placed).rstrip()
+
+
+def _from_student(first: int | None) -> str:
+    return "never here" if first is None else f"student {first}"
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", MINUS)
+
+
+def _interval(points: float, margin: float) -> str:
+    return f"{_signed(points - margin)} to {_signed(points + margin)}"
