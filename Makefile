@@ -33,7 +33,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,photos]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,photos,examples]'
 	touch $@
 
 clean:

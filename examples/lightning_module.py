@@ -72,7 +72,8 @@ class DistilledStudent(L.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rows = EpochRows(self.soft, self.options.seed, self.device)
         # Of a resumed run: Lightning tells the sampler too late for the first loop.
-        rows.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        progress = self.trainer.fit_loop.epoch_progress.current
+        rows.set_epoch(progress.processed)  # type: ignore[attr-defined]
         return DataLoader(
             self.data,
             batch_size=self.options.batch_size,

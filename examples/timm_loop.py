@@ -72,7 +72,8 @@ def main() -> None:
     data_config = resolve_data_config(vars(args), model=model)
     optimizer = create_optimizer_v2(model, **optimizer_kwargs(cfg=args))
 
-    # What train.py's create_dataset(args.dataset, root=args.data_dir) gives serves as well.
+    # In train.py this is create_dataset, which with `--dataset torch/image_folder` has the order of
+    # imagenet:DIR; timm's own reader sorts files by the numbers in their names, another order.
     dataset_train = open_dataset(args.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
     as_they_are = {"is_training": True, "no_aug": True, "use_prefetcher": False}  # logitbank
     transform = create_transform(**data_config, **as_they_are)  # logitbank

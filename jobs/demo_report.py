@@ -28,6 +28,11 @@ from logitbank.pipeline.student import TrainConfig
 from logitbank.pipeline.student.run_folder import CONFIG
 
 MISTAKES = 4
+_CAVEAT = (
+    "Ten classes of small digits prove the plumbing, not the papers: that views, logits, "
+    "corrections, students and this page fit together. Whether sort or swap helps on a hard "
+    "problem is a question for CIFAR-100 and ImageNet."
+)
 
 
 def demo_report(
@@ -79,13 +84,6 @@ def demo_report(
         commands=tuple(command_line(stage.words) for stage in stages),
         stages={stage.title: seconds[stage.title] for stage in stages if stage.title in seconds},
     )
-
-
-_CAVEAT = (
-    "Ten classes of small digits prove the plumbing, not the papers: that views, logits, "
-    "corrections, students and this page fit together. Whether sort or swap helps on a hard "
-    "problem is a question for CIFAR-100 and ImageNet."
-)
 
 
 def _introduction(settings: DemoSettings) -> str:

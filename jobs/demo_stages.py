@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from logitbank.stores.errors import LogitbankError
 from logitbank.stores.files import LocalFiles
 
 TIMES = "stages.json"
@@ -31,12 +33,12 @@ class DemoSettings:
     out: Path = Path("runs/demo")
     seeds: int = 3
     limit: int = 600
-    views: int = 12
+    views: int = 10
     teacher: str = "cifar:resnet14"
     teacher_limit: int = 1438
     teacher_epochs: int = 7
     student: str = "cifar:resnet8"
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 32
     lr: float = 0.1
     rounds: int = 6
@@ -176,8 +178,7 @@ class StageTimes:
 
     def __init__(self, out: Path) -> None:
         self._files = LocalFiles(out)
-        content = self._files.get(TIMES)
-        self.seconds: dict[str, float] = {} if content is None else json.loads(content)
+        self.seconds: dict[str, float] = read_json(self._files, TIMES) or {}
 
     @contextmanager
     def of(self, stage: Stage) -> Iterator[None]:
@@ -188,3 +189,16 @@ class StageTimes:
         if is_whole:
             self.seconds[stage.title] = round(time.perf_counter() - began, 3)
             self._files.put(TIMES, [json.dumps(self.seconds, indent=1).encode()])
+
+
+def read_json(files: LocalFiles, name: str) -> Any:
+    """Read what a demo kept in its folder, None where there is no such file.
+
+    Raises:
+        LogitbankError: the file is damaged.
+    """
+    content = files.get(name)
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError as error:
+        raise LogitbankError(f"{files.path(name)} is damaged: remove it") from error

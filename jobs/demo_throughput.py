@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from logitbank.jobs.bench.machine import describe_machine, load_average
 from logitbank.jobs.bench.paced_run import PacedRun
 from logitbank.jobs.bench.timing import interleave
-from logitbank.jobs.demo_stages import DemoSettings
+from logitbank.jobs.demo_stages import DemoSettings, read_json
 from logitbank.jobs.opening import open_model
 from logitbank.jobs.progress import Progress
 from logitbank.pipeline.datasets import open_dataset
@@ -25,7 +25,7 @@ from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, TrainResult, train
 from logitbank.pipeline.student.config import usable_device
 from logitbank.pipeline.student.progress import ReportProgress
-from logitbank.stores.files import LocalFiles
+from logitbank.stores.files import PARTIAL, LocalFiles
 
 FILE = "throughput.json"
 
@@ -58,8 +58,7 @@ def throughput_of(settings: DemoSettings) -> Throughput:
         "device": settings.device,
     }
     files = LocalFiles(settings.out)
-    content = files.get(FILE)
-    found = None if content is None else json.loads(content)
+    found = read_json(files, FILE)
     if found is None or found["identity"] != identity:
         load_before = load_average()
         rates = _measure(settings)
@@ -77,8 +76,7 @@ def _measure(settings: DemoSettings) -> dict[str, list[float]]:
     settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _nothing
     steps = -(-settings.limit // settings.batch_size)
     with ExitStack() as stack:
-        folder = tempfile.TemporaryDirectory(prefix="throughput-", dir=settings.out)
-        train_way = partial(_train, settings, Path(stack.enter_context(folder)))
+        train_way = partial(_train, settings, stack.enter_context(_empty_folder(settings.out)))
         runs = {}
         for way in WAYS:
             runs[way.title] = PacedRun(partial(train_way, way), settle)
@@ -87,6 +85,17 @@ def _measure(settings: DemoSettings) -> dict[str, list[float]]:
             run.take(steps)
         slices = {title: _epoch_of(run, steps, settings.limit) for title, run in runs.items()}
         return interleave(slices, settings.rounds, progress=Progress("throughput", "round"))
+
+
+@contextmanager
+def _empty_folder(out: Path) -> Iterator[Path]:
+    """Give a folder for the timed runs, without what a killed demo left in it, and remove it."""
+    folder = out / f"throughput{PARTIAL}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _epoch_of(run: PacedRun, steps: int, images: int) -> Callable[[], int]:
@@ -127,7 +136,8 @@ def _train(
 def _conditions(settings: DemoSettings, machine: dict[str, Any]) -> str:
     """Say what was timed, on what."""
     load = machine["load_average"]
-    return (
+    is_busy = load["before"] > machine["cores"]
+    told = (
         f"Timed are whole epochs of {settings.limit:,} images of {settings.student} in batches of "
         f"{settings.batch_size}, with all that belongs to one: rendering the view, checking its "
         "pixels, reading the soft labels, the steps, the checkpoint. The ways take turns, "
@@ -135,6 +145,7 @@ def _conditions(settings: DemoSettings, machine: dict[str, Any]) -> str:
         f"{machine['cores']} cores of {machine['cpu']}, {machine['threads']} threads; load average "
         f"{load['before']:.1f} before, {load['after']:.1f} after."
     )
+    return f"{told} Other work kept the machine busy: trust no rate here." if is_busy else told
 
 
 def _nothing() -> None:

@@ -16,11 +16,12 @@ import zarr
 from PIL import Image
 from torch import nn
 
-from logitbank import SoftLabels, ViewDataset
+from logitbank import ViewDataset
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.draws import view_of_epoch
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.normalisation import HALF
+from logitbank.stores.errors import PixelError
 from tests.pipeline.student_examples import small_store
 from tests.reference import views as reference
 
@@ -47,14 +48,18 @@ class LinearTeacher(nn.Module):
         return self._inputs(images) @ self.weight
 
 
+def linear_teacher(digits: Any) -> LoadedModel:
+    module = LinearTeacher(digits.images, digits.targets).eval().requires_grad_(False)
+    return LoadedModel(module, "import:tests:linear", 10, 32, HALF)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
     """Three views of the first 180 digits."""
     digits = open_dataset("digits").head(SAMPLES)
-    module = LinearTeacher(digits.images, digits.targets).eval().requires_grad_(False)
-    teacher = LoadedModel(module, "import:tests:linear", 10, 32, HALF)
     path = tmp_path_factory.mktemp("digits") / "raw.zarr"
-    small_store(path, digits, teacher, augmentation="cifar-weak:pad=2,flip=no", views=VIEWS)
+    augmentation = "cifar-weak:pad=2,flip=no"
+    small_store(path, digits, linear_teacher(digits), augmentation=augmentation, views=VIEWS)
     return path
 
 
@@ -207,24 +212,48 @@ def test_lightning_module(store, inputs, monkeypatch, capsys, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_timms_own_dataset_of_a_folder_can_be_wrapped(store, tmp_path):
-    """What train.py's create_dataset gives, where its order is the cached one."""
-    data = pytest.importorskip("timm.data")
+def test_a_folder_as_timm_opens_it_by_torchvision_is_in_the_stores_order(store, tmp_path):
+    """timm's own reader sorts 10.png after 9.png; the pixels' checksums stop that order."""
+    create_dataset = pytest.importorskip("timm.data").create_dataset
     digits = open_dataset("digits").head(SAMPLES)
-    ordered = np.argsort(digits.targets, kind="stable")
-    for place, sample in enumerate(ordered):
-        path = tmp_path / str(digits.targets[sample]) / f"{place:03}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(digits.images[sample]).save(path)
-    folder = open_dataset(f"imagefolder:{tmp_path}")
-    teacher = LinearTeacher(digits.images, digits.targets).eval().requires_grad_(False)
-    loaded = LoadedModel(teacher, "import:tests:linear", 10, 32, HALF)
+    for sample, (image, target) in enumerate(zip(digits.images, digits.targets, strict=True)):
+        path = tmp_path / "train" / str(target) / f"{sample}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    folder = open_dataset(f"imagenet:{tmp_path}")
     soft = small_store(
-        tmp_path.with_suffix(".zarr"), folder, loaded, augmentation="imagenet-weak:size=32", views=2
+        tmp_path / "raw.zarr",
+        folder,
+        linear_teacher(digits),
+        augmentation="imagenet-weak:size=32",
+        views=2,
     )
-    own = ViewDataset(data.create_dataset("", root=str(tmp_path)), soft.augmentation)
-    ours = ViewDataset(folder, soft.augmentation)
+    root = str(tmp_path)
+    same = create_dataset("torch/image_folder", root=root, split="train")
+    ours, theirs = (ViewDataset(each, soft.augmentation) for each in (folder, same))
     for row in (0, 100, SAMPLES, 2 * SAMPLES - 1):
-        assert torch.equal(own[row][0], ours[row][0])
-        assert own[row][1:] == ours[row][1:]
-    assert SoftLabels.open(soft.store.where).samples == len(folder)
+        assert torch.equal(theirs[row][0], ours[row][0])
+        assert theirs[row][1:] == ours[row][1:]
+    other = ViewDataset(create_dataset("", root=root, split="train"), soft.augmentation)
+    with pytest.raises(PixelError, match="its pixels are not those the teacher saw"):
+        other.__getitems__(range(SAMPLES))
+
+
+def test_the_first_program_of_the_page_runs_as_it_stands(store, monkeypatch, capsys, tmp_path):
+    """But for its dataset: a plain list of the images that the store holds."""
+    page = (EXAMPLES.parent / "docs" / "your-own-loop.md").read_text()
+    program = re.search(r"```python\n(import torch\n.*?)```", page, re.DOTALL).group(1)
+    assert program.count('open_dataset("digits")') == 1
+    digits = open_dataset("digits").head(SAMPLES)
+    images = [
+        (Image.fromarray(image), int(target))
+        for image, target in zip(digits.images, digits.targets, strict=True)
+    ]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sort.zarr").symlink_to(store)
+    torch.manual_seed(SEED)
+    exec(program.replace('open_dataset("digits")', "images"), {"images": images})
+    printed = capsys.readouterr().out
+    losses = re.findall(r"^epoch \d: view \d, loss ([\d.]+)$", printed, re.MULTILINE)
+    assert len(losses) == 2
+    assert float(losses[1]) < float(losses[0])

@@ -158,7 +158,7 @@ def _slab_lines(measured: StudentMeasured) -> list[str]:
         f"{slab.batch_percent(own, batch):.3f}% of a batch's time here",
         f"once an epoch: {slab.view_milliseconds:.1f} ms to read a view (by a thread), "
         f"{slab.check_milliseconds:.1f} ms to check its pixels: "
-        f"{slab.epoch_percent(own, settings.samples):.2f}% of an epoch of {settings.samples:,}",
+        f"{slab.epoch_percent(own, settings.samples):.3f}% of an epoch of {settings.samples:,}",
         f"if nothing overlaps, this slab would take {shares}, and 3% at "
         f"{slab.rate_at_percent(3, batch):,.0f} images/s: a GPU whose student trains faster than "
         "that has to show that its own gather is quicker, or overlaps",

