@@ -12,17 +12,16 @@ slab would refuse the rows.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torchvision.models import get_model
 from torchvision.transforms import v2
 
-from logitbank import SoftLabels, ViewDataset
+from logitbank import RowSampler, SoftLabels, ViewDataset
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.losses import kd_loss
 
@@ -33,29 +32,6 @@ NORMALISE = v2.Compose(
         v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ]
 )
-
-
-class EpochRows(Sampler[int]):
-    """The rows of an epoch's view, in an order of their own.
-
-    A loader with workers asks its sampler for rows as soon as it is iterated, and Lightning begins
-    the first iteration before any `on_train_epoch_start`: so the rows can't wait for that hook.
-    """
-
-    def __init__(self, soft: SoftLabels, seed: int, device: torch.device) -> None:
-        self.soft, self.seed, self.device, self.epoch = soft, seed, device, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take note of the epoch; Lightning calls it before each one."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        rows = self.soft.epoch(self.epoch, seed=self.seed, device=self.device).rows
-        shuffle = torch.Generator().manual_seed(self.seed + self.epoch)
-        return iter(rows[torch.randperm(len(rows), generator=shuffle)].tolist())
-
-    def __len__(self) -> int:
-        return self.soft.samples
 
 
 class DistilledStudent(L.LightningModule):
@@ -70,8 +46,9 @@ class DistilledStudent(L.LightningModule):
         return torch.optim.SGD(self.student.parameters(), lr=self.options.lr, momentum=0.9)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        rows = EpochRows(self.soft, self.options.seed, self.device)
-        # Of a resumed run: Lightning tells the sampler too late for the first loop.
+        rows = RowSampler(self.soft.augmentation, seed=self.options.seed)
+        # Workers ask for rows as soon as the loader is iterated, which Lightning does before any
+        # on_train_epoch_start; and in a resumed run before it tells the sampler of its epoch.
         progress = self.trainer.fit_loop.epoch_progress.current
         rows.set_epoch(progress.processed)  # type: ignore[attr-defined]
         return DataLoader(

@@ -15,14 +15,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 from torchvision.models import get_model
 from torchvision.transforms import v2
 
-from logitbank import SoftLabels, ViewDataset
+from logitbank import RowSampler, SoftLabels, ViewDataset
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.losses import kd_loss
-from logitbank.pipeline.view_dataset import RowSampler
 
 NORMALISE = v2.Compose(
     [
@@ -68,7 +67,7 @@ def main() -> None:
     data = ViewDataset(dataset, soft.augmentation, transform=NORMALISE)
 
     # One loader, and so one set of workers, for all epochs: they are sent the rows to make.
-    rows = RowSampler(RandomSampler(range(soft.samples)))
+    rows = RowSampler(soft.augmentation, seed=options.seed)
     loader = DataLoader(
         data,
         batch_size=options.batch_size,
@@ -82,7 +81,7 @@ def main() -> None:
 
     for epoch in range(options.epochs):
         slab = soft.epoch(epoch, seed=options.seed, device=device)  # the next one is read meanwhile
-        rows.set_epoch(epoch, slab.rows)
+        rows.set_epoch(epoch)
         loss = train_epoch(student, optimiser, loader, slab, device)
         print(f"epoch {epoch}: view {slab.view}, loss {loss:.4f}")
 

@@ -22,18 +22,14 @@ from typing import Any
 
 import torch
 from timm import utils
-from timm.data import (
-    create_loader,
-    create_transform,  # logitbank
-    resolve_data_config,
-)
+from timm.data import create_loader, resolve_data_config
 from timm.models import create_model
 from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 from torch.utils.data import DataLoader
 
-from logitbank import SoftLabels, ViewDataset  # logitbank
+from logitbank import RowSampler, SoftLabels, ViewDataset  # logitbank
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.losses import kd_loss  # logitbank
 
@@ -75,9 +71,7 @@ def main() -> None:
     # In train.py this is create_dataset, which with `--dataset torch/image_folder` has the order of
     # imagenet:DIR; timm's own reader sorts files by the numbers in their names, another order.
     dataset_train = open_dataset(args.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
-    as_they_are = {"is_training": True, "no_aug": True, "use_prefetcher": False}  # logitbank
-    transform = create_transform(**data_config, **as_they_are)  # logitbank
-    dataset_train = ViewDataset(dataset_train, soft.augmentation, transform)  # logitbank
+    dataset_train = ViewDataset(dataset_train, soft.augmentation)  # logitbank
     loader_train = create_loader(
         dataset_train,
         input_size=data_config["input_size"],
@@ -90,8 +84,8 @@ def main() -> None:
         num_workers=args.workers,
         device=device,
     )
-    # A list is a sampler: filled anew for each epoch, it serves one set of workers throughout.
-    rows = loader_train.batch_sampler.sampler = list(range(soft.samples))  # logitbank
+    rows = RowSampler(soft.augmentation, seed=args.seed)  # logitbank
+    loader_train.batch_sampler.sampler = rows  # logitbank
     train_loss_fn = nn.CrossEntropyLoss().to(device)
 
     updates_per_epoch = -(-len(loader_train) // args.grad_accum_steps)
@@ -100,7 +94,7 @@ def main() -> None:
     )
     for epoch in range(num_epochs):
         slab = soft.epoch(epoch, seed=args.seed, device=device)  # logitbank
-        rows[:] = slab.rows[torch.randperm(soft.samples)].tolist()  # logitbank
+        rows.set_epoch(epoch)  # logitbank
         train_metrics = train_one_epoch(
             epoch,
             model,

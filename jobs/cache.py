@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from logitbank.pipeline.views import Augmentation
     from logitbank.stores.manifest import Manifest, Measured
 
+TRIAL_SAMPLES = 1_000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         wanted = dataclasses.replace(wanted, measured=_checked(options, teacher, dataset, settings))
     writer = StoreWriter.open(options.out, wanted, dataset.targets, dataset.sample_ids)
     if writer.complete:
-        print(f"{options.out} is complete: every chunk was checked, nothing lacks")
+        print(f"{options.out} is complete: every chunk was checked, nothing is lacking")
         return
     for key in writer.mended:
         print(f"{options.out}: {key} was bad or stale; mending it")
@@ -119,7 +121,9 @@ def _checked(
     from logitbank.pipeline.teacher import clean_accuracy, require_expected_top1
 
     clean = open_dataset(options.dataset, "test") if has_split(options.dataset, "test") else dataset
-    measured = clean_accuracy(teacher, clean, settings)
+    # A trial on a few samples should not wait for the whole of ImageNet's evaluation split.
+    most = None if options.limit is None else max(options.limit, TRIAL_SAMPLES)
+    measured = clean_accuracy(teacher, clean, settings, most)
     print(
         f"{options.teacher}: top-1 {measured.clean_top1:.2f}%, top-5 {measured.clean_top5:.2f}% on "
         f"centre crops of {measured.clean_samples:,} {measured.clean_split} samples"

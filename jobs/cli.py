@@ -9,6 +9,7 @@ from importlib import import_module
 
 from logitbank import __version__
 from logitbank.jobs.arguments import JobParser
+from logitbank.jobs.memory import keep_freed_memory
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 from logitbank.stores.files import is_disk_full
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Idle OpenMP threads that spin cost a small torch operation beside other work 16 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(usage())

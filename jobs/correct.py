@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     require_room(Path(options.out), store_bytes(wanted))
     writer = StoreWriter.open(options.out, wanted, parent.target, parent.sample_id)
     if writer.complete:
-        print(f"{options.out} is complete: every chunk was checked, nothing lacks")
+        print(f"{options.out} is complete: every chunk was checked, nothing is lacking")
         return
     for key in writer.mended:
         print(f"{options.out}: {key} was bad or stale; mending it")

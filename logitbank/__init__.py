@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["LogitbankError", "SoftLabels", "ViewDataset", "__version__"]
+__all__ = ["LogitbankError", "RowSampler", "SoftLabels", "ViewDataset", "__version__"]
 
 if TYPE_CHECKING:
     from logitbank.pipeline.soft_labels import SoftLabels
-    from logitbank.pipeline.view_dataset import ViewDataset
+    from logitbank.pipeline.view_dataset import RowSampler, ViewDataset
     from logitbank.stores.errors import LogitbankError
 
 _HOMES = {
     "SoftLabels": "logitbank.pipeline.soft_labels",
     "ViewDataset": "logitbank.pipeline.view_dataset",
+    "RowSampler": "logitbank.pipeline.view_dataset",
     "LogitbankError": "logitbank.stores.errors",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,6 +50,10 @@ class SoftLabels:
             )
         return cls(store, correction)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as the store's location, which is opened again."""
+        return _reopened, (self._views, self.correction)
+
     @property
     def manifest(self) -> Manifest:
         """What the store says of itself."""
@@ -78,7 +83,7 @@ class SoftLabels:
         """Give the slab of the view that this epoch trains on; the next epoch's is read meanwhile.
 
         The view is pi(epoch mod V), pi a fresh permutation for each cycle, drawn from `seed`. A
-        slab serves until the epoch after the next one begins.
+        slab serves until the next epoch begins.
 
         Raises:
             StoreError: a chunk of the view is missing, damaged or belongs elsewhere.
@@ -86,3 +91,8 @@ class SoftLabels:
         view = view_of_epoch(epoch, self.views, seed)
         following = view_of_epoch(epoch + 1, self.views, seed)
         return self._loader.load(view, following, torch.device(device))
+
+
+def _reopened(views: StoredViews, correction: str | None) -> SoftLabels:
+    """Build them around views that were opened again, and found to be of the same store."""
+    return SoftLabels(views.store, correction)

@@ -115,13 +115,18 @@ def raw_manifest(
 
 
 def clean_accuracy(
-    teacher: LoadedModel, dataset: ImageDataset, settings: CacheSettings
+    teacher: LoadedModel,
+    dataset: ImageDataset,
+    settings: CacheSettings,
+    most: int | None = None,
 ) -> Measured:
     """Measure a teacher on centre crops: all of an evaluation split, or a sample of a training one.
 
-    The sample is spread evenly, so that splits which are sorted by class are covered.
+    The sample is spread evenly, so that splits which are sorted by class are covered. `most` is an
+    upper limit of the samples.
     """
     limit = TRAINING_SAMPLE if dataset.split == "train" else len(dataset)
+    limit = min(limit, most or limit)
     spread = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(np.int64)
     found = evaluate(
         teacher,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +12,12 @@ from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from logitbank.pipeline.datasets.imported import MapStyleDataset, as_image_dataset
+from logitbank.pipeline.draws import epoch_order, view_of_epoch
 from logitbank.pipeline.views.augmentation import Augmentation
 from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.stored import StoredViews
-from logitbank.stores.errors import DatasetError, PixelError, UsageError, unknown_name
+from logitbank.stores.errors import DatasetError, PixelError, unknown_name
 
 _VERIFY = ("all", "sample", "off")
 _SAMPLED_ONE_IN = 64
@@ -40,7 +41,8 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
             drawn from `seed` and have no checksums.
         transform: called with each view as a Pillow RGB image, as torchvision's and timm's
             transforms take it. Without one, an image is an (S, S, 3) uint8 tensor, which
-            `normalise` takes by the batch.
+            `normalise` takes by the batch. It is an attribute as well, as torchvision's and timm's
+            datasets have it: timm's create_loader sets it.
         verify_pixels: `all` views, `sample` (one in 64, others in each view) or `off`.
         seed: of the draws, for an augmentation alone.
 
@@ -69,7 +71,7 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
                 "it isn't the split that was cached, or is cut otherwise"
             )
         self._renderer = ViewRenderer(self._images, augmentation)
-        self._transform = transform
+        self.transform = transform
         self._verify_pixels = verify_pixels
         self._seed = seed
 
@@ -119,9 +121,9 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
             )
 
     def _transformed(self, pixels: torch.Tensor) -> Any:
-        if self._transform is None:
+        if self.transform is None:
             return pixels
-        return self._transform(Image.fromarray(pixels.numpy()))
+        return self.transform(Image.fromarray(pixels.numpy()))
 
     def _checked(
         self, view: int, samples: NDArray[np.int64]
@@ -193,30 +195,46 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
 
 
 class RowSampler(Sampler[int]):
-    """Puts an epoch's rows in the order that another sampler has for positions 0 to N - 1.
+    """The rows of an epoch's view, in an order of their own each epoch.
 
-    It lets DistributedSampler and one DataLoader with persistent workers serve every epoch:
+    One DataLoader with persistent workers serves every epoch; `set_epoch(epoch)` is what Lightning,
+    timm and others call on a sampler before each one.
 
-    >>> sampler = RowSampler(DistributedSampler(range(soft.samples)))  # doctest: +SKIP
+    >>> sampler = RowSampler(soft.augmentation, seed=0)  # doctest: +SKIP
     >>> loader = DataLoader(data, batch_size=256, sampler=sampler)  # doctest: +SKIP
-    >>> sampler.set_epoch(epoch, slab.rows)  # doctest: +SKIP
+    >>> sampler.set_epoch(epoch)  # doctest: +SKIP
+    >>> slab = soft.epoch(epoch, seed=0)  # doctest: +SKIP
+
+    Args:
+        views: the store's (`SoftLabels.augmentation`).
+        positions: another sampler of 0 to N - 1, as `DistributedSampler(range(soft.samples))`,
+            which is told of the epochs as well; without one, all samples in an order drawn from
+            the seed, as `logitbank train` has it.
+        seed: of the views and the order; the slab's must be the same, or it refuses the rows.
     """
 
-    def __init__(self, positions: Sampler[int]) -> None:
+    def __init__(
+        self, views: StoredViews, positions: Sampler[int] | None = None, *, seed: int = 0
+    ) -> None:
+        self._views, self._samples = views.views, views.samples
         self._positions = positions
-        self._rows: list[int] | None = None
+        self._seed = seed
+        self._epoch = 0
 
-    def set_epoch(self, epoch: int, rows: torch.Tensor) -> None:
-        """Give the rows of the epoch that begins, and its number to the sampler of positions."""
-        self._rows = rows.tolist()
-        if hasattr(self._positions, "set_epoch"):
-            self._positions.set_epoch(epoch)
+    def set_epoch(self, epoch: int) -> None:
+        """Take note of the epoch that begins; epoch 0 needs no telling."""
+        self._epoch = epoch
+        tell = getattr(self._positions, "set_epoch", None)
+        if tell is not None:
+            tell(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        """Go through this process's rows; UsageError before the first `set_epoch`."""
-        if self._rows is None:
-            raise UsageError("call set_epoch(epoch, slab.rows) before an epoch's loop")
-        return map(self._rows.__getitem__, self._positions)
+        """Go through this process's rows."""
+        first = view_of_epoch(self._epoch, self._views, self._seed) * self._samples
+        positions: Iterable[int] = epoch_order(self._epoch, self._samples, self._seed)
+        if self._positions is not None:
+            positions = self._positions
+        return (first + int(position) for position in positions)
 
     def __len__(self) -> int:
-        return len(self._positions)  # type: ignore[arg-type]
+        return self._samples if self._positions is None else len(self._positions)  # type: ignore[arg-type]

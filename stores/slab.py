@@ -21,11 +21,11 @@ class WrongRowError(LogitbankError):
     """A row that a slab doesn't hold."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Slab:
     """The (N, C) codes of one view, on the training device.
 
-    `view` is the view's number; `current` turns false when the memory is used again.
+    `view` is the view's number; `current` turns false when the memory is to be used again.
     """
 
     view: int
@@ -53,7 +53,7 @@ class Slab:
         """
         if not self.current:
             raise WrongRowError(
-                f"the slab of view {self.view} is no longer in memory: two epochs have begun since"
+                f"the slab of view {self.view} is no longer in memory: another epoch began since"
             )
         sample = row - self.view * len(self.codes)
         # One pass finds both ends: a negative number is huge as an unsigned one.
@@ -97,6 +97,7 @@ class SlabLoader:
         slab = self._take(view, device)
         if following is not None and self._held(following) is None:
             turn = 1 - self._slabs.index(slab)
+            self._retire(turn)
             self._pending = (turn, self._pool.submit(self._read, turn, following, device))
         return slab
 
@@ -109,17 +110,22 @@ class SlabLoader:
         held = self._held(view)
         if held is not None and held.codes.device.type == device.type:
             return held
+        self._retire(spare)
         self._slabs[spare] = slab = self._read(spare, view, device)
         return slab
+
+    def _retire(self, turn: int) -> None:
+        """Let the slab of one turn go, before any other thread writes to its memory."""
+        former = self._slabs[turn]
+        if former is not None:
+            former.current = False
+        self._slabs[turn] = None
 
     def _held(self, view: int) -> Slab | None:
         return next((slab for slab in self._slabs if slab and slab.view == view), None)
 
     def _read(self, turn: int, view: int, device: torch.device) -> Slab:
-        """Read a view into the memory of one turn; its former slab can't be used any more."""
-        former = self._slabs[turn]
-        if former is not None:
-            former.current = False
+        """Read a view into the memory of one turn."""
         memory = self._memory(turn, device)
         codes: Any = memory.numpy()
         self._store.read_view("logits", view, codes)

@@ -137,8 +137,8 @@ def _changed_image(renderer: ViewRenderer, stored: StoredViews, sample: int) -> 
     versions = f"cached with Pillow {made_with}, this is {pillow_version}"
     if ids is None:
         return (
-            f"the image or the library that decodes it changed ({versions}), or this is another "
-            "dataset; restore it, or cache again"
+            f"the image, its place or the library that decodes it changed ({versions}), or this is "
+            "another dataset; restore it, or cache again"
         )
     if ids[sample] != stored.sample_ids[sample]:
         return (

@@ -114,7 +114,7 @@ class Surprise:
         ({"epoch": 3, "lr": 0.1}, "no state dict under 'model' or 'state_dict'"),
         ({}, "no state dict"),
         ({"model": {}}, "no state dict"),
-        ({"model": Surprise()}, "holds more than weights"),
+        pytest.param({"model": Surprise()}, "holds more than weights", id="an object"),
     ],
     ids=str,
 )

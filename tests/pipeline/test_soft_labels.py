@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,12 @@ import torch
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from logitbank import LogitbankError, SoftLabels, ViewDataset
+from logitbank import LogitbankError, RowSampler, SoftLabels, ViewDataset
 from logitbank.pipeline.draws import view_of_epoch
 from logitbank.pipeline.preprocess import correct_store, corrected_manifest
-from logitbank.pipeline.view_dataset import RowSampler
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import WrongRowError
@@ -177,7 +178,7 @@ def samples_of_epoch(
 @pytest.mark.parametrize("workers", ["none", "fork", "spawn"])
 def test_one_loader_serves_every_epoch(workers, raw, rendered, dataset):
     soft = SoftLabels.open(raw)
-    sampler = RowSampler(RandomSampler(range(SAMPLES)))
+    sampler = RowSampler(soft.augmentation, seed=2)
     several = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": workers}
     loader = DataLoader(
         ViewDataset(dataset, soft.augmentation),
@@ -188,7 +189,7 @@ def test_one_loader_serves_every_epoch(workers, raw, rendered, dataset):
     orders = []
     for epoch in range(VIEWS + 1):
         slab = soft.epoch(epoch, seed=2)
-        sampler.set_epoch(epoch, slab.rows)
+        sampler.set_epoch(epoch)
         orders.append(samples_of_epoch(loader, slab, raw, rendered, dataset))
         assert sorted(orders[-1]) == list(range(SAMPLES))
     assert len({tuple(order) for order in orders}) == VIEWS + 1
@@ -198,7 +199,8 @@ def test_the_ranks_of_a_distributed_run_share_an_epoch_without_overlap(raw, rend
     softs, samplers, loaders = [], [], []
     for rank in range(2):
         softs.append(SoftLabels.open(raw))
-        samplers.append(RowSampler(DistributedSampler(range(SAMPLES), num_replicas=2, rank=rank)))
+        positions = DistributedSampler(range(SAMPLES), num_replicas=2, rank=rank)
+        samplers.append(RowSampler(softs[-1].augmentation, positions, seed=2))
         data = ViewDataset(dataset, softs[-1].augmentation)
         loaders.append(
             DataLoader(
@@ -210,7 +212,7 @@ def test_the_ranks_of_a_distributed_run_share_an_epoch_without_overlap(raw, rend
         shares = []
         for soft, sampler, loader in zip(softs, samplers, loaders, strict=True):
             slab = soft.epoch(epoch, seed=2)
-            sampler.set_epoch(epoch, slab.rows)
+            sampler.set_epoch(epoch)
             shares.append(samples_of_epoch(loader, slab, raw, rendered, dataset))
         assert len(shares[0]) == len(shares[1]) == SAMPLES // 2
         assert sorted(shares[0] + shares[1]) == list(range(SAMPLES))
@@ -221,11 +223,10 @@ def test_the_ranks_of_a_distributed_run_share_an_epoch_without_overlap(raw, rend
 def test_a_sampler_left_behind_is_refused_not_followed(raw, dataset):
     """Persistent workers whose sampler nobody told of the new epoch serve the old one's rows."""
     soft = SoftLabels.open(raw)
-    sampler = RowSampler(RandomSampler(range(SAMPLES)))
+    sampler = RowSampler(soft.augmentation)
     data = ViewDataset(dataset, soft.augmentation)
     loader = DataLoader(data, 16, sampler=sampler, num_workers=1, persistent_workers=True)
     slab = soft.epoch(0)
-    sampler.set_epoch(0, slab.rows)
     assert sum(len(slab[row]) for *_, row in loader) == SAMPLES
     slab = soft.epoch(1)
     stale = [row for *_, row in loader]
@@ -239,6 +240,14 @@ def test_a_loader_that_shuffles_all_rows_is_refused(raw, dataset):
     loader = DataLoader(ViewDataset(dataset, soft.augmentation), batch_size=32, shuffle=True)
     with pytest.raises(WrongRowError, match=r"draw rows from this epoch's slab\.rows"):
         slab[next(iter(loader))[2]]
+
+
+def test_soft_labels_are_copied_and_pickled_as_the_store_they_are_of(raw):
+    soft = SoftLabels.open(raw, correction="sort")
+    expected = soft.epoch(1)
+    for again in (pickle.loads(pickle.dumps(soft)), copy.deepcopy(soft)):
+        slab = again.epoch(1)
+        assert torch.equal(slab[slab.rows], expected[expected.rows])
 
 
 # Corrections, and what can't be opened or read

@@ -13,6 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
 from logitbank import SoftLabels
+from logitbank.pipeline.draws import epoch_order, view_of_epoch
 from logitbank.pipeline.view_dataset import RowSampler, ViewDataset
 from logitbank.pipeline.views import CifarWeak, ImagenetWeak, StoredViews, ViewRenderer
 from logitbank.stores.errors import DatasetError, PixelError, UsageError
@@ -132,7 +133,7 @@ def test_persistent_workers_of_a_distributed_run_follow_the_epochs_rows(dataset,
     epochs = []
     for rank in range(2):
         positions = DistributedSampler(range(soft.samples), num_replicas=2, rank=rank, seed=4)
-        sampler = RowSampler(positions)
+        sampler = RowSampler(soft.augmentation, positions, seed=1)
         assert len(sampler) == 20
         loader = DataLoader(
             ViewDataset(dataset, soft.augmentation),
@@ -143,7 +144,7 @@ def test_persistent_workers_of_a_distributed_run_follow_the_epochs_rows(dataset,
         )
         for epoch in range(4):
             slab = soft.epoch(epoch, seed=1)
-            sampler.set_epoch(epoch, slab.rows)
+            sampler.set_epoch(epoch)
             for pixels, _, row in loader:
                 assert slab[row].shape == (len(pixels), soft.classes)
                 assert set((row // soft.samples).tolist()) == {slab.view}
@@ -156,9 +157,14 @@ def test_persistent_workers_of_a_distributed_run_follow_the_epochs_rows(dataset,
     assert len(orders) == 8
 
 
-def test_a_row_sampler_has_no_rows_before_the_first_epoch():
-    with pytest.raises(UsageError, match="call set_epoch"):
-        list(RowSampler([0, 1]))
+def test_a_row_sampler_draws_the_orders_of_a_training_job(stored):
+    sampler = RowSampler(stored, seed=9)
+    assert len(sampler) == 40
+    for epoch in (0, 3, 1):
+        if epoch:
+            sampler.set_epoch(epoch)
+        first = 40 * view_of_epoch(epoch, 3, 9)
+        assert list(sampler) == (first + epoch_order(epoch, 40, 9)).tolist()
 
 
 def test_changed_pixels_stop_the_loader_before_their_batch(dataset, stored):

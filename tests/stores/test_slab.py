@@ -63,6 +63,28 @@ def test_damage_met_while_reading_ahead_is_raised_when_its_epoch_begins(store, t
         loader.load(1, 2, CPU)
 
 
+def test_a_view_is_read_again_after_the_one_read_ahead_in_its_place_was_bad(store, tmp_path):
+    path = tmp_path / "raw.zarr/logits/c/2/0/0"
+    path.write_bytes(path.read_bytes()[::-1])
+    loader = SlabLoader(store)
+    loader.load(0, 1, CPU)
+    loader.load(1, 2, CPU)
+    with pytest.raises(StoreError):
+        loader.load(2, 0, CPU)
+    slab = loader.load(0, 1, CPU)
+    torch.testing.assert_close(slab[slab.rows], stored(0), rtol=0, atol=0)
+
+
+def test_a_slab_is_given_up_before_its_memory_is_written_to(store, monkeypatch):
+    """Between the two a gather would give rows of both views."""
+    loader = SlabLoader(store)
+    slabs = [loader.load(0, 1, CPU), loader.load(1, None, CPU)]
+    states = []
+    monkeypatch.setattr(loader._pool, "submit", lambda *work: states.append(slabs[0].current))
+    loader.load(1, 2, CPU)
+    assert states == [False]
+
+
 @pytest.mark.parametrize("name", ["sort", "swap"])
 def test_correcting_while_reading_equals_correcting_rows(store, name):
     slab = SlabLoader(store, name).load(1, None, CPU)
