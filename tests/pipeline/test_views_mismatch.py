@@ -104,7 +104,7 @@ def test_an_image_that_is_nowhere_near_may_have_changed_or_be_decoded_otherwise(
     order = np.arange(40)[::-1]
     message = error_of(MapStyleDataset(Items(dataset.images[order], dataset.targets)), stored)
     assert "sample 0 " in message
-    assert "the image or the library that decodes it changed" in message
+    assert "the image, its place or the library that decodes it changed" in message
     assert "or this is another dataset" in message
 
 
