@@ -129,12 +129,18 @@ def student_lines(measured: StudentMeasured) -> list[str]:
         f"{settings.teacher}; {settings.rounds} rounds of {settings.steps} steps a way",
         "images a second: median ± median deviation (four rounds in five); ratios by round",
         *(_way_line(measured, name) for name in WAYS),
-        *(
-            f"  wanted: cached at {bar.wanted} or more of {WAYS[name]}: {bar.verdict}"
-            for name, bar in measured.bars.items()
-        ),
+        *(_bar_line(measured, name) for name in BARS),
         *_slab_lines(measured),
     ]
+
+
+def _bar_line(measured: StudentMeasured, name: str) -> str:
+    bar = measured.bars[name]
+    to = measured.ratio_to_hard_labels if name == HARD else measured.ratio_to_constant_logits
+    return (
+        f"  wanted: cached at {bar.wanted} or more of {WAYS[name]}: {bar.verdict} "
+        f"({to[CACHED].median:.3f} ± {to[CACHED].doubt:.3f}, two standard errors of the median)"
+    )
 
 
 def _way_line(measured: StudentMeasured, name: str) -> str:

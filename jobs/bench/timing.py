@@ -6,6 +6,7 @@ are compared within a round alone, and what is told is the median over the round
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ class Spread:
     """The median of a measurement over the rounds, and how far the rounds lie from it.
 
     `noise` is the median absolute deviation from the median; four rounds in five lie from `low` to
-    `high`.
+    `high`; `rounds` is how many there were.
     """
 
     median: float
     noise: float
     low: float
     high: float
+    rounds: int = 1
 
     @classmethod
     def of(cls, measurements: ArrayLike) -> Spread:
@@ -36,7 +38,7 @@ class Spread:
         values = np.asarray(measurements, np.float64)
         median = float(np.median(values))
         low, high = np.quantile(values, (0.1, 0.9)).tolist()
-        return cls(median, float(np.median(np.abs(values - median))), low, high)
+        return cls(median, float(np.median(np.abs(values - median))), low, high, len(values))
 
     def __format__(self, number: str) -> str:
         """Write it with a format for its numbers.
@@ -49,13 +51,22 @@ class Spread:
         )
         return f"{median} ± {noise} ({low} to {high})"
 
+    @property
+    def doubt(self) -> float:
+        """Two standard errors of the median, were the rounds drawn from a normal distribution.
+
+        Its deviation is 1.4826 median absolute deviations, a median's error sqrt(pi / 2) that of a
+        mean.
+        """
+        return 2 * math.sqrt(math.pi / 2) * 1.4826 * self.noise / math.sqrt(self.rounds)
+
 
 @dataclass(frozen=True)
 class Bar:
     """What a measurement must reach, and whether it did.
 
-    `verdict` is `met` where the median reaches `wanted` even when the noise is taken off, `missed`
-    where it falls short even when the noise is put on, and `within the noise` between the two.
+    `verdict` is `met` where the median reaches `wanted` even when its doubt is taken off, `missed`
+    where it falls short even when the doubt is put on, and `within the noise` between the two.
     """
 
     wanted: float
@@ -64,9 +75,9 @@ class Bar:
     @classmethod
     def judge(cls, measured: Spread, wanted: float) -> Bar:
         """Hold a measurement against what is wanted of it."""
-        if measured.median - measured.noise >= wanted:
+        if measured.median - measured.doubt >= wanted:
             return cls(wanted, "met")
-        missed = measured.median + measured.noise < wanted
+        missed = measured.median + measured.doubt < wanted
         return cls(wanted, "missed" if missed else "within the noise")
 
 
