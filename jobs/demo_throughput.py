@@ -20,10 +20,10 @@ from logitbank.jobs.demo_stages import DemoSettings, read_json
 from logitbank.jobs.opening import open_model
 from logitbank.jobs.progress import Progress
 from logitbank.pipeline.datasets import open_dataset
+from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.report import Throughput
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, TrainResult, train
-from logitbank.pipeline.student.config import usable_device
 from logitbank.pipeline.student.progress import ReportProgress
 from logitbank.stores.files import PARTIAL, LocalFiles
 

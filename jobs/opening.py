@@ -24,7 +24,7 @@ def open_device(name: str | None) -> str:
     Raises:
         UsageError: torch knows no such device, or the machine has none.
     """
-    from logitbank.pipeline.student.config import usable_device
+    from logitbank.pipeline.devices import usable_device
 
     return str(usable_device(name))
 

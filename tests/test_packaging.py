@@ -76,7 +76,7 @@ def test_stores_import_torch_in_the_slab_alone():
     assert users == {"slab.py"}
 
 
-LEAVES = ("datasets", "views", "models", "losses", "draws.py", "importing.py")
+LEAVES = ("datasets", "views", "models", "losses", "draws.py", "devices.py", "importing.py")
 STAGES = ("teacher", "preprocess", "student", "evaluate", "soft_labels", "view_dataset")
 
 

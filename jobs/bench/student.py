@@ -24,13 +24,12 @@ from logitbank.jobs.bench.student_figures import (
     StudentSettings,
     Work,
 )
-from logitbank.jobs.bench.threads import torch_threads
 from logitbank.jobs.bench.timing import interleave
 from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.devices import torch_threads, usable_device
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, TrainResult, train
-from logitbank.pipeline.student.config import usable_device
 from logitbank.pipeline.student.progress import ReportProgress
 from logitbank.pipeline.teacher import CacheSettings
 from logitbank.stores.errors import UsageError

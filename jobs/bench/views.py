@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.jobs.bench.threads import torch_threads
 from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
 from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.views import CifarWeak, check_views
 from logitbank.pipeline.views.cifar_weak import PermutationTable
 from logitbank.pipeline.views.renderer import ViewRenderer

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.losses import CIFAR_KD, IMAGENET_KD, KDWeights
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
@@ -155,23 +155,6 @@ class TrainConfig:
 
 
 _ADAPTER = TypeAdapter(TrainConfig)
-
-
-def usable_device(name: str | None) -> torch.device:
-    """Give the device of this name; without one CUDA's where there is one, else the CPU.
-
-    Raises:
-        UsageError: torch knows no such device, or the machine has none.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device {name!r}: torch knows cpu, cuda, cuda:1 and so on") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {name!r}: torch finds {torch.cuda.device_count()} CUDA devices")
-    return device
 
 
 def scaled_milestones(published: tuple[int, ...], epochs: int) -> tuple[int, ...]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.draws import epoch_order
 from logitbank.pipeline.evaluate import Accuracy, evaluate
 from logitbank.pipeline.models import LoadedModel
@@ -80,7 +79,7 @@ def train(
     else:
         mend(run, history)
     if len(history.metrics) < config.epochs:
-        with _thread_count(history.threads):
+        with torch_threads(history.threads):
             lesson = prepare(config, dataset, soft_labels, teacher, eval_dataset)
             try:
                 history = _go_on(lesson, run, history, progress, on_step)
@@ -187,14 +186,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-@contextmanager
-def _thread_count(threads: int) -> Iterator[None]:
-    """Compute with this many threads: the same weights need the same count."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.student.config import (
     TrainConfig,
     learning_rate,
     scaled_milestones,
-    usable_device,
 )
 from logitbank.stores.errors import LogitbankError, UsageError
 from tests.pipeline.student_examples import small_config

@@ -1,0 +1,38 @@
+"""Where torch computes, and with how many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from logitbank.stores.errors import UsageError
+
+
+def usable_device(name: str | None) -> torch.device:
+    """Give the device of this name; without one CUDA's where there is one, else the CPU.
+
+    Raises:
+        UsageError: torch knows no such device, or the machine has none.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device {name!r}: torch knows cpu, cuda, cuda:1 and so on") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name!r}: torch finds {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with this many threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
