@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from logitbank.jobs.cli import run_job
-from logitbank.jobs.demo_stages import METHODS, DemoSettings, Stage, StageTimes, demo_stages
+from logitbank.jobs.demo.stages import METHODS, DemoSettings, Stage, StageTimes, demo_stages
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.reader import Store
 from tests.jobs.command import run

@@ -16,7 +16,7 @@ import torch
 from logitbank.jobs.bench.machine import describe_machine, load_average
 from logitbank.jobs.bench.paced_run import PacedRun
 from logitbank.jobs.bench.timing import interleave
-from logitbank.jobs.demo_stages import DemoSettings, read_json
+from logitbank.jobs.demo.stages import DemoSettings, read_json
 from logitbank.jobs.opening import open_model
 from logitbank.jobs.progress import Progress
 from logitbank.pipeline.datasets import open_dataset

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from logitbank.jobs.arguments import non_negative, positive
 from logitbank.jobs.cli import run_job
-from logitbank.jobs.demo_stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
+from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
 from logitbank.stores.errors import UsageError
 
 LOG = "demo.log"
@@ -71,8 +71,8 @@ def _report(
     settings: DemoSettings, stages: tuple[Stage, ...], times: StageTimes, shown: _Shown
 ) -> None:
     """Measure throughput, if it isn't yet, and write the page."""
-    from logitbank.jobs.demo_report import demo_report
-    from logitbank.jobs.demo_throughput import throughput_of
+    from logitbank.jobs.demo.report import demo_report
+    from logitbank.jobs.demo.throughput import throughput_of
     from logitbank.pipeline.report import accuracy_table, table_lines, write_report
 
     with shown.stage("throughput of training"):

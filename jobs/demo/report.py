@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from logitbank.jobs.demo_stages import (
+from logitbank.jobs.demo.stages import (
     AUGMENTATION,
     CORRECTIONS,
     METHODS,
