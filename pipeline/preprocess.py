@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from logitbank.pipeline.provenance import provenance_now
-from logitbank.stores.corrections import RowKernel, correction_named
+from logitbank.stores.corrections import BadRowError, Correction, correction_named
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.layout import Unit, block_bounds
 from logitbank.stores.manifest import CorrectionIdentity, Manifest, Measured
@@ -67,13 +67,14 @@ def correct_store(
         The sealed manifest.
 
     Raises:
-        StoreError: a chunk of the parent is bad, a file can't be written, or a row is still wrong.
+        StoreError: a chunk of the parent is bad, a row can't be corrected, a file can't be written,
+            or a row is still wrong.
     """
     correction = writer.manifest.correction
     assert correction is not None, "corrected_manifest names the correction"
-    kernel = correction_named(correction.name)
+    correct = correction_named(correction.name)
     with ThreadPoolExecutor(threads) as pool:
-        work = [pool.submit(correct_unit, parent, writer, kernel, unit) for unit in writer.lacking]
+        work = [pool.submit(correct_unit, parent, writer, correct, unit) for unit in writer.lacking]
         try:
             for done, future in enumerate(work, start=1):
                 future.result()
@@ -88,10 +89,17 @@ def correct_store(
     return sealed
 
 
-def correct_unit(parent: Store, writer: StoreWriter, kernel: RowKernel, unit: Unit) -> None:
-    """Read, correct and write one unit; a pure map of the parent's bytes, so it may run twice."""
+def correct_unit(parent: Store, writer: StoreWriter, correct: Correction, unit: Unit) -> None:
+    """Read, correct and write one unit; a pure map of the parent's bytes, so it may run twice.
+
+    Raises:
+        StoreError: as `correct_store`.
+    """
     names = ("view_params", "pixel_crc", "top", "logits")
     values = {name: parent.read_block(name, unit).copy() for name in names}
     start, stop = block_bounds(parent.manifest, unit.block)
-    kernel(values["logits"], values["top"], parent.target[start:stop])
+    try:
+        correct(values["logits"], values["top"], parent.target[start:stop])
+    except BadRowError as error:
+        raise error.in_store(parent.where, unit.view, start) from None
     writer.write_unit(unit, values)

@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Idle OpenMP threads that spin make small operations a hundred times slower beside other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A deadline would be an assertion on wall-clock time: the first call of a kernel compiles it.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

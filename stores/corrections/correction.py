@@ -1,0 +1,103 @@
+"""A correction: a map of rows that has a name, in place or to new memory, by one thread or more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.stores.corrections.bad_rows import BadRowError
+
+RowKernel = Callable[
+    [NDArray[Any], NDArray[Any], NDArray[np.int32], NDArray[Any], NDArray[Any]], None
+]
+"""Corrects (codes, top, target) to (out, out_top), which may be the same memory."""
+
+CODES = tuple(map(np.dtype, ("float32", "float16", "uint8")))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A correction of wrong rows; right rows stay as they are, bit for bit."""
+
+    name: str
+    kernel: RowKernel
+
+    def __call__(
+        self,
+        codes: NDArray[Any],
+        top: NDArray[Any],
+        target: NDArray[np.int32],
+        *,
+        out: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Correct rows, in place unless `out` is given.
+
+        Args:
+            codes: (B, C) float32, float16 or uint8, C-contiguous.
+            top: (B, K) uint8 or uint16, the largest classes in their true order; C-contiguous. It
+                is corrected along.
+            target: (B,) labels.
+            out: codes and `top` to write instead, of the same shapes and dtypes.
+            threads: of the main thread of a job, one for each core; 1, which starts none, in
+                prefetch threads and Dask workers. Safe in forked processes and from any thread.
+
+        Raises:
+            BadRowError: a row has a NaN, or names a class that there is not; what is written to is
+                then undefined.
+        """
+        new_codes, new_top = (codes, top) if out is None else out
+        _check_memory(codes, top, target, new_codes, new_top)
+        # Read-only memory would be another type to the compiler, and compiled for once more.
+        labels = np.require(target, np.int32, ["C", "W"])
+
+        def correct(rows: slice) -> None:
+            try:
+                self.kernel(codes[rows], top[rows], labels[rows], new_codes[rows], new_top[rows])
+            except BadRowError as error:
+                raise error.after(rows.start) from None
+
+        ranges = row_ranges(len(codes), threads)
+        if len(ranges) == 1:
+            correct(ranges[0])
+            return
+        # Threads of this call alone: a forked child inherits none, two callers share none.
+        with ThreadPoolExecutor(len(ranges)) as pool:
+            for _ in pool.map(correct, ranges):
+                pass
+
+
+def row_ranges(rows: int, parts: int) -> list[slice]:
+    """Cut rows into even ranges, none of them empty but the only one.
+
+    >>> row_ranges(7, 2)
+    [slice(0, 4, None), slice(4, 7, None)]
+    """
+    size = max(1, -(-rows // parts))
+    return [slice(at, min(at + size, rows)) for at in range(0, rows, size)] or [slice(0, 0)]
+
+
+def _check_memory(
+    codes: NDArray[Any],
+    top: NDArray[Any],
+    target: NDArray[np.int32],
+    out: NDArray[Any],
+    out_top: NDArray[Any],
+) -> None:
+    """Require what the kernels take for granted; anything else is a programming error."""
+    if codes.dtype not in CODES:
+        raise ValueError(f"codes are {codes.dtype}, not float32, float16 or uint8")
+    if not len(codes) == len(top) == len(target):
+        raise ValueError(f"{len(codes)} rows, {len(top)} of top, {len(target)} labels")
+    for given, written in ((codes, out), (top, out_top)):
+        if not (given.flags.c_contiguous and written.flags.c_contiguous):
+            raise ValueError("codes and top must be C-contiguous")
+        if given.shape != written.shape or given.dtype != written.dtype:
+            raise ValueError("out must have the shape and dtype of what is corrected")
+        if written is not given and np.may_share_memory(given, written):
+            raise ValueError("out must be other memory; leave it out to correct in place")
