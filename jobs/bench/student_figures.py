@@ -82,8 +82,8 @@ class SlabCost:
 class StudentMeasured:
     """Images a second by way, and how they compare; see `WAYS` for what the ways are.
 
-    Ratios are taken round by round. That of the hard labels measured again is the yardstick: the
-    same work twice.
+    Ratios are taken round by round. That of the hard labels measured again is the yardstick, the
+    same work twice: how far it lies from 1 is in doubt of any ratio.
     """
 
     settings: StudentSettings
@@ -105,9 +105,10 @@ class StudentMeasured:
         """Compare (R,) rates of each way."""
         to_hard = {name: ratio(rates[name], rates[HARD]) for name in WAYS}
         to_constant = {name: ratio(rates[name], rates[CONSTANT]) for name in WAYS}
+        yardstick = abs(to_hard[HARD_AGAIN].median - 1)
         bars = {
-            HARD: Bar.judge(to_hard[CACHED], BARS[HARD]),
-            CONSTANT: Bar.judge(to_constant[CACHED], BARS[CONSTANT]),
+            HARD: Bar.judge(to_hard[CACHED], BARS[HARD], yardstick=yardstick),
+            CONSTANT: Bar.judge(to_constant[CACHED], BARS[CONSTANT], yardstick=yardstick),
         }
         spreads = {name: Spread.of(rates[name]) for name in WAYS}
         return cls(settings, spreads, to_hard, to_constant, bars, slab, work)
@@ -137,10 +138,10 @@ def student_lines(measured: StudentMeasured) -> list[str]:
 def _bar_line(measured: StudentMeasured, name: str) -> str:
     bar = measured.bars[name]
     to = measured.ratio_to_hard_labels if name == HARD else measured.ratio_to_constant_logits
-    return (
-        f"  wanted: cached at {bar.wanted} or more of {WAYS[name]}: {bar.verdict} "
-        f"({to[CACHED].median:.3f} ± {to[CACHED].doubt:.3f}, two standard errors of the median)"
-    )
+    line = f"  wanted: cached at {bar.wanted} or more of {WAYS[name]}: {bar.verdict}"
+    if bar.doubt is None:
+        return f"{line} (one round proves nothing)"
+    return f"{line} ({to[CACHED].median:.3f}, give or take {bar.doubt:.3f})"
 
 
 def _way_line(measured: StudentMeasured, name: str) -> str:

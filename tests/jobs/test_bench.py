@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from itertools import pairwise
+from collections import Counter
+from functools import partial
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,17 @@ def test_a_spread_is_the_median_its_median_deviation_and_four_rounds_in_five():
 )
 def test_a_bar_is_met_or_missed_only_beyond_the_noise(median, noise, verdict):
     """Over 16 rounds the doubt of a median is 0.93 of the rounds' median deviation."""
-    assert Bar.judge(Spread(median, noise, 0.0, 2.0, 16), 0.97) == Bar(0.97, verdict)
+    assert Bar.judge(Spread(median, noise, 0.0, 2.0, 16), 0.97).verdict == verdict
+
+
+def test_the_same_work_twice_is_the_yardstick_of_a_bar():
+    measured = Spread(1.0, 0.01, 0.9, 1.1, 16)
+    assert Bar.judge(measured, 0.97, yardstick=0.001) == Bar(0.97, measured.doubt, "met")
+    assert Bar.judge(measured, 0.97, yardstick=0.04) == Bar(0.97, 0.04, "within the noise")
+
+
+def test_one_round_proves_nothing():
+    assert Bar.judge(Spread.of([1.5]), 0.97) == Bar(0.97, None, "within the noise")
 
 
 def test_the_doubt_of_a_median_is_two_of_its_standard_errors():
@@ -110,9 +122,24 @@ def test_ways_take_turns_and_only_their_own_time_counts():
 
     ways = {"slow": lambda: way("slow", 6, 3.0), "fast": lambda: way("fast", 6, 0.5)}
     rates = interleave(ways, 3, clock=clock, progress=progress)
-    assert turns == ["slow", "fast"] * 3
+    assert [sorted(turns[start : start + 2]) for start in (0, 2, 4)] == [["fast", "slow"]] * 3
     assert rates == {"slow": [2.0] * 3, "fast": [12.0] * 3}
     assert rounds == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_no_way_always_follows_the_same_other_way():
+    turns: list[str] = []
+
+    def way(name: str) -> int:
+        turns.append(name)
+        return 1
+
+    interleave({name: partial(way, name) for name in "abcde"}, 60, clock=count().__next__)
+    followers = Counter(pairwise(turns))
+    assert all(followers[one, other] > 0 for one in "abcde" for other in "abcde" if one != other)
+    places = Counter((name, turn % 5) for turn, name in enumerate(turns))
+    assert len(places) == 25
+    assert min(places.values()) >= 4
 
 
 def test_ratios_are_of_the_same_round_so_that_a_drift_of_the_machine_cancels():
