@@ -15,13 +15,13 @@ from logitbank.stores.files import is_disk_full
 
 JOBS = {
     "cache": "run a teacher over views of a dataset and keep its logits in a store",
-    "correct": "make a corrected store from a raw one (sort or swap)",
+    "correct": "make a corrected store from a raw one (sort, swap or your own)",
     "train": "train a student from a store, from labels, or with the teacher in the loop",
     "train-teacher": "train a teacher from labels",
     "evaluate": "measure the accuracy of a model on centre crops",
     "inspect": "say what a store holds, by whom it was made and how wrong it is",
     "verify": "check every byte of a store and name what is bad",
-    "bench": "measure what the cache costs a student, and the speed of views",
+    "bench": "measure what the cache costs a student, and the speed of views and corrections",
     "demo": "everything end to end on scikit-learn's digits, with a report",
 }
 

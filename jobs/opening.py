@@ -37,13 +37,6 @@ def open_model(spec: str, dataset: ImageDataset, *, pretrained: bool) -> LoadedM
         dataset: what it is to be run on.
         pretrained: whether it must come with weights.
     """
-    from logitbank.pipeline.models import default_normalisation, load_model
+    from logitbank.pipeline.models import load_model_for
 
-    images = dataset.images
-    return load_model(
-        spec,
-        classes=len(dataset.classes),
-        normalisation=default_normalisation(dataset),
-        input_size=None if images is None else images.shape[1],
-        pretrained=pretrained,
-    )
+    return load_model_for(spec, dataset, pretrained=pretrained)

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["LogitbankError", "RowSampler", "SoftLabels", "ViewDataset", "__version__"]
+__all__ = [
+    "LogitbankError",
+    "RowSampler",
+    "SoftLabels",
+    "ViewDataset",
+    "__version__",
+    "register_correction",
+]
 
 if TYPE_CHECKING:
     from logitbank.pipeline.soft_labels import SoftLabels
     from logitbank.pipeline.view_dataset import RowSampler, ViewDataset
+    from logitbank.stores.corrections import register_correction
     from logitbank.stores.errors import LogitbankError
 
 _HOMES = {
@@ -17,6 +25,7 @@ _HOMES = {
     "ViewDataset": "logitbank.pipeline.view_dataset",
     "RowSampler": "logitbank.pipeline.view_dataset",
     "LogitbankError": "logitbank.stores.errors",
+    "register_correction": "logitbank.stores.corrections",
 }
 
 

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from logitbank import __version__
 from logitbank.stores.manifest import Provenance
 
 PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pillow")
+
+# What a computation spread over machines depends on, to the bit or by its protocol.
+SHARED_PACKAGES = ("dask", "distributed", "numba", "numpy", "pillow", "torch", "torchvision")
+
+
+def shared_versions() -> dict[str, str]:
+    """Give the versions here of what must be the same on all machines of one computation."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    found = {"python": python, "logitbank": __version__}
+    for name in SHARED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def version_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """List the packages whose versions differ.
+
+    >>> version_differences({"numpy": "1.26.4"}, {"numpy": "2.1.0"})
+    ['numpy 1.26.4 there, 2.1.0 here']
+    """
+    return [
+        f"{name} {found.get(name, 'none')} there, {version} here"
+        for name, version in wanted.items()
+        if found.get(name, "none") != version
+    ]
 
 
 def provenance_now(device: str, *, teacher_spec: str, parent: str | None = None) -> Provenance:

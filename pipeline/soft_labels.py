@@ -9,7 +9,6 @@ import torch
 
 from logitbank.pipeline.draws import view_of_epoch
 from logitbank.pipeline.views.stored import StoredViews
-from logitbank.stores.errors import UsageError
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import Slab, SlabLoader
@@ -31,24 +30,19 @@ class SoftLabels:
 
     @classmethod
     def open(cls, location: str | Path, correction: str | None = None) -> SoftLabels:
-        """Open a complete store, raw or corrected.
+        """Open a complete store: raw, corrected, or virtual and so corrected as it is read.
 
         Args:
             location: path or URL.
-            correction: corrects a raw store's rows as they are read: `sort` or `swap`.
+            correction: corrects a raw store's rows as they are read: `sort`, `swap`, or one of
+                your own.
 
         Raises:
-            StoreError: the store is missing, incomplete or damaged.
-            UsageError: an unknown correction, or one asked of a corrected store.
+            StoreError: the store is missing, incomplete or damaged, or virtual without its parent.
+            UsageError: an unknown correction, one asked of a corrected store, or one that changes
+                values asked of codes.
         """
-        store = Store.open(location)
-        done = store.manifest.correction
-        if correction is not None and done is not None:
-            raise UsageError(
-                f"{location} is corrected by {done.name} already: open the raw store, or leave "
-                "the correction out"
-            )
-        return cls(store, correction)
+        return cls(Store.open(location), correction)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as the store's location, which is opened again."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from logitbank.stores.checksum import as_bytes, crc32c
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import Files, LocalFiles
+from logitbank.stores.files import Files, LocalFiles, fill
 from logitbank.stores.layout import TRAILER_BYTES, ArraySpec
+
+PIECE_BYTES = 2 * 2**20
 
 
 class ChunkError(StoreError):
@@ -24,6 +27,22 @@ class ChunkError(StoreError):
             "(`logitbank verify` lists every bad chunk)"
         )
         self.key, self.cause = key, cause
+
+
+@dataclass(frozen=True)
+class CheckedChunk:
+    """The payload of a whole chunk, padding included, and the CRC that it was found to have."""
+
+    payload: memoryview
+    crc: int
+
+
+def write_checked(
+    files: LocalFiles, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
+) -> int:
+    """Write a chunk that was read whole from an array of the same layout, and give its CRC."""
+    files.put(spec.chunk_key(index), [chunk.payload, chunk.crc.to_bytes(TRAILER_BYTES, "little")])
+    return chunk.crc
 
 
 def write_chunk(
@@ -62,8 +81,8 @@ def read_chunk(
     Raises:
         ChunkError: the chunk is missing, of another size, damaged, or belongs elsewhere.
     """
-    payload, _ = _checked_payload(files, spec, index, expected)
-    return np.frombuffer(payload, spec.dtype).reshape(spec.chunks)
+    chunk = read_checked(files, spec, index, expected)
+    return np.frombuffer(chunk.payload, spec.dtype).reshape(spec.chunks)
 
 
 def verify_chunk(
@@ -74,7 +93,23 @@ def verify_chunk(
     Raises:
         ChunkError: as `read_chunk`.
     """
-    return _checked_payload(files, spec, index, expected)[1]
+    return read_checked(files, spec, index, expected).crc
+
+
+def read_checked(
+    files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
+) -> CheckedChunk:
+    """Read the bytes of one chunk with the checks, arguments and errors of `read_chunk`."""
+    key = spec.chunk_key(index)
+    data = files.read(key) if isinstance(files, LocalFiles) else files.get(key)
+    if data is None:
+        raise ChunkError(files.where, key, "is missing")
+    if len(data) != spec.payload_bytes + TRAILER_BYTES:
+        raise _wrong_size(files.where, key, len(data), spec)
+    payload = memoryview(data)[:-TRAILER_BYTES]
+    found = crc32c(payload)
+    check_crc(files.where, key, found, int.from_bytes(data[-TRAILER_BYTES:], "little"), expected)
+    return CheckedChunk(payload, found)
 
 
 def read_chunk_into(
@@ -83,27 +118,46 @@ def read_chunk_into(
     index: tuple[int, ...],
     expected: int | None,
     out: NDArray[Any],
+    on_rows: Callable[[slice], None] | None = None,
 ) -> None:
     """Read the rows of a chunk straight into memory that is there already.
 
-    `out` is a C-contiguous (rows, ...) array that takes the first rows of the chunk, whose first
-    axis has one element; what pads the chunk is read aside and checked with the rest.
+    Args:
+        files: the store's files.
+        spec: the array.
+        index: the chunk's place along each axis.
+        expected: as of `read_chunk`.
+        out: a C-contiguous (rows, ...) array that takes the first rows of the chunk, whose first
+            axis has one element; what pads the chunk is read aside and checked with the rest.
+        on_rows: called with rows that are in memory while more are read; they are counted in the
+            CRC by then, so that they may be changed, but the chunk may still turn out to be bad.
 
     Raises:
         ChunkError: as `read_chunk`; `out` may then hold anything.
     """
-    key = spec.chunk_key(index)
-    rows = as_bytes(out)
-    padding = np.empty(spec.payload_bytes - rows.size, np.uint8)
-    trailer = bytearray(TRAILER_BYTES)
+    key, wanted = spec.chunk_key(index), spec.payload_bytes + TRAILER_BYTES
+    padding = np.empty(spec.payload_bytes - out.nbytes, np.uint8)
+    trailer = np.empty(TRAILER_BYTES, np.uint8)
+    # Each piece is counted while it is in cache.
+    step = max(1, PIECE_BYTES * len(out) // max(1, out.nbytes))
+    found = 0
     try:
-        size = _read_vector(files.path(key), [rows.data, padding.data, trailer])
+        with open(files.path(key), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != wanted:
+                raise _wrong_size(files.where, key, size, spec)
+            for first in range(0, len(out), step):
+                rows = slice(first, first + step)
+                piece, last = as_bytes(out[rows]), first + step >= len(out)
+                # What follows the rows comes with the last of them, in the same call.
+                fill(file, [piece, padding, trailer] if last else [piece])
+                found = crc32c(piece, found)
+                if on_rows is not None:
+                    on_rows(rows)
     except (FileNotFoundError, NotADirectoryError):
         raise ChunkError(files.where, key, "is missing") from None
-    if size != spec.payload_bytes + TRAILER_BYTES:
-        raise _wrong_size(files.where, key, size, spec)
-    found = crc32c(padding, crc32c(rows))
-    check_crc(files.where, key, found, int.from_bytes(trailer, "little"), expected)
+    found = crc32c(padding, found)
+    check_crc(files.where, key, found, int.from_bytes(trailer.tobytes(), "little"), expected)
 
 
 def check_crc(where: str, key: str, found: int, trailer: int, expected: int | None) -> None:
@@ -125,44 +179,6 @@ def check_crc(where: str, key: str, found: int, trailer: int, expected: int | No
         )
 
 
-def _checked_payload(
-    files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
-) -> tuple[memoryview, int]:
-    key = spec.chunk_key(index)
-    data = files.get(key)
-    if data is None:
-        raise ChunkError(files.where, key, "is missing")
-    if len(data) != spec.payload_bytes + TRAILER_BYTES:
-        raise _wrong_size(files.where, key, len(data), spec)
-    payload = memoryview(data)[:-TRAILER_BYTES]
-    found = crc32c(payload)
-    check_crc(files.where, key, found, int.from_bytes(data[-TRAILER_BYTES:], "little"), expected)
-    return payload, found
-
-
 def _wrong_size(where: str, key: str, size: int, spec: ArraySpec) -> ChunkError:
     wanted = spec.payload_bytes + TRAILER_BYTES
     return ChunkError(where, key, f"is truncated or foreign ({size} bytes, expected {wanted})")
-
-
-def _read_vector(path: Path, buffers: list[Any]) -> int:
-    """Fill the buffers, in order, from a file; give the file's size, which may differ."""
-    with open(path, "rb", buffering=0) as file:
-        descriptor = file.fileno()
-        size = os.fstat(descriptor).st_size
-        if size == sum(len(buffer) for buffer in buffers):
-            _fill(descriptor, [memoryview(buffer) for buffer in buffers if len(buffer)])
-        return size
-
-
-def _fill(descriptor: int, buffers: list[memoryview]) -> None:
-    offset = 0
-    while buffers:
-        count = os.preadv(descriptor, buffers, offset)
-        if count == 0:
-            return  # Truncated since its size was asked for: the CRC will say so.
-        offset += count
-        while buffers and count >= len(buffers[0]):
-            count -= len(buffers.pop(0))
-        if count:
-            buffers[0] = buffers[0][count:]

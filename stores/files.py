@@ -8,10 +8,15 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from logitbank.stores.errors import StoreError
+from logitbank.stores.memory import aligned_empty
 
 PARTIAL = ".partial"
 SYNC_THREADS = 16
@@ -29,10 +34,15 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """A folder; files appear in it whole or not at all."""
+    """A folder; files appear in it whole or not at all.
 
-    def __init__(self, root: str | Path) -> None:
+    A `durable` one flushes each file to the disk before the file appears: for processes that may be
+    lost with their machine before anybody else flushes what they wrote.
+    """
+
+    def __init__(self, root: str | Path, *, durable: bool = False) -> None:
         self.root = Path(root)
+        self.durable = durable
 
     @property
     def where(self) -> str:
@@ -50,6 +60,15 @@ class LocalFiles:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
+    def read(self, key: str) -> memoryview | None:
+        """Give the bytes of a key, of any size, in memory that is fast to read into."""
+        try:
+            with open(self.path(key), "rb", buffering=0) as file:
+                data = aligned_empty(os.fstat(file.fileno()).st_size, np.uint8)
+                return data[: fill(file, [data])].data
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
     def put(self, key: str, parts: Sequence[Any]) -> None:
         """Write a key's file: beside its place first, then renamed into it.
 
@@ -63,6 +82,8 @@ class LocalFiles:
             with open(partial, "wb", buffering=0) as file:
                 for part in parts:
                     _write_all(file.fileno(), memoryview(part).cast("B"))
+                if self.durable:
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -132,6 +153,22 @@ def files_at(location: str | Path) -> LocalFiles | RemoteFiles:
     return LocalFiles(location)
 
 
+def fill(file: FileIO, arrays: Sequence[NDArray[np.uint8]]) -> int:
+    """Fill arrays, in order, with a file's next bytes; give their number, less where it ends."""
+    buffers = [array.data for array in arrays if array.size]
+    filled = 0
+    while buffers:
+        count = os.readv(file.fileno(), buffers)
+        if count == 0:
+            break
+        filled += count
+        while buffers and count >= len(buffers[0]):
+            count -= len(buffers.pop(0))
+        if count:
+            buffers[0] = buffers[0][count:]
+    return filled
+
+
 def write_error(path: Path, error: OSError) -> StoreError:
     """Say why a file could not be written, and what to do."""
     if is_disk_full(error):
@@ -145,6 +182,15 @@ def write_error(path: Path, error: OSError) -> StoreError:
 def is_disk_full(error: OSError) -> bool:
     """Say whether an error means that there is no room left, or no quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def partial_of(key: str) -> str | None:
+    """Give the key that a temporary file was to become, None for any other file.
+
+    >>> partial_of("logits/c/0/2/0.ab12.partial"), partial_of("logits/c/0/2/0")
+    ('logits/c/0/2/0', None)
+    """
+    return key.rsplit(".", 2)[0] if key.endswith(PARTIAL) else None
 
 
 def _flush(path: Path) -> None:

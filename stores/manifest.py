@@ -22,6 +22,9 @@ FORMAT = "logitbank"
 FORMAT_VERSION = 1
 
 _STRICT = ConfigDict(extra="forbid")
+# Fields that were not there from the first release on: left out where they hold nothing, so that a
+# store keeps its digest and seal, and older releases read what they know.
+_LATER = (("correction", "temperature"), ("provenance", "parent_places"))
 _BESIDE_IDENTITY = ("format", "status", "measured", "provenance", "digest", "seal")
 
 
@@ -74,11 +77,15 @@ class TeacherIdentity:
 
 @dataclass(frozen=True)
 class CorrectionIdentity:
-    """Which correction made this store, from the store of which digest."""
+    """Which correction made this store, from the store of which digest.
+
+    `temperature` is the one that a correction of values acts at, None where that is no question.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
     parent_digest: str
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where and when the store was made; no part of its identity."""
+    """Where and when the store was made; no part of its identity.
+
+    `parent_places` is where a virtual store looks for its parent: relative to its own folder, then
+    as an absolute path or URL.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     created: str = ""
@@ -111,18 +122,20 @@ class Provenance:
     versions: dict[str, str] = field(default_factory=dict)
     teacher_spec: str = ""
     parent: str | None = None
+    parent_places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Manifest:
     """All that a store says of itself; shapes are V = `views`, N and C of `dataset`.
 
-    `rows_per_chunk` is B, the rows of one (view, block); `top_classes` is K. `digest` and `seal`
-    are there once `status` is "complete" (see `stores/seal.py`).
+    A virtual store is corrected as it is read, and its arrays are its parent's (see
+    `stores/virtual.py`). `rows_per_chunk` is B, the rows of one (view, block); `top_classes` is K.
+    `digest` and `seal` are there once `status` is "complete" (see `stores/seal.py`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    kind: Literal["raw", "corrected"]
+    kind: Literal["raw", "corrected", "virtual"]
     dataset: DatasetIdentity
     augmentation: AugmentationIdentity
     views: int
@@ -164,7 +177,11 @@ class Manifest:
 
     def to_attributes(self) -> dict[str, Any]:
         """Give the JSON-able attributes that `from_attributes` parses."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        attributes = json.loads(json.dumps(dataclasses.asdict(self)))
+        for part, name in _LATER:
+            if attributes[part] and attributes[part][name] in (None, []):
+                del attributes[part][name]
+        return attributes
 
     def identity(self) -> dict[str, Any]:
         """Give the fields that say which work this is, JSON-able."""
@@ -198,8 +215,10 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
-def identity_differences(found: Manifest, wanted: Manifest) -> list[str]:
+def identity_differences(found: Manifest, wanted: Manifest, holder: str = "the store") -> list[str]:
     """List the identity fields that differ, one line each, empty if none does.
+
+    `holder` is who has what was found.
 
     >>> # doctest: +SKIP
     >>> identity_differences(found, wanted)
@@ -207,7 +226,7 @@ def identity_differences(found: Manifest, wanted: Manifest) -> list[str]:
     """
     have, want = _flat(found.identity()), _flat(wanted.identity())
     return [
-        f"{name}: the store has {have.get(name)!r}, this job wants {want.get(name)!r}"
+        f"{name}: {holder} has {have.get(name)!r}, this job wants {want.get(name)!r}"
         for name in sorted(have.keys() | want.keys())
         if have.get(name) != want.get(name)
     ]

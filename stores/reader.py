@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.stores.chunks import read_chunk, read_chunk_into
+from logitbank.stores.chunks import CheckedChunk, read_checked, read_chunk, read_chunk_into
+from logitbank.stores.corrections import BadRowError, Correction, correction_named
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
+    ROOT_KEY,
     DamagedDocumentError,
     check_array_document,
     check_seal,
     read_document,
     read_manifest,
 )
+from logitbank.stores.errors import UsageError
 from logitbank.stores.files import Files, LocalFiles, files_at
 from logitbank.stores.layout import (
     ArraySpec,
@@ -29,20 +35,28 @@ from logitbank.stores.layout import (
     unit_index,
 )
 from logitbank.stores.manifest import Manifest
+from logitbank.stores.memory import aligned_empty
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
+from logitbank.stores.virtual import check_virtual, parent_of
+
+CORRECTED = ("logits", "top")
 
 
 @dataclasses.dataclass(frozen=True)
 class Store:
     """A complete store whose manifest, metadata and tables have been checked.
 
-    It holds no open file and pickles as it is. Chunks are checked as they are read.
+    It holds no open file and pickles as it is. Chunks are checked as they are read. `correction` is
+    applied to `logits` and `top` as they are read, after their check: that of a virtual store,
+    whose chunks lie in `parent`, or the one asked of `corrected_by`.
     """
 
     files: Files
     manifest: Manifest
     arrays: dict[str, ArraySpec]
     tables: CrcTables
+    parent: Store | None = None
+    correction: str | None = None
 
     @classmethod
     def open(cls, location: str | Path) -> Store:
@@ -50,10 +64,13 @@ class Store:
 
         Raises:
             StoreError: it is absent, incomplete, of another format version, or its manifest,
-                metadata or tables are not as they were sealed.
+                metadata or tables are not as they were sealed; or it is virtual and its parent is
+                absent or changed.
         """
         files = files_at(location)
         manifest = read_manifest(files)
+        if manifest.kind == "virtual":
+            return cls._open_virtual(files, manifest)
         check_seal(files, manifest)
         arrays = store_arrays(manifest)
         tables = {}
@@ -71,6 +88,35 @@ class Store:
             )
         return cls(files, manifest, arrays, tables)
 
+    @classmethod
+    def _open_virtual(cls, files: Files, manifest: Manifest) -> Store:
+        check_virtual(files, manifest)
+        parent = cls.open(parent_of(files, manifest))
+        if store_arrays(manifest) != parent.arrays:
+            raise DamagedDocumentError(
+                files.where, ROOT_KEY, "describes other arrays than its parent's"
+            )
+        assert manifest.correction is not None, "check_virtual requires it"
+        name = manifest.correction.name
+        correction_named(name)
+        return cls(files, manifest, parent.arrays, parent.tables, parent, name)
+
+    def corrected_by(self, name: str) -> Store:
+        """Give the same store, its rows corrected as they are read.
+
+        Raises:
+            UsageError: an unknown correction, one that this store's codes don't allow, or the store
+                is corrected already.
+        """
+        done = self.manifest.correction
+        if done is not None:
+            raise UsageError(
+                f"{self.where} is corrected by {done.name} already: open the raw store it was made "
+                "from, or leave the correction out"
+            )
+        correction_named(name).require_values(self.arrays["logits"].dtype, self.where)
+        return dataclasses.replace(self, correction=name)
+
     @property
     def where(self) -> str:
         """The store's path or URL, as it was given."""
@@ -87,13 +133,35 @@ class Store:
         return self._chunk("sample_id", (0,))
 
     def read_block(self, name: str, unit: Unit) -> NDArray[Any]:
-        """Read the rows of one (view, block), without the padding.
+        """Read the rows of one (view, block), without the padding, into a new array.
+
+        Raises:
+            StoreError: as `read_block_into`.
+        """
+        spec = self.arrays[name]
+        start, stop = block_bounds(self.manifest, unit.block)
+        out = aligned_empty((stop - start, *spec.shape[2:]), spec.dtype)
+        self.read_block_into(name, unit, out)
+        return out
+
+    def read_block_into(self, name: str, unit: Unit, out: NDArray[Any]) -> None:
+        """Read the rows of one (view, block) into (rows, ...) C-contiguous memory that is there.
+
+        Raises:
+            ChunkError: the chunk is missing, damaged or belongs elsewhere; `out` is then undefined.
+            BadRowError: a row that can't be corrected; its sample is named.
+        """
+        self._read_blocks(name, {unit: out})
+
+    def read_checked(self, name: str, unit: Unit) -> CheckedChunk:
+        """Read the chunk of one (view, block) as it is stored, with its CRC, to be written again.
 
         Raises:
             ChunkError: the chunk is missing, damaged or belongs elsewhere.
         """
-        start, stop = block_bounds(self.manifest, unit.block)
-        return self._chunk(name, unit_index(self.arrays[name], unit))[0, : stop - start]
+        source, spec = self.parent or self, self.arrays[name]
+        index = unit_index(spec, unit)
+        return read_checked(source.files, spec, index, int(self.tables[name][index]))
 
     def read_view(self, name: str, view: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read one view of an array that has a row for each view and sample.
@@ -108,26 +176,89 @@ class Store:
             `out`, or a new (N, ...) array.
 
         Raises:
-            ChunkError: a chunk is missing, damaged or belongs elsewhere; `out` is then undefined.
+            StoreError: as `read_block_into`; `out` is then undefined.
         """
         spec = self.arrays[name]
         if not 0 <= view < self.manifest.views:
             raise IndexError(f"view {view} of {self.where}, which has {self.manifest.views}")
         if out is None:
-            out = np.empty(spec.shape[1:], spec.dtype)
-        for block in range(spec.grid[1]):
-            start, stop = block_bounds(self.manifest, block)
-            self._read_into(spec, Unit(view, block), out[start:stop])
+            out = aligned_empty(spec.shape[1:], spec.dtype)
+        bounds = {block: block_bounds(self.manifest, block) for block in range(spec.grid[1])}
+        self._read_blocks(
+            name, {Unit(view, block): out[slice(*rows)] for block, rows in bounds.items()}
+        )
         return out
 
-    def _read_into(self, spec: ArraySpec, unit: Unit, out: NDArray[Any]) -> None:
+    def _read_blocks(self, name: str, blocks: dict[Unit, NDArray[Any]]) -> None:
+        """Read blocks, each into its memory, as they are stored or through the correction."""
+        if self.correction is None or name not in CORRECTED:
+            for unit, out in blocks.items():
+                self._read_stored(name, unit, out)
+            return
+        correct = correction_named(self.correction)
+        with ThreadPoolExecutor(1, thread_name_prefix="correct") as pool:
+            corrected = [
+                self._read_corrected(unit, {name: out}, correct, pool)
+                for unit, out in blocks.items()
+            ]
+        # What is wrong with a row is told only when every chunk was found good.
+        for future in corrected:
+            future.result()
+
+    def _read_corrected(
+        self,
+        unit: Unit,
+        wanted: dict[str, NDArray[Any]],
+        correct: Correction,
+        pool: ThreadPoolExecutor,
+    ) -> Future[None]:
+        """Read the codes and `top` of a block, one of them aside, and correct rows as they come in.
+
+        The pool's one thread corrects a piece, while it is in cache, as the next is read.
+        """
+        start, stop = block_bounds(self.manifest, unit.block)
+        codes, top = (
+            wanted[spec.name]
+            if spec.name in wanted
+            else aligned_empty((stop - start, *spec.shape[2:]), spec.dtype)
+            for spec in (self.arrays["logits"], self.arrays["top"])
+        )
+        target = np.array(self.target[start:stop])
+        pieces: SimpleQueue[slice | None] = SimpleQueue()
+
+        def correct_pieces() -> None:
+            self._read_stored("top", unit, top)
+            for rows in iter(pieces.get, None):
+                try:
+                    correct(codes[rows], top[rows], target[rows], every_row=False)
+                except BadRowError as error:
+                    where = (self.parent or self).where
+                    raise error.in_store(where, unit.view, start + rows.start) from None
+
+        corrected = pool.submit(correct_pieces)
+        try:
+            self._read_stored("logits", unit, codes, pieces.put)
+        finally:
+            pieces.put(None)
+        return corrected
+
+    def _read_stored(
+        self,
+        name: str,
+        unit: Unit,
+        out: NDArray[Any],
+        on_rows: Callable[[slice], None] | None = None,
+    ) -> None:
+        files, spec = (self.parent or self).files, self.arrays[name]
         index = unit_index(spec, unit)
-        expected = int(self.tables[spec.name][index])
-        if isinstance(self.files, LocalFiles):
-            read_chunk_into(self.files, spec, index, expected, out)
-        else:
-            out[...] = read_chunk(self.files, spec, index, expected)[0, : len(out)]
+        expected = int(self.tables[name][index])
+        if isinstance(files, LocalFiles):
+            read_chunk_into(files, spec, index, expected, out, on_rows)
+            return
+        out[...] = read_chunk(files, spec, index, expected)[0, : len(out)]
+        if on_rows is not None:
+            on_rows(slice(0, len(out)))
 
     def _chunk(self, name: str, index: tuple[int, ...]) -> NDArray[Any]:
-        expected = int(self.tables[name][index])
-        return read_chunk(self.files, self.arrays[name], index, expected)
+        files, expected = (self.parent or self).files, int(self.tables[name][index])
+        return read_chunk(files, self.arrays[name], index, expected)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from logitbank.stores.corrections import correction_named
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.reader import Store
 
@@ -76,8 +75,7 @@ class SlabLoader:
     """Two views' worth of memory that slabs take turns in; the next view is read meanwhile."""
 
     def __init__(self, store: Store, correction: str | None = None) -> None:
-        self._store = store
-        self._correct = None if correction is None else correction_named(correction)
+        self._store = store if correction is None else store.corrected_by(correction)
         self._buffers: list[torch.Tensor] = []
         self._slabs: list[Slab | None] = [None, None]
         self._pending: tuple[int, Future[Slab]] | None = None
@@ -129,8 +127,6 @@ class SlabLoader:
         memory = self._memory(turn, device)
         codes: Any = memory.numpy()
         self._store.read_view("logits", view, codes)
-        if self._correct is not None:
-            self._correct(codes, self._store.read_view("top", view), self._store.target)
         return Slab(view, memory.to(device) if device.type != "cpu" else memory)
 
     def _memory(self, turn: int, device: torch.device) -> torch.Tensor:

@@ -10,6 +10,7 @@ from logitbank.stores.documents import check_seal, read_manifest
 from logitbank.stores.files import LocalFiles, files_at
 from logitbank.stores.layout import all_units, store_arrays, unit_index
 from logitbank.stores.manifest import Manifest
+from logitbank.stores.virtual import check_virtual
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,19 @@ def summarise(location: str | Path) -> Summary:
     """
     files = files_at(location)
     manifest = read_manifest(files)
-    if manifest.status == "complete":
+    if manifest.kind == "virtual":
+        check_virtual(files, manifest)
+    elif manifest.status == "complete":
         check_seal(files, manifest)
     units, present, size = all_units(manifest), None, None
+    if manifest.kind == "virtual":
+        present = len(units)
     if isinstance(files, LocalFiles):
+        size = sum(files.path(key).stat().st_size for key in files.list_keys())
+    if isinstance(files, LocalFiles) and manifest.kind != "virtual":
         logits = store_arrays(manifest)["logits"]
         keys = [logits.chunk_key(unit_index(logits, unit)) for unit in units]
         present = sum(files.path(key).exists() for key in keys)
-        size = sum(files.path(key).stat().st_size for key in files.list_keys())
     return Summary(files.where, manifest, len(units), present, size)
 
 
@@ -62,7 +68,10 @@ def summary_lines(summary: Summary) -> list[str]:
 def _kind(manifest: Manifest) -> str:
     if manifest.correction is None:
         return "raw logits"
-    return f"logits corrected by {manifest.correction.name}"
+    temperature = manifest.correction.temperature
+    at = "" if temperature is None else f" at temperature {temperature:g}"
+    how = " as they are read (virtual)" if manifest.kind == "virtual" else ""
+    return f"logits corrected by {manifest.correction.name}{at}{how}"
 
 
 def _completeness(summary: Summary) -> str:
@@ -130,7 +139,8 @@ def _provenance_lines(manifest: Manifest) -> list[str]:
     lines = [f"  made          {provenance.created} on {provenance.device} with {versions}"]
     if manifest.correction is not None:
         lines.append(
-            f"  parent        {provenance.parent} (digest {manifest.correction.parent_digest[:12]})"
+            f"  parent        {' or '.join(provenance.parent_places) or provenance.parent} "
+            f"(digest {manifest.correction.parent_digest[:12]})"
         )
     if manifest.digest is not None:
         lines.append(f"  digest        {manifest.digest} (sealed {provenance.sealed})")

@@ -22,6 +22,7 @@ from logitbank.stores.files import Files, LocalFiles, files_at
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, store_keys
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
+from logitbank.stores.virtual import check_virtual, parent_of
 
 THREADS = 4
 
@@ -51,6 +52,8 @@ def verify_store(
     """
     files = files_at(location)
     manifest = read_manifest(files)
+    if manifest.kind == "virtual":
+        return _virtual_problems(files, manifest, progress)
     arrays = store_arrays(manifest)
     problems = list(_manifest_problems(files, manifest))
     tables, table_problems = _checked_tables(files, arrays)
@@ -60,6 +63,30 @@ def verify_store(
     problems += _chunk_problems(files, arrays, tables, progress)
     if isinstance(files, LocalFiles):
         problems += _stray_files(files, arrays)
+    return problems
+
+
+def _virtual_problems(
+    files: Files, manifest: Manifest, progress: Callable[[int, int], None]
+) -> list[Problem]:
+    """Check a manifest that stands alone, and all of the parent that it reads."""
+    try:
+        check_virtual(files, manifest)
+        parent = parent_of(files, manifest)
+    except DamagedDocumentError as error:
+        return [Problem(error.key, error.cause)]
+    except StoreError as error:
+        return [Problem(ROOT_KEY, str(error))]
+    problems = [
+        Problem(f"{parent}/{problem.key}", problem.cause)
+        for problem in verify_store(parent, progress)
+    ]
+    if isinstance(files, LocalFiles):
+        problems += [
+            Problem(key, "is no part of a virtual store")
+            for key in sorted(files.list_keys())
+            if key != ROOT_KEY
+        ]
     return problems
 
 

@@ -8,19 +8,16 @@ or stale, and computes only the units that are lacking.
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import ChunkError, read_chunk, verify_chunk, write_chunk
+from logitbank.stores.creation import create_layout
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
@@ -28,7 +25,7 @@ from logitbank.stores.documents import (
     check_array_document,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, LocalFiles, write_error
+from logitbank.stores.files import PARTIAL, LocalFiles, partial_of
 from logitbank.stores.layout import (
     ArraySpec,
     Unit,
@@ -50,6 +47,7 @@ from logitbank.stores.seal import (
     root_document,
     write_tables,
 )
+from logitbank.stores.units import UnitValues, WrittenUnit, write_unit
 
 SCAN_THREADS = 4
 
@@ -60,6 +58,9 @@ class StoreWriter:
     `lacking` lists the units that still have to be computed, in order; `complete` says that the
     store was sealed and found whole when it was opened; `mended` lists the keys that were found
     bad, stale or missing from a sealed store.
+
+    With a `share` of the units, other processes write the others at the same time: only the share
+    is looked at, and whoever finds every unit there opens the store whole to seal it.
     """
 
     def __init__(
@@ -68,11 +69,18 @@ class StoreWriter:
         manifest: Manifest,
         target: NDArray[np.int32],
         sample_id: NDArray[np.uint64],
+        share: Collection[Unit] | None = None,
     ) -> None:
         found = recognise(files, manifest)
+        if share is not None and found.digest is not None:
+            raise StoreError(
+                f"{files.where}: its tables are damaged, which no part can mend: run the job once "
+                "without --part"
+            )
         self.files, self.manifest = files, found.manifest
         self.arrays = store_arrays(manifest)
         self.mended: list[str] = []
+        self._share = None if share is None else frozenset(share)
         self._expected_digest = found.digest
         self._tables: CrcTables = {
             name: np.zeros(spec.grid, np.uint32) for name, spec in self.arrays.items()
@@ -80,7 +88,7 @@ class StoreWriter:
         self._mend_small_files(target, sample_id, found.tables)
         self._remove_strays()
         bad = self._scan(found.tables)
-        self.lacking = [unit for unit in all_units(manifest) if unit in bad]
+        self.lacking = [unit for unit in self._own_units() if unit in bad]
         self._remaining = set(self.lacking)
         self.complete = found.intact and not self.mended and not self.lacking
         if not self.complete and self.manifest.status == "complete":
@@ -94,6 +102,7 @@ class StoreWriter:
         manifest: Manifest,
         target: NDArray[np.int32],
         sample_id: NDArray[np.uint64],
+        share: Collection[Unit] | None = None,
     ) -> StoreWriter:
         """Make the empty layout of a store, or go on with the one that is there.
 
@@ -102,30 +111,41 @@ class StoreWriter:
             manifest: what the store is to hold.
             target: (N,) labels.
             sample_id: (N,) ids.
+            share: the units that this process alone writes, None for all.
 
         Raises:
             StoreError: the folder holds something else, or can't be written.
         """
         path = Path(location)
         if not path.exists():
-            _create_layout(path, manifest, target, sample_id)
-        return cls(LocalFiles(path), manifest, target, sample_id)
+            create_layout(path, manifest, target, sample_id)
+        files = LocalFiles(path, durable=share is not None)
+        return cls(files, manifest, target, sample_id, share)
 
     def record(self, measured: Measured) -> None:
         """Keep what a job measured before its first unit."""
         self._put_manifest(dataclasses.replace(self.manifest, measured=measured))
 
-    def write_unit(self, unit: Unit, values: dict[str, NDArray[Any]]) -> None:
-        """Write a unit's rows: (rows, ...) for each of `view_params`, `pixel_crc`, `top`, `logits`.
+    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
+        """Write a unit's chunks and enter them into the ledger.
+
+        Args:
+            unit: which one.
+            values: for each of `view_params`, `pixel_crc`, `top`, `logits` its (rows, ...), or the
+                chunk of a store of the same layout, to be written as it is.
 
         Raises:
             StoreError: a file can't be written; the unit then counts as lacking.
         """
+        written = write_unit(self.files, self.arrays, unit, values)
+        self.accept(written)
+        return written
+
+    def accept(self, written: WrittenUnit) -> None:
+        """Enter into the ledger a unit that another process wrote."""
         for spec in unit_arrays(self.arrays):
-            index = unit_index(spec, unit)
-            rows = np.asarray(values[spec.name])[None]
-            self._tables[spec.name][index] = write_chunk(self.files, spec, index, rows)
-        self._remaining.discard(unit)
+            self._tables[spec.name][unit_index(spec, written.unit)] = written.crcs[spec.name]
+        self._remaining.discard(written.unit)
 
     def seal(self) -> Manifest:
         """Finish the store once every unit is there: flush, tables, digest, then manifest.
@@ -136,6 +156,7 @@ class StoreWriter:
             StoreError: a unit is lacking, a chunk can't be read back or flushed, or the store was
                 sealed before and what it holds now can't be proved to be the same.
         """
+        assert self._share is None, "a share is never all of a store"
         if self._remaining:
             raise StoreError(
                 f"{self.files.where} can't be sealed: {len(self._remaining)} units lack"
@@ -202,22 +223,37 @@ class StoreWriter:
     def _put_document(self, spec: ArraySpec) -> None:
         self.files.put(spec.document_key, [document_bytes(spec.document())])
 
+    def _own_units(self) -> list[Unit]:
+        units = all_units(self.manifest)
+        return units if self._share is None else [unit for unit in units if unit in self._share]
+
     def _remove_strays(self) -> None:
         """Remove temporary files of killed jobs, and chunks that have no place in the layout."""
-        known = set(store_keys(self.arrays))
-        for key in list(self.files.list_keys()):
-            inside = key.split("/", 1)[0] in self.arrays and key not in known
-            if key.endswith(PARTIAL) or inside:
-                self.files.delete(key)
-                self.mended.append(key)
+        for key in list(self._strays()):
+            self.files.delete(key)
+            self.mended.append(key)
+
+    def _strays(self) -> Iterator[str]:
+        known, specs = set(store_keys(self.arrays)), unit_arrays(self.arrays)
+        own = {
+            spec.chunk_key(unit_index(spec, unit)) for unit in self._share or () for spec in specs
+        }
+        for key in self.files.list_keys():
+            if self._share is not None:
+                # Any other temporary file may be one that another part is writing.
+                is_stray = partial_of(key) in own
+            else:
+                inside = key.split("/", 1)[0] in self.arrays and key not in known
+                is_stray = key.endswith(PARTIAL) or inside
+            if is_stray:
+                yield key
 
     def _scan(self, tables: CrcTables) -> set[Unit]:
         """Check every chunk of every unit; remove the bad ones and give their units."""
+        units = self._own_units()
         with ThreadPoolExecutor(SCAN_THREADS) as pool:
-            whole = pool.map(lambda unit: self._check_unit(unit, tables), all_units(self.manifest))
-            return {
-                unit for unit, good in zip(all_units(self.manifest), whole, strict=True) if not good
-            }
+            whole = pool.map(lambda unit: self._check_unit(unit, tables), units)
+            return {unit for unit, good in zip(units, whole, strict=True) if not good}
 
     def _check_unit(self, unit: Unit, tables: CrcTables) -> bool:
         good = True
@@ -236,26 +272,6 @@ class StoreWriter:
             # The ledger's chunk goes too, so that no half-good unit ever counts.
             self.files.delete(self.arrays["logits"].chunk_key((unit.view, unit.block, 0)))
         return good
-
-
-def _create_layout(
-    path: Path, manifest: Manifest, target: NDArray[np.int32], sample_id: NDArray[np.uint64]
-) -> None:
-    """Make the empty layout in a sibling folder and rename it into place."""
-    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    files = LocalFiles(sibling)
-    try:
-        files.put(ROOT_KEY, [document_bytes(root_document(manifest.unsealed()))])
-        arrays = store_arrays(manifest)
-        for spec in arrays.values():
-            files.put(spec.document_key, [document_bytes(spec.document())])
-        write_chunk(files, arrays["target"], (0,), target)
-        write_chunk(files, arrays["sample_id"], (0,), sample_id)
-        os.rename(sibling, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        shutil.rmtree(sibling, ignore_errors=True)
 
 
 def unit_rows(units: Iterable[Unit], manifest: Manifest) -> int:

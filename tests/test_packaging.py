@@ -71,9 +71,9 @@ def test_arrows_point_from_jobs_to_pipeline_to_stores(room, forbidden):
         assert not rooms_of(imports_of(path)) & forbidden, path
 
 
-def test_stores_import_torch_in_the_slab_alone():
+def test_stores_import_torch_in_the_slab_and_the_corrections_of_devices_alone():
     users = {path.name for path in modules("stores") if "torch" in imports_of(path)}
-    assert users == {"slab.py"}
+    assert users == {"slab.py", "device.py"}
 
 
 LEAVES = ("datasets", "views", "models", "losses", "draws.py", "devices.py", "importing.py")

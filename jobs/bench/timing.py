@@ -98,6 +98,7 @@ def interleave(
     ways: Mapping[str, Slice],
     rounds: int,
     *,
+    prepare: Callable[[str], None] = lambda name: None,
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[float]]:
@@ -106,6 +107,7 @@ def interleave(
     Args:
         ways: by name; the order of their turns is drawn for each round, the same in every run.
         rounds: R, how many slices of each.
+        prepare: called with a way's name before each of its slices, outside of the timing.
         clock: seconds.
         progress: called after each round, with the rounds done and their number.
 
@@ -116,6 +118,7 @@ def interleave(
     rng = np.random.default_rng(0)
     for done in range(1, rounds + 1):
         for name in rng.permutation(list(ways)).tolist():
+            prepare(name)
             began = clock()
             items = ways[name]()
             rates[name].append(items / (clock() - began))

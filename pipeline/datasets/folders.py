@@ -45,13 +45,18 @@ class FolderDataset:
 
     @cached_property
     def sample_ids(self) -> NDArray[np.uint64]:
-        """(N,) uint64 hashes of relative path (with `/`) and file size.
+        """(N,) uint64 hashes of relative path (with `/`) and file size; raises as `ids_of`."""
+        return self.ids_of(np.arange(len(self)))
+
+    def ids_of(self, samples: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Give the ids of some samples alone: all of them take a look at every file.
 
         Raises:
             DatasetError: a file has gone.
         """
+        paths = self.paths[samples]
         try:
-            return file_ids((path, os.stat(self._path(path)).st_size) for path in self.paths)
+            return file_ids((path, os.stat(self._path(path)).st_size) for path in paths)
         except OSError as error:
             raise DatasetError(f"{error.filename}: {error.strerror}") from error
 

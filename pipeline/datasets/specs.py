@@ -88,6 +88,18 @@ def has_split(spec: str, split: str) -> bool:
     return _KINDS[name].has_split(location, normalise_split(split))
 
 
+def absolute_spec(spec: str) -> str:
+    """Give a spec that names the same dataset from every folder: files by their whole path.
+
+    Raises:
+        UsageError: an unknown kind, or a spec without its location.
+    """
+    name, location = _parsed(spec)
+    if _KINDS[name].location is None or name == "import":
+        return spec
+    return f"{name}:{Path(location).expanduser().absolute()}"
+
+
 def weak_augmentation(dataset: ImageDataset) -> str:
     """Name a dataset's usual augmentation: `cifar-weak` for square images in memory."""
     images = dataset.images

@@ -1,7 +1,12 @@
 """Networks by spec: teachers and students, their normalisation and their checkpoints."""
 
 from logitbank.pipeline.models.digest import state_sha256
-from logitbank.pipeline.models.loading import LoadedModel, load_model
+from logitbank.pipeline.models.loading import (
+    LoadedModel,
+    absolute_model_spec,
+    load_model,
+    load_model_for,
+)
 from logitbank.pipeline.models.normalisation import (
     Normalisation,
     default_normalisation,
@@ -11,8 +16,10 @@ from logitbank.pipeline.models.normalisation import (
 __all__ = [
     "LoadedModel",
     "Normalisation",
+    "absolute_model_spec",
     "default_normalisation",
     "load_model",
+    "load_model_for",
     "normalise",
     "state_sha256",
 ]

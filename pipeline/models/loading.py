@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from logitbank.pipeline.models.checkpoints import Checkpoint, load_state, read_c
 from logitbank.pipeline.models.cifar_resnet import CIFAR_RESNETS, cifar_resnet
 from logitbank.pipeline.models.imported import imported_model
 from logitbank.pipeline.models.inputs import Inputs, parse_inputs
-from logitbank.pipeline.models.normalisation import HALF, Normalisation
+from logitbank.pipeline.models.normalisation import HALF, Normalisation, default_normalisation
 from logitbank.pipeline.models.torchvision_models import (
     published_names,
     published_top1,
@@ -23,6 +23,9 @@ from logitbank.pipeline.models.torchvision_models import (
     torchvision_weights,
 )
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from logitbank.pipeline.datasets import ImageDataset
 
 KINDS = ("cifar", "torchvision", "import")
 _USUAL_SIZE = {"cifar": 32, "torchvision": 224, "import": 224}
@@ -135,6 +138,30 @@ def load_model(
     if pretrained:
         module.eval().requires_grad_(False)
     return model
+
+
+def load_model_for(spec: str, dataset: ImageDataset, *, pretrained: bool = False) -> LoadedModel:
+    """Load a model for a dataset, whose classes, normalisation and image size are its defaults.
+
+    Raises:
+        UsageError, LogitbankError: as `load_model`.
+    """
+    images = dataset.images
+    return load_model(
+        spec,
+        classes=len(dataset.classes),
+        normalisation=default_normalisation(dataset),
+        input_size=None if images is None else images.shape[1],
+        pretrained=pretrained,
+    )
+
+
+def absolute_model_spec(spec: str) -> str:
+    """Give a spec that names the same weights from every folder: a checkpoint by its whole path."""
+    architecture, at, weights = spec.partition("@")
+    if not at or not Path(weights).exists():
+        return spec
+    return f"{architecture}@{Path(weights).absolute()}"
 
 
 @contextmanager

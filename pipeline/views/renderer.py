@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -15,6 +15,8 @@ from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.views.augmentation import Augmentation
 from logitbank.pipeline.views.cifar_weak import CifarWeak, PermutationTable
 from logitbank.pipeline.views.memory import PaddedImages
+
+Rendered = TypeVar("Rendered")
 
 
 class ViewRenderer:
@@ -89,20 +91,43 @@ class ViewRenderer:
             DatasetError: an image that can't be read, or is of a size that can't be taken.
             UsageError: a view that there isn't.
         """
+        ((pixels, params),) = self.draw_views(seed, (view,), samples)
+        return pixels, params
+
+    def draw_views(
+        self, seed: int, views: Sequence[int], samples: ArrayLike
+    ) -> list[tuple[torch.Tensor, NDArray[Any]]]:
+        """Draw several views of each sample and render them; an image file is decoded once for all.
+
+        Returns:
+            For each view what `draw` gives; raises as that does.
+        """
         indices = np.asarray(samples, np.int64)
         images = self.dataset.images
-        if images is not None:
-            params = self._draw_in_memory(seed, view, indices, images)
-            return self.render(indices, params), params
-        augmentation = self.augmentation
-        drawn = np.empty((len(indices), len(augmentation.columns)), augmentation.dtype)
+        if images is None:
+            return self._draw_files(seed, views, indices)
+        params = [self._draw_in_memory(seed, view, indices, images) for view in views]
+        return [(self.render(indices, drawn), drawn) for drawn in params]
 
-        def draw_one(row: int) -> NDArray[np.uint8]:
-            image = self.dataset.pixels(int(indices[row]))
-            drawn[row] = augmentation.draw(seed, indices[row : row + 1], view, [image.shape[:2]])[0]
-            return augmentation.render(image, drawn[row])
+    def _draw_files(
+        self, seed: int, views: Sequence[int], samples: NDArray[np.int64]
+    ) -> list[tuple[torch.Tensor, NDArray[Any]]]:
+        augmentation, size = self.augmentation, self.augmentation.size
+        shape = (len(views), len(samples))
+        params = np.empty((*shape, len(augmentation.columns)), augmentation.dtype)
+        pixels = np.empty((*shape, size, size, 3), np.uint8)
 
-        return self._stacked(self._map(draw_one, range(len(indices))), len(indices)), drawn
+        def draw_row(row: int) -> None:
+            image = self.dataset.pixels(int(samples[row]))
+            for place, view in enumerate(views):
+                drawn = augmentation.draw(seed, samples[row : row + 1], view, [image.shape[:2]])[0]
+                params[place, row] = drawn
+                pixels[place, row] = augmentation.render(image, drawn)
+
+        for _ in self._map(draw_row, range(len(samples))):
+            pass
+        on_device = torch.from_numpy(pixels).to(self._device)
+        return list(zip(on_device, params, strict=True))
 
     def _draw_in_memory(
         self, seed: int, view: int, samples: NDArray[np.int64], images: NDArray[np.uint8]
@@ -115,8 +140,8 @@ class ViewRenderer:
         return self._table.draw(samples, view)
 
     def _map(
-        self, render_row: Callable[[int], NDArray[np.uint8]], rows: Iterable[int]
-    ) -> Iterator[NDArray[np.uint8]]:
+        self, render_row: Callable[[int], Rendered], rows: Iterable[int]
+    ) -> Iterator[Rendered]:
         return map(render_row, rows) if self._pool is None else self._pool.map(render_row, rows)
 
     def _stacked(self, views: Iterable[NDArray[np.uint8]], count: int) -> torch.Tensor:

@@ -13,13 +13,19 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from logitbank.stores.corrections.bad_rows import BadRowError
 
 _TILE_BYTES = 2**16
-_FEW = 48
-_SORT, _SWAP = range(2)
+_RUN = 64
+_ONE = np.uint64(1)
+# Multiplied with a word of 8 flags it puts each, as one bit, into the word's top byte.
+_GATHER, _TOP_BYTE = np.uint64(0x0102040810204080), np.uint64(56)
+_SORT, _SWAP, _CHECK = range(3)
 _GOOD, _NOT_A_NUMBER, _NO_SUCH_CLASS, _NO_SUCH_LABEL = range(4)
 _CAUSES = {
     _NOT_A_NUMBER: "has a NaN among its logits",
@@ -27,7 +33,7 @@ _CAUSES = {
     _NO_SUCH_LABEL: "has a label that is no class",
 }
 # Bits of infinity and of all but the sign. Every uint8 is a number, and its own key.
-_BITS: dict[np.dtype[Any], tuple[np.integer[Any], np.integer[Any]]] = {
+_BITS: dict[np.dtype[Any], tuple[Any, Any]] = {
     np.dtype(np.float16): (np.int16(0x7C00), np.int16(0x7FFF)),
     np.dtype(np.float32): (np.int32(0x7F800000), np.int32(0x7FFFFFFF)),
     np.dtype(np.uint8): (np.uint8(0xFF), np.uint8(0xFF)),
@@ -40,6 +46,8 @@ def swap_rows(
     target: NDArray[np.int32],
     out: NDArray[Any],
     out_top: NDArray[Any],
+    *,
+    every_row: bool = True,
 ) -> None:
     """Exchange the values of the label and of the row's largest class (SLD, arXiv 2504.20108).
 
@@ -49,12 +57,14 @@ def swap_rows(
         target: (B,) labels.
         out: (B, C) of the same dtype, `codes` itself or other memory.
         out_top: (B, K) likewise for `top`.
+        every_row: look for NaN in right rows too, not in those alone that are changed; rows that
+            are written to other memory are always looked at.
 
     Raises:
         BadRowError: a row has a NaN, or names a class that there is not; the rows before it may
             have been corrected.
     """
-    _run(_SWAP, codes, top, target, out, out_top)
+    _run(_SWAP, codes, top, target, out, out_top, every_row)
 
 
 def sort_rows(
@@ -63,13 +73,20 @@ def sort_rows(
     target: NDArray[np.int32],
     out: NDArray[Any],
     out_top: NDArray[Any],
+    *,
+    every_row: bool = True,
 ) -> None:
     """Give the label the largest value; the classes above it move down one (arXiv 2508.16544).
 
     The order of the classes above the label is `top`, then code descending, class ascending.
     Arguments and errors are those of `swap_rows`.
     """
-    _run(_SORT, codes, top, target, out, out_top)
+    _run(_SORT, codes, top, target, out, out_top, every_row)
+
+
+def check_rows(codes: NDArray[Any], top: NDArray[Any], target: NDArray[np.int32]) -> None:
+    """Refuse what every correction refuses, and change nothing; arguments and errors as above."""
+    _run(_CHECK, codes, top, target, codes, top, True)
 
 
 def _run(
@@ -79,17 +96,34 @@ def _run(
     target: NDArray[np.int32],
     out: NDArray[Any],
     out_top: NDArray[Any],
+    every_row: bool,
 ) -> None:
     infinity, magnitude = _BITS[codes.dtype]
-    bits = magnitude.dtype
-    rest, known = np.empty(codes.shape[1], np.int64), np.zeros(codes.shape[1], np.bool_)
-    copies = out.ctypes.data != codes.ctypes.data
+    classes = codes.shape[1]
+    packed = np.int32 if codes.itemsize <= 2 else np.int64
+    room = classes + classes // _RUN * 2 + 1
+    scratch = (
+        np.empty(room, packed),
+        np.empty(room, packed),
+        np.zeros(-(-classes // 64) * 64, np.uint8),
+    )
+    bits = codes.view(magnitude.dtype)
+    new, copies = (bits, False) if out is codes else (out.view(magnitude.dtype), True)
     row, problem = _correct_rows(
-        codes.view(bits), top, target, out.view(bits), out_top, rest, known, rule,
-        copies, infinity, magnitude,
-    )  # fmt: skip
+        bits, top, target, new, out_top, *scratch, rule, every_row, copies, infinity, magnitude
+    )
     if problem != _GOOD:
         raise BadRowError(int(row), _CAUSES[int(problem)])
+
+
+@intrinsic
+def _trailing_zeros(typing_context, word):  # type: ignore[no-untyped-def]
+    """Count the zero bits below the lowest bit of a uint64 that is not zero."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), code
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -174,76 +208,164 @@ def _swap_row(codes, top, row, label):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_row(codes, top, row, label, rest, known, magnitude):  # type: ignore[no-untyped-def]
-    place = _place(top, row, label)
-    largest, last = codes[row, top[row, 0]], place
-    if place < 0:
-        count = _rest_above(codes, top, row, label, rest, known, magnitude)
-        last = top.shape[1] - 1
-        own = codes[row, label]
-    for rank in range(last):
+def _sort_known(codes, top, row, label, place):  # type: ignore[no-untyped-def]
+    """Sort a row whose label has this place in `top`: nothing else of the row is looked at."""
+    largest = codes[row, top[row, 0]]
+    for rank in range(place):
         codes[row, top[row, rank]] = codes[row, top[row, rank + 1]]
-    if place < 0:
-        above = np.int64(top[row, last])
-        for at in range(count):
-            codes[row, above] = codes[row, rest[at]]
-            above = rest[at]
-        codes[row, above] = own
     codes[row, label] = largest
-    for rank in range(last, 0, -1):
+    for rank in range(place, 0, -1):
         top[row, rank] = top[row, rank - 1]
     top[row, 0] = label
 
 
 @numba.njit(cache=True, nogil=True)
-def _rest_above(codes, top, row, label, rest, known, magnitude):  # type: ignore[no-untyped-def]
+def _sort_beyond(codes, top, row, label, rest, count):  # type: ignore[no-untyped-def]
+    """Sort a row whose label comes after `top` and the first `count` classes of `rest`."""
+    own, last = codes[row, label], top.shape[1] - 1
+    lowest = np.int64(top[row, last])
+    _sort_known(codes, top, row, label, last)
+    for at in range(count):
+        codes[row, lowest] = codes[row, rest[at]]
+        lowest = rest[at]
+    codes[row, lowest] = own
+
+
+@numba.njit(cache=True, nogil=True)
+def _rest_above(codes, top, row, label, rest, spare, above, magnitude):  # type: ignore[no-untyped-def]
     """Write to `rest` the classes between `top` and the label, in order; give their number.
 
-    `known` is C flags, all of them off before and after.
+    `rest` and `spare` are memory for C integers that hold a key and a class, `above` for C flags in
+    whole words of 64. Everything here goes by slices that are counted from 0: with a start that may
+    be negative for all the compiler knows, it turns no loop into vectors.
     """
+    codes, own = codes[row], _key(codes[row, label], magnitude)
+    # Of equal values the lower class comes first.
+    _flag_larger(codes[:label], own - 1, above[:label], magnitude)
+    _flag_larger(codes[label:], own, above[label:], magnitude)
     for rank in range(top.shape[1]):
-        known[top[row, rank]] = True
-    own = _key(codes[row, label], magnitude)
-    count = 0
-    for c in range(codes.shape[1]):
-        key = _key(codes[row, c], magnitude)
-        if key >= own and (key > own or c < label) and not known[c]:
-            # Descending keys, then ascending classes, as one ascending integer.
-            rest[count] = -key * 65536 + c
-            count += 1
-    for rank in range(top.shape[1]):
-        known[top[row, rank]] = False
-    _ascending(rest, count)
+        above[top[row, rank]] = 0
+    count = _flagged(above, spare)
+    _pack(codes, spare[:count], rest[:count], magnitude)
+    _sort_packed(rest, spare, count)
     for at in range(count):
         rest[at] &= 65535
     return count
 
 
 @numba.njit(cache=True, nogil=True)
-def _ascending(values, count):  # type: ignore[no-untyped-def]
-    """Sort the first values: a few by insertion, which costs less than a call of the library's."""
-    if count > _FEW:
-        values[:count].sort()
-        return
-    for at in range(1, count):
-        value = values[at]
-        place = at
-        while place > 0 and values[place - 1] > value:
-            values[place] = values[place - 1]
-            place -= 1
-        values[place] = value
+def _flag_larger(codes, least, above, magnitude):  # type: ignore[no-untyped-def]
+    """Flag the codes whose key is larger, by comparisons of bits in their own width."""
+    if least >= 0:
+        bound = codes.dtype.type(least)
+        for place in range(codes.shape[0]):
+            above[place] = codes[place] > bound
+    else:
+        bound = codes.dtype.type(-least)
+        for place in range(codes.shape[0]):
+            above[place] = (codes[place] >= 0) | ((codes[place] & magnitude) < bound)
 
 
 @numba.njit(cache=True, nogil=True)
-def _correct_rows(codes, top, target, out, out_top, rest, known, rule, copies, infinity, magnitude):  # type: ignore[no-untyped-def]
+def _flagged(above, places):  # type: ignore[no-untyped-def]
+    """Write the places of the flags that are 1, in order, and give their number.
+
+    Each 64 of them become the bits of one word, whose trailing zeros lead from one to the next: no
+    flag that is 0 is looked at for itself.
+    """
+    words, count = above.view(np.uint64), 0
+    for first in range(0, words.shape[0], 8):
+        eight, mask = words[first : first + 8], np.uint64(0)
+        for word in range(8):
+            mask |= ((eight[word] * _GATHER) >> _TOP_BYTE) << np.uint64(8 * word)
+        while mask:
+            places[np.uintp(count)] = 8 * first + np.int64(_trailing_zeros(mask))
+            count += 1
+            mask &= mask - _ONE
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _pack(codes, classes, packed, magnitude):  # type: ignore[no-untyped-def]
+    """Join keys and classes: descending keys, then ascending classes, as one ascending integer."""
+    for at in range(classes.shape[0]):
+        key = _key(codes[np.uintp(classes[at])], magnitude)
+        packed[at] = -key * 65536 + np.int64(classes[at])
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_packed(packed, spare, count):  # type: ignore[no-untyped-def]
+    """Sort the first `count` integers in place, with as much spare memory.
+
+    Runs of equal length are merged two by two. What fills the last run is larger than any integer
+    that holds the key of a number.
+    """
+    runs = 1
+    while runs * _RUN < count:
+        runs *= 2
+    length = -(-count // runs)
+    largest = np.iinfo(packed.dtype).max
+    for at in range(count, runs * length):
+        packed[np.uintp(at)] = largest - (at - count)
+    old, new = spare, packed
+    for run in range(runs):
+        first, stop = run * length, (run + 1) * length
+        _sort_run(packed[first:stop], spare[first:stop])
+    while runs > 1:
+        for pair in range(runs // 2):
+            first, middle, stop = (
+                2 * pair * length,
+                (2 * pair + 1) * length,
+                (2 * pair + 2) * length,
+            )
+            _merge(old[first:middle], old[middle:stop], new[first:stop])
+        old, new, runs, length = new, old, runs // 2, 2 * length
+    if old.ctypes.data != packed.ctypes.data:
+        packed[:count] = old[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_run(run, into):  # type: ignore[no-untyped-def]
+    """Sort a few integers that differ by counting the smaller ones of each, in vectors."""
+    for at in range(run.shape[0]):
+        value, place = run[at], np.int32(0)
+        for other in range(run.shape[0]):
+            place = np.int32(place + np.int32(run[other] < value))
+        into[np.uintp(place)] = value
+
+
+@numba.njit(cache=True, nogil=True)
+def _merge(left, right, into):  # type: ignore[no-untyped-def]
+    """Merge two sorted runs of equal length, from both ends at a time and without a branch."""
+    length = left.shape[0]
+    low, lower, high, higher = np.uintp(0), np.uintp(0), np.uintp(length - 1), np.uintp(length - 1)
+    for at in range(length):
+        one, other = left[low], right[lower]
+        is_left = np.uintp(one < other)
+        into[at] = one if one < other else other
+        low += is_left
+        lower += _ONE - is_left
+        one, other = left[high], right[higher]
+        is_left = np.uintp(one > other)
+        into[np.uintp(2 * length - 1 - at)] = one if one > other else other
+        high -= is_left
+        higher -= _ONE - is_left
+
+
+@numba.njit(cache=True, nogil=True)
+def _correct_rows(  # type: ignore[no-untyped-def]
+    codes, top, target, out, out_top, rest, spare, above, rule, every_row, copies, infinity,
+    magnitude,
+):  # fmt: skip
     """Go through rows a tile at a time, so that what was looked at is in cache when it changes."""
     rows, classes = codes.shape
     tile = max(1, _TILE_BYTES // (classes * codes.itemsize))
     for first in range(0, rows, tile):
         stop = min(first + tile, rows)
-        bad = _begin(codes, out, first, stop, copies, infinity, magnitude)
-        if bad >= 0:
-            return bad, _NOT_A_NUMBER
+        if every_row or copies:
+            bad = _begin(codes, out, first, stop, copies, infinity, magnitude)
+            if bad >= 0:
+                return bad, _NOT_A_NUMBER
         if copies:
             _copy(top.reshape(-1), out_top.reshape(-1), first * top.shape[1], stop * top.shape[1])
         for row in range(first, stop):
@@ -254,8 +376,15 @@ def _correct_rows(codes, top, target, out, out_top, rest, known, rule, copies, i
                 return row, _NO_SUCH_LABEL
             if _unknown_class(out_top, row, classes):
                 return row, _NO_SUCH_CLASS
+            if not every_row and _has_nan(codes[row], infinity, magnitude):
+                return row, _NOT_A_NUMBER
             if rule == _SORT:
-                _sort_row(out, out_top, row, label, rest, known, magnitude)
-            else:
+                place = _place(out_top, row, label)
+                if place >= 0:
+                    _sort_known(out, out_top, row, label, place)
+                else:
+                    count = _rest_above(out, out_top, row, label, rest, spare, above, magnitude)
+                    _sort_beyond(out, out_top, row, label, rest, count)
+            elif rule == _SWAP:
                 _swap_row(out, out_top, row, label)
     return -1, _GOOD

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from logitbank.stores.ranking import top_classes
 from tests.reference import corrections as plain
 
 NAMES = sorted(CORRECTIONS)
+ROOT = Path(__file__).resolve().parents[2]
 ROWS, CLASSES, KNOWN = 700, 40, 8
 
 
@@ -106,6 +110,39 @@ def test_memory_that_the_kernels_do_not_take_is_refused():
         CORRECTIONS["sort"](codes.astype(np.float64), top, target)
     with pytest.raises(ValueError, match="700 rows, 699 of top"):
         CORRECTIONS["sort"](codes, top[1:], target)
+
+
+def test_new_memory_that_overlaps_the_old_is_refused():
+    codes, top, target = rows_of(3, "float32")
+    with pytest.raises(ValueError, match="other memory"):
+        CORRECTIONS["sort"](codes[1:], top[1:], target[1:], out=(codes[:-1], top[1:].copy()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_that_were_looked_at_before_are_looked_at_where_they_change(name):
+    codes, top, target = rows_of(2, "float16")
+    right, wrong = (
+        int(np.flatnonzero((top[:, 0] == target) == is_right)[5]) for is_right in (1, 0)
+    )
+    codes[right, CLASSES - 1] = np.nan
+    corrected(name, (codes, top, target), every_row=False)
+    codes[wrong, CLASSES - 1] = np.nan
+    with pytest.raises(BadRowError, match=f"row {wrong} has a NaN"):
+        corrected(name, (codes, top, target), every_row=False)
+
+
+COMPILED = """
+import numpy as np
+from logitbank.stores.corrections import CORRECTIONS, kernels
+CORRECTIONS["sort"](np.float16([[1, 2]]), np.uint8([[1, 0]]), np.int32([0]))
+print(sum(kernels._correct_rows.stats.cache_hits.values()))
+"""
+
+
+def test_kernels_are_compiled_once_and_kept_on_disk():
+    for _ in range(2):
+        run = subprocess.run([sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True)
+    assert run.stdout == b"1\n", run.stderr
 
 
 def test_a_forked_child_corrects_after_its_parent_did_by_threads():

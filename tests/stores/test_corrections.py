@@ -115,22 +115,27 @@ def test_correcting_codes_equals_encoding_the_corrected_row(row, dtype):
         np.testing.assert_array_equal(codes, first.astype(dtype))
 
 
-def test_a_thousand_classes_with_the_label_anywhere():
-    rng = np.random.default_rng(7)
-    logits = rng.normal(size=(64, 1000)).astype(np.float32).round(1)
-    target = rng.integers(0, 1000, 64).astype(np.int32)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("classes", [17, 63, 64, 65, 129, 300, 1000])
+@pytest.mark.parametrize("name", ["sort", "swap"])
+def test_many_classes_with_the_label_anywhere(name, classes, dtype):
+    """Ties, both zeros and both infinities among the rows, and labels far beyond `top`."""
+    rng = np.random.default_rng(classes)
+    logits = rng.normal(size=(64, classes)).astype(np.float32).round(1)
+    logits[::3, :4] = [-0.0, 0.0, np.inf, -np.inf]
+    target = rng.integers(0, classes, 64).astype(np.int32)
+    if dtype == "uint8":
+        logits = (logits.clip(-6, 6) * 20 + 128).round()
     top = top_classes(logits, target, 16)
-    assert top.dtype == np.uint16
-    for name, correction in CORRECTIONS.items():
-        codes, known = logits.astype(np.float16), top.copy()
-        before = codes.copy()
-        correction(codes, known, target)
-        for row in range(64):
-            order = plain.order_of_codes(before[row].tolist(), top[row].tolist())
-            expected = before[row].tolist()
-            if top[row, 0] != target[row]:
-                expected = getattr(plain, name)(expected, order, target[row])
-            assert codes[row].tolist() == expected
+    codes, known = logits.astype(dtype), top.copy()
+    before = codes.copy()
+    CORRECTIONS[name](codes, known, target)
+    for row in range(64):
+        order = plain.order_of_codes(before[row].tolist(), top[row].tolist())
+        expected = before[row].tolist()
+        if top[row, 0] != target[row]:
+            expected = getattr(plain, name)(expected, order, target[row])
+        assert codes[row].tobytes() == np.array(expected, dtype).tobytes()
 
 
 def test_label_ranks_count_the_right_the_wrong_and_the_lost():

@@ -29,6 +29,19 @@ def test_attributes_round_trip(one):
     assert Manifest.from_attributes(one.to_attributes(), "x") == one
 
 
+def test_a_manifest_keeps_the_seal_that_the_first_release_gave_it():
+    """What came later and holds nothing is no part of it."""
+    assert FULL.sealed("0" * 64, "now").seal_value() == (
+        "f5aafcfbec624c6bb1a30071b7400c6f2f7bbfd91e36890ffc15795931bc17b6"
+    )
+
+
+def test_a_later_field_counts_once_it_holds_something():
+    revised = manifest(kind="corrected", correction=CorrectionIdentity("mine", "d" * 64, 4.0))
+    assert revised.identity()["correction"]["temperature"] == 4.0
+    assert Manifest.from_attributes(revised.to_attributes(), "x") == revised
+
+
 def test_every_field_is_either_identity_or_known_not_to_be():
     beside = {"format", "status", "measured", "provenance", "digest", "seal"}
     names = {field.name for field in dataclasses.fields(Manifest)}
@@ -40,7 +53,7 @@ def test_every_field_is_either_identity_or_known_not_to_be():
     [
         ({"views": "3"}, "x: manifest field 'views': Input should be a valid integer"),
         ({"extra": 1}, "x: manifest field 'extra': Unexpected keyword argument"),
-        ({"kind": "cooked"}, "x: manifest field 'kind': Input should be 'raw' or 'corrected'"),
+        ({"kind": "cooked"}, "x: manifest field 'kind': Input should be 'raw', 'corrected' or 'vi"),
         ({"format": "zip"}, "x is not a logitbank store"),
         ({"format_version": 9}, "x has store format version 9"),
     ],

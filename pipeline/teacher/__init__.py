@@ -1,0 +1,18 @@
+"""The teacher stage: run a trained network once over views of a dataset and keep its logits."""
+
+from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected_top1
+from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
+from logitbank.pipeline.teacher.settings import CacheSettings, Precision
+from logitbank.pipeline.teacher.stage import TeacherStage, cache_views
+
+__all__ = [
+    "CacheSettings",
+    "Precision",
+    "TeacherStage",
+    "cache_views",
+    "clean_accuracy",
+    "device_name",
+    "raw_manifest",
+    "require_expected_top1",
+    "teacher_identity",
+]

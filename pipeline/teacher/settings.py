@@ -1,0 +1,44 @@
+"""What a run of the teacher stage is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a network computes: all off is plain float32, the default."""
+
+    amp: bool = False
+    tf32: bool = False
+    channels_last: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the manifest calls it."""
+        return "amp" if self.amp else "tf32" if self.tf32 else "float32"
+
+    @property
+    def memory_format(self) -> str:
+        """What the manifest calls the memory format."""
+        return "channels_last" if self.channels_last else "contiguous"
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What is cached and how.
+
+    `views` is V; `batch_size` the rows of each forward pass; `block_rows` the rows of a chunk, None
+    for about 32 MiB of them; `workers` the threads that render image files; `views_per_decode` how
+    many views of an image file are made, at most, each time it is decoded.
+    """
+
+    views: int
+    seed: int = 0
+    encoding: str = "float16"
+    batch_size: int = 256
+    block_rows: int | None = None
+    device: str = "cpu"
+    precision: Precision = Precision()
+    workers: int = 2
+    views_per_decode: int = 8

@@ -1,0 +1,123 @@
+"""Corrections by name: ours, and those that users add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.stores.corrections.correction import Correction, RowKernel
+from logitbank.stores.corrections.kernels import check_rows, sort_rows, swap_rows
+from logitbank.stores.encodings import LogitOutOfRangeError, encoding_named
+from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+from logitbank.stores.importing import import_module
+from logitbank.stores.ranking import top_classes
+
+CORRECTIONS: dict[str, Correction] = {
+    "sort": Correction("sort", sort_rows),
+    "swap": Correction("swap", swap_rows),
+}
+BUILT_IN = tuple(CORRECTIONS)
+IMPORT = "import:"
+
+Revision = Callable[[NDArray[np.float32], NDArray[np.int32]], NDArray[Any]]
+
+
+def correction_named(name: str) -> Correction:
+    """Look a correction up.
+
+    Args:
+        name: of ours (`sort`, `swap`), of one that was registered, or `import:MODULE:NAME`, which
+            imports a module that registers NAME, so that jobs and their workers find it.
+
+    Raises:
+        UsageError: there is no correction of that name, or no such module.
+    """
+    if not name.startswith(IMPORT):
+        return _registered(name, "correction")
+    module, colon, registered = name.removeprefix(IMPORT).partition(":")
+    if not (module and colon and registered):
+        raise UsageError(f"{name} is not of the form import:package.module:name")
+    import_module(module, name)
+    return _registered(registered, f"correction (after importing {module})")
+
+
+def register_correction(name: str, revise: Revision, *, temperature: float | None) -> Correction:
+    """Make a correction of your own known by its name.
+
+    Args:
+        name: what `--correction` calls it.
+        revise: maps the logits of wrong rows, (W, C) float32, and their labels, (W,) int32, to new
+            logits of the same shape. A row's result must depend on that row alone.
+        temperature: the one that it acts at; None where its result is the same at any.
+
+    Returns:
+        The correction, which works on stores of float32 or float16 logits.
+
+    Raises:
+        UsageError: another correction has that name.
+    """
+    known = CORRECTIONS.get(name)
+    if known is not None and not _is_same_function(known.kernel, revise):
+        raise UsageError(f"there is a correction named {name!r} already: name yours otherwise")
+    kernel = RevisedRows(name, revise)
+    CORRECTIONS[name] = correction = Correction(name, kernel, True, temperature)
+    return correction
+
+
+class RevisedRows:
+    """The row kernel of a correction that computes new values from the decoded ones."""
+
+    def __init__(self, name: str, revise: Revision) -> None:
+        self.name, self.revise = name, revise
+
+    def __call__(
+        self,
+        codes: NDArray[Any],
+        top: NDArray[Any],
+        target: NDArray[np.int32],
+        out: NDArray[Any],
+        out_top: NDArray[Any],
+        *,
+        every_row: bool = True,
+    ) -> None:
+        """Revise the wrong rows; right ones are copied as they are, and always looked at.
+
+        Raises:
+            BadRowError: a row has a NaN, or names a class that there is not.
+            LogitbankError: the function gives another shape, values that are not finite, or values
+                that the store's dtype can't hold.
+        """
+        check_rows(codes, top, target)
+        wrong = np.flatnonzero(top[:, 0] != target)
+        logits = codes[wrong].astype(np.float32)
+        revised = np.asarray(self.revise(logits.copy(), target[wrong]), np.float32)
+        if revised.shape != logits.shape:
+            raise LogitbankError(
+                f"{self.name} gave logits of shape {revised.shape} for {logits.shape}"
+            )
+        if not np.isfinite(revised).all():
+            raise LogitbankError(f"{self.name} gave logits that are not finite")
+        if out is not codes:
+            out[...], out_top[...] = codes, top
+        try:
+            out[wrong] = encoding_named(codes.dtype.name).encode(revised)
+        except LogitOutOfRangeError as error:
+            raise LogitbankError(f"{self.name}: {error}") from error
+        out_top[wrong] = top_classes(revised, target[wrong], top.shape[1])
+
+
+def _registered(name: str, kind: str) -> Correction:
+    if name not in CORRECTIONS:
+        raise unknown_name(kind, name, CORRECTIONS)
+    return CORRECTIONS[name]
+
+
+def _is_same_function(kernel: RowKernel, revise: Revision) -> bool:
+    """Tell a module that is imported once more from another correction of that name."""
+    if not isinstance(kernel, RevisedRows):
+        return False
+    old = kernel.revise
+    return (old.__module__, old.__qualname__) == (revise.__module__, revise.__qualname__)

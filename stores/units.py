@@ -1,0 +1,112 @@
+"""Writing units: their chunks in order, by the process that keeps the ledger or by any other."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.stores.chunks import CheckedChunk, write_checked, write_chunk
+from logitbank.stores.documents import read_manifest
+from logitbank.stores.errors import StoreError
+from logitbank.stores.files import LocalFiles
+from logitbank.stores.layout import ArraySpec, Unit, store_arrays, unit_arrays, unit_index
+from logitbank.stores.manifest import Manifest, identity_differences
+
+UnitValues = Mapping[str, NDArray[Any] | CheckedChunk]
+"""For each array that a unit writes its (rows, ...), or the chunk of a store of the same layout."""
+
+UnitGroup = tuple[Unit, ...]
+"""Units that are computed together."""
+
+
+@dataclass(frozen=True)
+class WrittenUnit:
+    """A unit whose chunks have been written, and the CRC of each by its array."""
+
+    unit: Unit
+    crcs: Mapping[str, int]
+
+
+class UnitSink(Protocol):
+    """Where computed units go."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the store being made."""
+
+    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
+        """Write a unit's chunks."""
+
+
+def write_unit(
+    files: LocalFiles, arrays: dict[str, ArraySpec], unit: Unit, values: UnitValues
+) -> WrittenUnit:
+    """Write a unit's chunks, the ledger's last.
+
+    Raises:
+        StoreError: a file can't be written; the unit then counts as lacking.
+    """
+    crcs = {}
+    for spec in unit_arrays(arrays):
+        index, given = unit_index(spec, unit), values[spec.name]
+        if isinstance(given, CheckedChunk):
+            crcs[spec.name] = write_checked(files, spec, index, given)
+        else:
+            crcs[spec.name] = write_chunk(files, spec, index, np.asarray(given)[None])
+    return WrittenUnit(unit, crcs)
+
+
+@dataclass(frozen=True)
+class RemoteUnitWriter:
+    """Writes units into a store whose ledger is kept by a process elsewhere; it scans nothing.
+
+    What it has written is on the disk, not only on its way there, when it says so: the machine may
+    be lost before the store is sealed.
+    """
+
+    files: LocalFiles
+    manifest: Manifest
+
+    @classmethod
+    def attach(cls, location: str | Path, manifest: Manifest) -> RemoteUnitWriter:
+        """Find the store that another process has laid out.
+
+        Args:
+            location: the same folder, as this machine sees it.
+            manifest: that process's.
+
+        Raises:
+            StoreError: the folder isn't there, or holds another store: the disk is not shared.
+        """
+        files = LocalFiles(location, durable=True)
+        cause = "no store is there"
+        if files.root.is_dir():
+            found = read_manifest(files)
+            same = found.provenance.created == manifest.provenance.created
+            differences = identity_differences(found, manifest)
+            cause = "; ".join(differences) or ("" if same else "another store is there")
+        if cause:
+            raise StoreError(
+                f"{location} as {platform.node()} sees it is not the store being made ({cause}): "
+                "--out must be on a disk that every worker shares, under the same path"
+            )
+        return cls(files, manifest)
+
+    @cached_property
+    def _arrays(self) -> dict[str, ArraySpec]:
+        return store_arrays(self.manifest)
+
+    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
+        """Write a unit's chunks and wait until the disk has them.
+
+        Raises:
+            StoreError: a file can't be written.
+        """
+        return write_unit(self.files, self._arrays, unit, values)
