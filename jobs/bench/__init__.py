@@ -1,4 +1,4 @@
-"""`logitbank bench`: measure what the cache costs a student, and the speed of views."""
+"""`logitbank bench`: what the cache costs a student, and the speed of views and corrections."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from logitbank.jobs.bench.machine import describe_machine, load_average, machine
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import unknown_name
 
-BENCHES = ("student", "views")
+BENCHES = ("correct", "student", "views")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     parser.add_argument(
-        "bench", nargs="?", metavar="|".join(BENCHES), help="one alone; without a name both"
+        "bench", nargs="?", metavar="|".join(BENCHES), help="one alone; without a name all"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--rounds", type=positive, help="slices of each way (student 40, views 7 where not given)"
+        "--rounds", type=positive, help="slices of each way (student 40, others 7 where not given)"
     )
     parser.add_argument("--samples", type=positive, default=50_000, help="random images of 32 x 32")
     parser.add_argument(
@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     views = parser.add_argument_group("bench views")
     views.add_argument("--views", type=positive, default=8, help="of each image, under one seed")
     views.add_argument("--view-batch", type=positive, default=4096, help="views made at a time")
+    correct = parser.add_argument_group("bench correct (--device too: of rows in memory)")
+    correct.add_argument("--megabytes", type=positive, default=128, help="of rows in memory")
+    correct.add_argument("--store-samples", type=positive, default=131_072, help="of 1,000 classes")
+    correct.add_argument("--small-samples", type=positive, default=50_000, help="of 100 classes")
+    correct.add_argument("--folder", metavar="DIR", help="where stores are made (the system's own)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -45,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     if options.bench is not None and options.bench not in BENCHES:
         raise unknown_name("bench", options.bench, BENCHES)
     wanted = BENCHES if options.bench is None else (options.bench,)
-    measure = {"student": _student, "views": _views}
+    measure = {"correct": _correct, "student": _student, "views": _views}
     load_before = load_average()
     measured = {name: measure[name](options) for name in wanted}
     machine = describe_machine(load_before)
@@ -56,6 +61,22 @@ def run(options: argparse.Namespace) -> None:
     for _, lines in measured.values():
         print("\n".join([*lines, ""]))
     print(machine_line(machine))
+
+
+def _correct(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
+    from logitbank.jobs.bench.correct import CorrectSettings, correct_lines, measure_correct
+    from logitbank.jobs.opening import open_device
+
+    settings = CorrectSettings(
+        megabytes=options.megabytes,
+        store_samples=options.store_samples,
+        small_samples=options.small_samples,
+        rounds=options.rounds or 7,
+        device=open_device(options.device),
+        folder=options.folder,
+    )
+    found = measure_correct(settings, Progress("bench correct", "round"))
+    return found.to_json(), correct_lines(found)
 
 
 def _student(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:

@@ -14,6 +14,7 @@ from logitbank.jobs.bench.timing import Spread
 from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.views.renderer import pixel_crc
+from logitbank.stores.memory import aligned_empty
 from logitbank.stores.slab import Slab
 
 PASSES = 15
@@ -34,7 +35,8 @@ def measure_slab(
     soft = SoftLabels.open(store)
     slab = soft.epoch(0, device=device)
     rows = slab.rows[torch.randperm(len(slab.rows))].split(batch_size)
-    codes = np.empty(soft.store.arrays["logits"].shape[1:], soft.store.arrays["logits"].dtype)
+    spec = soft.store.arrays["logits"]
+    codes = aligned_empty(spec.shape[1:], spec.dtype)
     return SlabCost(
         batch_microseconds=_spent(lambda: _gather(slab, rows, settle), 1e6 / len(rows)),
         view_milliseconds=_spent(lambda: soft.store.read_view("logits", 0, codes), 1e3),
