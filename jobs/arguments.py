@@ -37,6 +37,8 @@ class JobParser(argparse.ArgumentParser):
     def parse_job(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse a job's arguments, with the settings of `--config` beneath them.
 
+        `words` of the result are the arguments as they were given.
+
         Raises:
             UsageError: an unknown flag or setting (the nearest is suggested), or a bad value.
         """
@@ -48,6 +50,7 @@ class JobParser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             raise self._unknown_flag(unknown[0])
+        options.words = tuple(arguments)
         return options
 
     def _unknown_flag(self, word: str) -> UsageError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +16,24 @@ from logitbank.jobs.arguments import (
     percent,
     positive,
 )
+from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
+from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.opening import open_device, open_model, open_samples
+from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
 from logitbank.jobs.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
+from logitbank.jobs.stopping import StopSignals, until_stopped
 
 if TYPE_CHECKING:
+    from logitbank.jobs.cluster.stages import TeacherOnCluster
+    from logitbank.jobs.parts import Part
     from logitbank.pipeline.datasets import ImageDataset
     from logitbank.pipeline.models import LoadedModel
     from logitbank.pipeline.teacher import CacheSettings
     from logitbank.pipeline.views import Augmentation
+    from logitbank.stores.layout import Unit
     from logitbank.stores.manifest import Manifest, Measured
+    from logitbank.stores.writer import StoreWriter
 
 TRIAL_SAMPLES = 1_000
 
@@ -42,42 +52,142 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
     parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
     add_precision_arguments(parser)
+    add_cluster_arguments(parser)
+    add_devices_argument(parser)
+    add_part_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Compute what is lacking and seal the store."""
-    from logitbank.pipeline.teacher import cache_views, raw_manifest
-    from logitbank.pipeline.views import parse_augmentation
-    from logitbank.stores.writer import StoreWriter, unit_rows
+    check_cluster_arguments(options)
+    if options.devices and not options.dry_run:
+        return run_on_devices("cache", options)
+    return until_stopped("cache", lambda stop: _make_store(options, stop))
 
+
+def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
+    from logitbank.jobs.cluster.stages import teacher_on_cluster
+    from logitbank.pipeline.teacher import raw_manifest, work_order
+    from logitbank.pipeline.views import parse_augmentation
+    from logitbank.stores.layout import all_units
+
+    part = chosen_part(options)
     dataset = open_samples(options)
     teacher = open_model(options.teacher, dataset, pretrained=True)
     augmentation = parse_augmentation(options.augmentation, size=teacher.input_size)
     settings = _settings(options, augmentation)
-    wanted = raw_manifest(dataset, teacher, augmentation, settings)
+    computed_on = None if options.cluster is None else "a cluster"
+    wanted = raw_manifest(dataset, teacher, augmentation, settings, computed_on)
+    share = None if part is None else part.share(work_order(all_units(wanted), dataset))
     if options.dry_run:
-        print("\n".join([*store_plan(options.out, wanted), *_break_even(wanted)]))
+        print("\n".join([*store_plan(options.out, wanted, share), *_break_even(wanted)]))
         return
     require_room(Path(options.out), store_bytes(wanted))
-    if not Path(options.out).exists():
-        wanted = dataclasses.replace(wanted, measured=_checked(options, teacher, dataset, settings))
-    writer = StoreWriter.open(options.out, wanted, dataset.targets, dataset.sample_ids)
+    with teacher_on_cluster(options, dataset, settings, wanted) as on_cluster:
+        work = CacheWork(options, dataset, teacher, augmentation, settings, stop, on_cluster)
+        _fill(work, wanted, part, share)
+
+
+def _fill(work: CacheWork, wanted: Manifest, part: Part | None, share: list[Unit] | None) -> None:
+    """Compute what a store lacks, or one part's share of it."""
+    from logitbank.stores.writer import StoreWriter, unit_rows
+
+    out, dataset = work.options.out, work.dataset
+    if not Path(out).exists():
+        wanted = work.measured(wanted)
+    open_writer = partial(StoreWriter.open, out, wanted, dataset.targets, dataset.sample_ids)
+    writer = open_writer(share)
     if writer.complete:
-        print(f"{options.out} is complete: every chunk was checked, nothing is lacking")
+        whose = "" if part is None else f" of part {part}"
+        print(f"{out} is complete: every chunk{whose} was checked, nothing is lacking")
         return
     for key in writer.mended:
-        print(f"{options.out}: {key} was bad or stale; mending it")
-    if writer.manifest.measured.clean_top1 is None:
-        writer.record(_checked(options, teacher, dataset, settings))
+        print(f"{out}: {key} was bad or stale; mending it")
     passes = unit_rows(writer.lacking, wanted)
-    sealed = cache_views(
-        dataset, teacher, augmentation, settings, writer, Progress("cache", "view")
-    )
+    sealed: Manifest | None
+    if part is None:
+        sealed = work.complete(writer)
+    else:
+        work.compute(writer)
+        sealed = seal_when_whole(out, wanted, part, open_writer, work.complete)
+    if sealed is not None:
+        print(
+            f"{out}: {passes:,} teacher forward passes in this run; top-1 on these views "
+            f"{sealed.measured.top1:.2f}%; digest {sealed.digest}"
+        )
+
+
+@dataclass(frozen=True)
+class CacheWork:
+    """All that is needed to compute what a store, or a share of it, lacks, here or on a cluster."""
+
+    options: argparse.Namespace
+    dataset: ImageDataset
+    teacher: LoadedModel
+    augmentation: Augmentation
+    settings: CacheSettings
+    stop: StopSignals
+    on_cluster: TeacherOnCluster | None = None
+
+    def measured(self, manifest: Manifest) -> Manifest:
+        """Give a manifest with what has to be known before the store is made.
+
+        Raises:
+            LogitbankError: the teacher is worse than it should be.
+        """
+        manifest = dataclasses.replace(manifest, measured=_checked(self))
+        return manifest if self.on_cluster is None else self.on_cluster.described(manifest)
+
+    def compute(self, writer: StoreWriter) -> None:
+        """Compute what is lacking; here less, where a signal asks for an end."""
+        from logitbank.pipeline.teacher import compute_lacking
+
+        if self.on_cluster is not None:
+            self.on_cluster.compute(writer, Progress("cache", "chunk"))
+            return
+        with self.stop.blocks_in_hand() as stopped:
+            compute_lacking(
+                self.dataset,
+                self.teacher,
+                self.augmentation,
+                self.settings,
+                writer,
+                Progress("cache", "view"),
+                stopped,
+            )
+
+    def complete(self, writer: StoreWriter) -> Manifest:
+        """Compute all that is lacking in a store, and seal it."""
+        if writer.manifest.measured.clean_top1 is None:
+            writer.record(_checked(self))
+        self.compute(writer)
+        return writer.seal()
+
+
+def _checked(work: CacheWork) -> Measured:
+    """Measure the teacher on centre crops before the first block: a badly fed one is found here."""
+    from logitbank.pipeline.datasets import has_split, open_dataset
+    from logitbank.pipeline.teacher import clean_accuracy, require_expected_top1
+
+    options = work.options
+    # A trial on a few samples should not wait for the whole of ImageNet's evaluation split.
+    most = None if options.limit is None else max(options.limit, TRIAL_SAMPLES)
+    if work.on_cluster is not None:
+        measured = work.on_cluster.clean_accuracy(most)
+    else:
+        has_test = has_split(options.dataset, "test")
+        clean = open_dataset(options.dataset, "test") if has_test else work.dataset
+        measured = clean_accuracy(work.teacher, clean, work.settings, most)
     print(
-        f"{options.out}: {passes:,} teacher forward passes in this run; top-1 on these views "
-        f"{sealed.measured.top1:.2f}%; digest {sealed.digest}"
+        f"{options.teacher}: top-1 {measured.clean_top1:.2f}%, top-5 "
+        f"{measured.clean_top5:.2f}% on centre crops of {measured.clean_samples:,} "
+        f"{measured.clean_split} samples"
     )
+    expected = options.expect_top1 or work.teacher.expected_top1
+    if expected is not None:
+        require_expected_top1(options.teacher, measured, expected)
+    return measured
 
 
 def _settings(options: argparse.Namespace, augmentation: Augmentation) -> CacheSettings:
@@ -90,7 +200,8 @@ def _settings(options: argparse.Namespace, augmentation: Augmentation) -> CacheS
         encoding=options.encoding,
         batch_size=options.batch_size,
         block_rows=options.block_rows or _rows_there(options.out),
-        device=open_device(options.device),
+        # A cluster's workers tell the device.
+        device="cpu" if options.cluster is not None else open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
         workers=options.workers,
     )
@@ -108,30 +219,6 @@ def _rows_there(location: str) -> int | None:
         return None
     was_edited = manifest.status == "complete" and manifest.seal != manifest.seal_value()
     return None if was_edited else manifest.rows_per_chunk
-
-
-def _checked(
-    options: argparse.Namespace,
-    teacher: LoadedModel,
-    dataset: ImageDataset,
-    settings: CacheSettings,
-) -> Measured:
-    """Measure the teacher on centre crops before the first block: a badly fed one is found here."""
-    from logitbank.pipeline.datasets import has_split, open_dataset
-    from logitbank.pipeline.teacher import clean_accuracy, require_expected_top1
-
-    clean = open_dataset(options.dataset, "test") if has_split(options.dataset, "test") else dataset
-    # A trial on a few samples should not wait for the whole of ImageNet's evaluation split.
-    most = None if options.limit is None else max(options.limit, TRIAL_SAMPLES)
-    measured = clean_accuracy(teacher, clean, settings, most)
-    print(
-        f"{options.teacher}: top-1 {measured.clean_top1:.2f}%, top-5 {measured.clean_top5:.2f}% on "
-        f"centre crops of {measured.clean_samples:,} {measured.clean_split} samples"
-    )
-    expected = options.expect_top1 or teacher.expected_top1
-    if expected is not None:
-        require_expected_top1(options.teacher, measured, expected)
-    return measured
 
 
 def _break_even(manifest: Manifest) -> list[str]:

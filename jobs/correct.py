@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitbank.jobs.arguments import positive
+from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
+from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
+from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
 from logitbank.jobs.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
+from logitbank.jobs.stopping import StopSignals, until_stopped
 
 if TYPE_CHECKING:
+    from logitbank.stores.manifest import Manifest
     from logitbank.stores.reader import Store
+    from logitbank.stores.writer import StoreWriter
 
 CORRECTION_HELP = "sort, swap, or one of your own, import:MODULE:NAME"
 
@@ -29,15 +37,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-rows", type=positive, default=16_384, help="wrong rows sent to CUDA at a time"
     )
     parser.add_argument("--threads", type=positive, default=2, help="units corrected at a time")
+    add_cluster_arguments(parser)
+    add_devices_argument(parser)
+    add_part_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Correct what is lacking and seal the store."""
-    from logitbank.pipeline.preprocess import correct_store, corrected_manifest, wrong_rows
+    check_cluster_arguments(options)
+    if options.devices and not options.dry_run:
+        return run_on_devices("correct", options)
+    return until_stopped("correct", lambda stop: _make_store(options, stop))
+
+
+def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
+    from logitbank.pipeline.preprocess import corrected_manifest, wrong_rows
+    from logitbank.stores.layout import all_units
     from logitbank.stores.reader import Store
     from logitbank.stores.writer import StoreWriter
 
+    part = chosen_part(options)
     parent = Store.open(options.store)
     wanted = corrected_manifest(parent, options.correction)
     wrong, rows = wrong_rows(parent.manifest.measured)
@@ -48,28 +68,67 @@ def run(options: argparse.Namespace) -> None:
     if options.virtual:
         _make_virtual(options, parent)
         return
+    share = None if part is None else part.share(all_units(wanted))
     if options.dry_run:
-        print("\n".join(store_plan(options.out, wanted)))
+        print("\n".join(store_plan(options.out, wanted, share)))
         return
     require_room(Path(options.out), store_bytes(wanted))
-    writer = StoreWriter.open(options.out, wanted, parent.target, parent.sample_id)
+    open_writer = partial(StoreWriter.open, options.out, wanted, parent.target, parent.sample_id)
+    writer = open_writer(share)
     if writer.complete:
-        print(f"{options.out} is complete: every chunk was checked, nothing is lacking")
+        whose = "" if part is None else f" of part {part}"
+        print(f"{options.out} is complete: every chunk{whose} was checked, nothing is lacking")
         return
     for key in writer.mended:
         print(f"{options.out}: {key} was bad or stale; mending it")
-    sealed = correct_store(
-        parent,
-        writer,
-        threads=options.threads,
-        device=_device(options.device),
-        batch_rows=options.batch_rows,
-        progress=Progress("correct", "unit"),
-    )
-    print(
-        f"{options.out}: top-1 {parent.manifest.measured.top1:.2f}% before, "
-        f"{sealed.measured.top1:.2f}% after; digest {sealed.digest}"
-    )
+    work = CorrectWork(options, parent, stop)
+    sealed: Manifest | None
+    if part is None:
+        sealed = work.complete(writer)
+    else:
+        work.compute(writer)
+        sealed = seal_when_whole(options.out, wanted, part, open_writer, work.complete)
+    if sealed is not None:
+        print(
+            f"{options.out}: top-1 {parent.manifest.measured.top1:.2f}% before, "
+            f"{sealed.measured.top1:.2f}% after; digest {sealed.digest}"
+        )
+
+
+@dataclass(frozen=True)
+class CorrectWork:
+    """All that is needed to correct what a store, or a share of it, lacks, here or on a cluster."""
+
+    options: argparse.Namespace
+    parent: Store
+    stop: StopSignals
+
+    def compute(self, writer: StoreWriter) -> None:
+        """Correct what is lacking; here less, where a signal asks for an end."""
+        if self.options.cluster is not None:
+            from logitbank.jobs.cluster.stages import correct_on_cluster
+
+            correct_on_cluster(self.options, writer, Progress("correct", "chunk"))
+            return
+        from logitbank.pipeline.preprocess import correct_lacking
+
+        with self.stop.blocks_in_hand() as stopped:
+            correct_lacking(
+                self.parent,
+                writer,
+                threads=self.options.threads,
+                device=_device(self.options.device),
+                batch_rows=self.options.batch_rows,
+                progress=Progress("correct", "unit"),
+                stop=stopped,
+            )
+
+    def complete(self, writer: StoreWriter) -> Manifest:
+        """Correct all that is lacking in a store, and seal it."""
+        from logitbank.pipeline.preprocess import seal_corrected
+
+        self.compute(writer)
+        return seal_corrected(writer)
 
 
 def _device(name: str) -> str:

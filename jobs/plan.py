@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
-from logitbank.stores.layout import TRAILER_BYTES, all_units, store_arrays, unit_index
+from logitbank.stores.layout import TRAILER_BYTES, Unit, all_units, store_arrays, unit_index
 from logitbank.stores.manifest import Manifest
 
 
@@ -19,14 +21,26 @@ def store_bytes(manifest: Manifest) -> int:
     )
 
 
-def units_present(location: str | Path, manifest: Manifest) -> int:
-    """Count the units whose last chunk is there; their bytes are not checked."""
+def units_present(
+    location: str | Path, manifest: Manifest, units: Iterable[Unit] | None = None
+) -> int:
+    """Count the units whose last chunk is there, of all or of some; bytes are not checked."""
     logits = store_arrays(manifest)["logits"]
     files = LocalFiles(location)
     return sum(
-        files.path(logits.chunk_key(unit_index(logits, unit))).exists()
-        for unit in all_units(manifest)
+        _is_there(files.path(logits.chunk_key(unit_index(logits, unit))))
+        for unit in (all_units(manifest) if units is None else units)
     )
+
+
+def _is_there(path: Path) -> bool:
+    if path.exists():
+        return True
+    try:
+        # Reading a folder makes a network file system ask its server again.
+        return path.name in os.listdir(path.parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def free_bytes(location: Path) -> int:
@@ -45,7 +59,7 @@ def require_room(location: Path, wanted: int) -> None:
     """
     there = 0
     if location.is_dir():
-        there = sum(path.stat().st_size for path in location.rglob("*") if path.is_file())
+        there = sum(map(_file_bytes, location.rglob("*")))
     free = free_bytes(location)
     if wanted - there > free:
         raise StoreError(
@@ -54,13 +68,24 @@ def require_room(location: Path, wanted: int) -> None:
         )
 
 
-def store_plan(location: str, manifest: Manifest) -> list[str]:
-    """Describe what making a store will take, in lines."""
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0  # Another process renamed its temporary file just now.
+
+
+def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None = None) -> list[str]:
+    """Describe what making a store, or a share of its units, will take, in lines."""
     units, size = len(all_units(manifest)), store_bytes(manifest)
     present = units_present(location, manifest)
     rows = manifest.views * manifest.dataset.samples
-    return [
+    lines = [
         f"  {manifest.views:,} views of {manifest.dataset.samples:,} samples: {rows:,} rows",
         f"  {units:,} units of {manifest.rows_per_chunk:,} rows, {units - present:,} lacking",
         f"  {size:,} bytes as {manifest.encoding}; {free_bytes(Path(location)):,} are free",
     ]
+    if share is not None:
+        lacking = len(share) - units_present(location, manifest, share)
+        lines.append(f"  this part takes {len(share):,} of the units, {lacking:,} lacking")
+    return lines

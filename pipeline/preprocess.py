@@ -92,7 +92,32 @@ def correct_store(
     batch_rows: int = BATCH_ROWS,
     progress: Progress = lambda done, total: None,
 ) -> Manifest:
-    """Correct the units that a store lacks, and seal it.
+    """Correct the units that a store lacks, and seal it; the arguments are `correct_lacking`'s.
+
+    Returns:
+        The sealed manifest.
+
+    Raises:
+        StoreError: as `correct_lacking`, or a row is still wrong.
+        UsageError: a correction that the device doesn't know.
+    """
+    correct_lacking(
+        parent, writer, threads=threads, device=device, batch_rows=batch_rows, progress=progress
+    )
+    return seal_corrected(writer)
+
+
+def correct_lacking(
+    parent: Store,
+    writer: StoreWriter,
+    *,
+    threads: int = 2,
+    device: str = "cpu",
+    batch_rows: int = BATCH_ROWS,
+    progress: Progress = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Correct the units that a store, or a share of it, lacks.
 
     Args:
         parent: the raw store.
@@ -102,25 +127,21 @@ def correct_store(
             the result is the same, bit for bit.
         batch_rows: rows that are sent to a CUDA device at a time.
         progress: called with the units done in this run and their number.
-
-    Returns:
-        The sealed manifest.
+        stop: asked before each unit whether to leave it out, and all that follow.
 
     Raises:
-        StoreError: a chunk of the parent is bad, a row can't be corrected, a file can't be written,
-            or a row is still wrong.
+        StoreError: a chunk of the parent is bad, a row can't be corrected or a file be written.
         UsageError: a correction that the device doesn't know.
     """
     correction = _correction_of(writer).name
     stage = CorrectionStage(
         parent, correction, threads=threads, device=device, batch_rows=batch_rows
     )
-    stage.compute(writer.lacking, writer, progress=progress)
-    return seal_corrected(writer)
+    stage.compute(writer.lacking, writer, progress=progress, stop=stop)
 
 
 class CorrectionStage:
-    """A raw store opened to be corrected; its arguments are those of `correct_store`.
+    """A raw store opened to be corrected; its arguments are those of `correct_lacking`.
 
     Any number of threads may compute at a time, and any number of processes: a unit is a pure map
     of the parent's bytes.
@@ -156,23 +177,27 @@ class CorrectionStage:
             units: which.
             sink: where they go.
             progress: called with the units done and their number.
-            stop: asked after each unit whether to leave out those that were not begun.
+            stop: asked before each unit whether to leave it out, and all that follow.
 
         Returns:
             The units written, in order.
 
         Raises:
-            StoreError: as `correct_store`.
+            StoreError: as `correct_lacking`.
         """
-        written = []
+        written: list[WrittenUnit] = []
+
+        def correct(unit: Unit) -> WrittenUnit | None:
+            return None if stop() else self._correct(unit, sink)
+
         with ThreadPoolExecutor(self._threads) as pool:
-            work = [pool.submit(self._correct, unit, sink) for unit in units]
+            work = [pool.submit(correct, unit) for unit in units]
             try:
-                for done, future in enumerate(work, start=1):
-                    written.append(future.result())
-                    progress(done, len(work))
-                    if stop():
-                        break
+                for future in work:
+                    one = future.result()
+                    if one is not None:
+                        written.append(one)
+                        progress(len(written), len(work))
             finally:
                 pool.shutdown(cancel_futures=True)
         return written
@@ -238,7 +263,7 @@ def correct_unit(parent: Store, sink: UnitSink, unit: Unit, memory: UnitMemory) 
     """Read, correct and write one unit; a pure map of the parent's bytes, so it may run twice.
 
     Raises:
-        StoreError: as `correct_store`.
+        StoreError: as `correct_lacking`.
     """
     start, stop = block_bounds(parent.manifest, unit.block)
     codes, top = memory.codes[: stop - start], memory.top[: stop - start]

@@ -17,12 +17,15 @@ SHARED_PACKAGES = ("dask", "distributed", "numba", "numpy", "pillow", "torch", "
 
 
 def shared_versions() -> dict[str, str]:
-    """Give the versions here of what must be the same on all machines of one computation."""
+    """Give the versions here of what must be the same on all machines of one computation.
+
+    A build's own suffix, as of torch 2.14.1+cpu, is left out: who hands tasks out may have no GPU.
+    """
     python = ".".join(platform.python_version_tuple()[:2])
     found = {"python": python, "logitbank": __version__}
     for name in SHARED_PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = version(name).partition("+")[0]
         except PackageNotFoundError:
             found[name] = "none"
     return found

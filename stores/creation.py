@@ -21,7 +21,12 @@ from logitbank.stores.seal import document_bytes, root_document
 
 
 def create_layout(
-    path: Path, manifest: Manifest, target: NDArray[np.int32], sample_id: NDArray[np.uint64]
+    path: Path,
+    manifest: Manifest,
+    target: NDArray[np.int32],
+    sample_id: NDArray[np.uint64],
+    *,
+    durable: bool = False,
 ) -> None:
     """Make the empty layout in a sibling folder and rename it into place.
 
@@ -32,12 +37,13 @@ def create_layout(
         manifest: what the store is to hold.
         target: (N,) labels.
         sample_id: (N,) ids.
+        durable: whether it is flushed to the disk now, not when the store is sealed.
 
     Raises:
         StoreError: the folder can't be written.
     """
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    files = LocalFiles(sibling)
+    files = LocalFiles(sibling, durable=durable)
     try:
         files.put(ROOT_KEY, [document_bytes(root_document(manifest.unsealed()))])
         arrays = store_arrays(manifest)

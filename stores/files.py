@@ -36,8 +36,8 @@ class Files(Protocol):
 class LocalFiles:
     """A folder; files appear in it whole or not at all.
 
-    A `durable` one flushes each file to the disk before the file appears: for processes that may be
-    lost with their machine before anybody else flushes what they wrote.
+    A `durable` one flushes each file and its place to the disk: for processes that may be lost with
+    their machine before anybody else flushes what they wrote.
     """
 
     def __init__(self, root: str | Path, *, durable: bool = False) -> None:
@@ -85,6 +85,8 @@ class LocalFiles:
                 if self.durable:
                     os.fsync(file.fileno())
             os.replace(partial, path)
+            if self.durable:
+                _flush(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -182,15 +184,6 @@ def write_error(path: Path, error: OSError) -> StoreError:
 def is_disk_full(error: OSError) -> bool:
     """Say whether an error means that there is no room left, or no quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def partial_of(key: str) -> str | None:
-    """Give the key that a temporary file was to become, None for any other file.
-
-    >>> partial_of("logits/c/0/2/0.ab12.partial"), partial_of("logits/c/0/2/0")
-    ('logits/c/0/2/0', None)
-    """
-    return key.rsplit(".", 2)[0] if key.endswith(PARTIAL) else None
 
 
 def _flush(path: Path) -> None:

@@ -46,14 +46,14 @@ def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
         StoreError: it is no store, or one of another identity (every differing field is named), or
             so damaged that what it holds can't be proved.
     """
+    # First the manifest: another process may be sealing, which writes it after the tables.
+    found = _manifest_there(files)
     tables, tables_whole = _trusted_tables(files, wanted)
     copy = _digest_copy(files)
     proven = digest_of(wanted, store_arrays(wanted), tables) if tables_whole else None
-    try:
-        found = read_manifest(files)
-    except StoreError:
+    if isinstance(found, StoreError):
         if proven is None or proven != copy:
-            raise
+            raise found
         return Recognised(wanted.unsealed(), tables, None, intact=False)
     differences = identity_differences(found, wanted)
     sealed_as_it_is = found.seal == found.seal_value()
@@ -76,6 +76,13 @@ def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
         found.digest,
         intact=False,
     )
+
+
+def _manifest_there(files: LocalFiles) -> Manifest | StoreError:
+    try:
+        return read_manifest(files)
+    except StoreError as error:
+        return error
 
 
 def _trusted_tables(files: LocalFiles, wanted: Manifest) -> tuple[CrcTables, bool]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +18,24 @@ from numpy.typing import NDArray
 from logitbank.stores.chunks import CheckedChunk, write_checked, write_chunk
 from logitbank.stores.documents import read_manifest
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import LocalFiles
-from logitbank.stores.layout import ArraySpec, Unit, store_arrays, unit_arrays, unit_index
+from logitbank.stores.files import PARTIAL, LocalFiles
+from logitbank.stores.layout import (
+    TRAILER_BYTES,
+    ArraySpec,
+    Unit,
+    store_arrays,
+    unit_arrays,
+    unit_index,
+)
 from logitbank.stores.manifest import Manifest, identity_differences
 
 UnitValues = Mapping[str, NDArray[Any] | CheckedChunk]
 """For each array that a unit writes its (rows, ...), or the chunk of a store of the same layout."""
+
+# A network file system may answer for a minute from what it knew of a folder.
+SECONDS_UNTIL_VISIBLE = 90.0
+SECONDS_BETWEEN_LOOKS = 1.0
+LOOKING_THREADS = 8
 
 UnitGroup = tuple[Unit, ...]
 """Units that are computed together."""
@@ -110,3 +125,69 @@ class RemoteUnitWriter:
             StoreError: a file can't be written.
         """
         return write_unit(self.files, self._arrays, unit, values)
+
+
+def require_visible(
+    files: LocalFiles,
+    manifest: Manifest,
+    written: Iterable[WrittenUnit],
+    patience: float = SECONDS_UNTIL_VISIBLE,
+) -> None:
+    """Require this machine to see each chunk that others say they have written, as they wrote it.
+
+    Args:
+        files: the store's.
+        manifest: the store's.
+        written: units with the CRCs of their chunks.
+        patience: seconds to wait for a file system that lags behind.
+
+    Raises:
+        StoreError: a chunk is not there, or is not what its writer told of; it is named.
+    """
+    arrays = unit_arrays(store_arrays(manifest))
+    deadline = time.monotonic() + patience
+
+    def look(unit: WrittenUnit) -> None:
+        for spec in arrays:
+            key = spec.chunk_key(unit_index(spec, unit.unit))
+            while _trailer(files, key, spec) != unit.crcs[spec.name]:
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"{files.where}: a worker has written {key}, but {platform.node()} "
+                        f"{_seen_instead(files, key)} {patience:.0f} s later: --out must be on a "
+                        "disk that every worker shares, and no other job may write there"
+                    )
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                # Reading a folder makes a network file system ask its server again.
+                if files.path(key).parent.is_dir():
+                    os.listdir(files.path(key).parent)
+
+    with ThreadPoolExecutor(LOOKING_THREADS) as pool:
+        for _ in pool.map(look, written):
+            pass
+
+
+def remove_partials(files: LocalFiles) -> None:
+    """Remove what writers that were killed have left, once every unit is there.
+
+    One that lives on, cut off from its scheduler, fails at a unit that is not wanted any more.
+    """
+    for key in files.list_keys():
+        if key.endswith(PARTIAL):
+            files.delete(key)
+
+
+def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
+    """Give the CRC at the end of a chunk's file, None unless the file is there and whole."""
+    try:
+        with open(files.path(key), "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != spec.payload_bytes + TRAILER_BYTES:
+                return None
+            file.seek(-TRAILER_BYTES, os.SEEK_END)
+            return int.from_bytes(file.read(TRAILER_BYTES), "little")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _seen_instead(files: LocalFiles, key: str) -> str:
+    return "sees other bytes" if files.path(key).exists() else "sees no such file"

@@ -25,7 +25,7 @@ from logitbank.stores.documents import (
     check_array_document,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, LocalFiles, partial_of
+from logitbank.stores.files import PARTIAL, LocalFiles
 from logitbank.stores.layout import (
     ArraySpec,
     Unit,
@@ -59,8 +59,9 @@ class StoreWriter:
     store was sealed and found whole when it was opened; `mended` lists the keys that were found
     bad, stale or missing from a sealed store.
 
-    With a `share` of the units, other processes write the others at the same time: only the share
-    is looked at, and whoever finds every unit there opens the store whole to seal it.
+    With a `share` of the units, other processes write the store at the same time: only the share's
+    chunks are looked at, no temporary file is removed, since it may be one that another process is
+    writing, and whoever finds every unit there opens the store whole to seal it.
     """
 
     def __init__(
@@ -86,7 +87,8 @@ class StoreWriter:
             name: np.zeros(spec.grid, np.uint32) for name, spec in self.arrays.items()
         }
         self._mend_small_files(target, sample_id, found.tables)
-        self._remove_strays()
+        if share is None:
+            self._remove_strays()
         bad = self._scan(found.tables)
         self.lacking = [unit for unit in self._own_units() if unit in bad]
         self._remaining = set(self.lacking)
@@ -111,16 +113,17 @@ class StoreWriter:
             manifest: what the store is to hold.
             target: (N,) labels.
             sample_id: (N,) ids.
-            share: the units that this process alone writes, None for all.
+            share: the units to write while other processes write others; None where this process
+                is the only one.
 
         Raises:
             StoreError: the folder holds something else, or can't be written.
         """
         path = Path(location)
+        shared = share is not None
         if not path.exists():
-            create_layout(path, manifest, target, sample_id)
-        files = LocalFiles(path, durable=share is not None)
-        return cls(files, manifest, target, sample_id, share)
+            create_layout(path, manifest, target, sample_id, durable=shared)
+        return cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
 
     def record(self, measured: Measured) -> None:
         """Keep what a job measured before its first unit."""
@@ -234,18 +237,10 @@ class StoreWriter:
             self.mended.append(key)
 
     def _strays(self) -> Iterator[str]:
-        known, specs = set(store_keys(self.arrays)), unit_arrays(self.arrays)
-        own = {
-            spec.chunk_key(unit_index(spec, unit)) for unit in self._share or () for spec in specs
-        }
+        known = set(store_keys(self.arrays))
         for key in self.files.list_keys():
-            if self._share is not None:
-                # Any other temporary file may be one that another part is writing.
-                is_stray = partial_of(key) in own
-            else:
-                inside = key.split("/", 1)[0] in self.arrays and key not in known
-                is_stray = key.endswith(PARTIAL) or inside
-            if is_stray:
+            inside = key.split("/", 1)[0] in self.arrays and key not in known
+            if key.endswith(PARTIAL) or inside:
                 yield key
 
     def _scan(self, tables: CrcTables) -> set[Unit]:
@@ -265,9 +260,12 @@ class StoreWriter:
                 self._tables[spec.name][index] = crc
             except ChunkError:
                 good = False
-                if self.files.path(spec.chunk_key(index)).exists() or tables:
-                    self.mended.append(spec.chunk_key(index))
-                self.files.delete(spec.chunk_key(index))
+                key = spec.chunk_key(index)
+                is_there = self.files.path(key).exists()
+                if is_there or tables:
+                    self.mended.append(key)
+                if is_there:
+                    self.files.delete(key)
         if not good:
             # The ledger's chunk goes too, so that no half-good unit ever counts.
             self.files.delete(self.arrays["logits"].chunk_key((unit.view, unit.block, 0)))

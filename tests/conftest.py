@@ -11,6 +11,10 @@ from hypothesis import settings
 # Idle OpenMP threads that spin make small operations a hundred times slower beside other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# The tests may themselves be a task of a SLURM array, whose number is no part of their stores.
+for variable in [name for name in os.environ if name.startswith("SLURM_ARRAY")]:
+    del os.environ[variable]
+
 # A deadline would be an assertion on wall-clock time: the first call of a kernel compiles it.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

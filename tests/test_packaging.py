@@ -26,7 +26,8 @@ def requirement(line: str) -> tuple[str, str]:
 
 def test_conda_and_pip_users_get_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pip = dict(map(requirement, project["dependencies"]))
+    extra = project["optional-dependencies"]["cluster"]
+    pip = dict(map(requirement, [*project["dependencies"], *extra]))
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = dict(requirement(line) for line in listed if isinstance(line, str))
     assert conda.pop("python") == project["requires-python"]

@@ -1,9 +1,10 @@
 """The teacher stage: run a trained network once over views of a dataset and keep its logits."""
 
 from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected_top1
+from logitbank.pipeline.teacher.blocks import work_order
 from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
-from logitbank.pipeline.teacher.stage import TeacherStage, cache_views
+from logitbank.pipeline.teacher.stage import TeacherStage, cache_views, compute_lacking
 
 __all__ = [
     "CacheSettings",
@@ -11,8 +12,10 @@ __all__ = [
     "TeacherStage",
     "cache_views",
     "clean_accuracy",
+    "compute_lacking",
     "device_name",
     "raw_manifest",
     "require_expected_top1",
     "teacher_identity",
+    "work_order",
 ]

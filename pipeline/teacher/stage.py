@@ -177,13 +177,7 @@ def cache_views(
 ) -> Manifest:
     """Compute the units that a store lacks in this process, and seal it.
 
-    Args:
-        dataset: the split of the store.
-        teacher: a pretrained network.
-        augmentation: how views are drawn.
-        settings: those of the store's manifest.
-        writer: the store being made, of `raw_manifest`.
-        progress: called with the rows computed in this run and their number.
+    The arguments are those of `compute_lacking`.
 
     Returns:
         The sealed manifest.
@@ -191,10 +185,36 @@ def cache_views(
     Raises:
         LogitbankError: as `TeacherStage.compute` and `StoreWriter.seal`.
     """
+    compute_lacking(dataset, teacher, augmentation, settings, writer, progress)
+    return writer.seal()
+
+
+def compute_lacking(
+    dataset: ImageDataset,
+    teacher: LoadedModel,
+    augmentation: Augmentation,
+    settings: CacheSettings,
+    writer: StoreWriter,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Compute the units that a store, or a share of it, lacks in this process.
+
+    Args:
+        dataset: the split of the store.
+        teacher: a pretrained network.
+        augmentation: how views are drawn.
+        settings: those of the store's manifest.
+        writer: the store being made, of `raw_manifest`.
+        progress: called with the rows computed in this run and their number.
+        stop: asked after each block whether to leave out those that follow.
+
+    Raises:
+        LogitbankError: as `TeacherStage.compute`.
+    """
     counted = RowCount(unit_rows(writer.lacking, writer.manifest), progress)
     with TeacherStage(dataset, teacher, augmentation, settings, writer.manifest) as stage:
-        stage.compute(stage.groups(writer.lacking), writer, progress=counted)
-    return writer.seal()
+        stage.compute(stage.groups(writer.lacking), writer, progress=counted, stop=stop)
 
 
 class RowCount:

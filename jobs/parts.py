@@ -1,0 +1,186 @@
+"""Parts: one store made by several processes that know nothing of each other but their number.
+
+Part I of N (from 0) computes the I-th share of the units. Parts may run at any time, together or
+one after the other, on machines that share the disk; whoever finds every unit there seals.
+
+The teacher's accuracy is measured by each part that finds no store yet, before it computes; the
+store of the first of them stays, with its figures in it, and later parts measure nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from logitbank.jobs.plan import units_present
+from logitbank.stores.errors import StoreError, UsageError
+from logitbank.stores.layout import Unit, all_units
+from logitbank.stores.manifest import Manifest
+from logitbank.stores.reader import Store
+from logitbank.stores.seal_lock import seal_lock, wait_for_writers
+from logitbank.stores.writer import StoreWriter
+
+
+@dataclass(frozen=True)
+class Part:
+    """The share `index`, from 0, of `count`."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read I/N.
+
+        >>> Part.parse("3/8")
+        Part(index=3, count=8)
+
+        Raises:
+            UsageError: another form, or no such part.
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal()):
+            raise UsageError(f"--part {text!r} is not of the form I/N, such as 0/8")
+        if int(count) == 0:
+            raise UsageError(f"--part {text}: there is no part of none")
+        if int(index) >= int(count):
+            raise UsageError(
+                f"--part {text}: parts are counted from 0: 0/{count} to {int(count) - 1}/{count}"
+            )
+        return cls(int(index), int(count))
+
+    @classmethod
+    def of_array(cls, environment: Mapping[str, str]) -> Part | None:
+        """Give the part of a SLURM array's task, None outside of an array.
+
+        Arrays that start or step otherwise, `--array=1-8` or `--array=0-14:2`, are counted from 0
+        and by ones as well. A task that is submitted alone is part 0 of 1.
+
+        Raises:
+            UsageError: the tasks of the array are not evenly spaced.
+        """
+        names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "COUNT", "MIN", "STEP")]
+        task, count, first, step = (environment.get(name, "") for name in names)
+        if not (task.isdecimal() and count.isdecimal()):
+            return None
+        place, remainder = divmod(int(task) - int(first or 0), int(step or 1))
+        if remainder or not 0 <= place < int(count):
+            raise UsageError(
+                f"task {task} of a SLURM array of {count} that are not evenly spaced: which part "
+                "it is can't be told, give --part I/N"
+            )
+        return cls(place, int(count))
+
+    def split(self, count: int) -> list[Part]:
+        """Cut this part into smaller ones.
+
+        >>> Part(1, 2).split(2)
+        [Part(index=2, count=4), Part(index=3, count=4)]
+        """
+        return [Part(self.index * count + each, self.count * count) for each in range(count)]
+
+    def share(self, units: Sequence[Unit]) -> list[Unit]:
+        """Give this part's run of the units; all parts' runs are everything, each unit once."""
+        bounds = (len(units) * edge // self.count for edge in (self.index, self.index + 1))
+        return list(units[slice(*bounds)])
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def add_part_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--part`."""
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="the I-th share of the units alone, I from 0, beside other processes; a task of a "
+        "SLURM array takes its own unless it is given",
+    )
+
+
+def chosen_part(options: argparse.Namespace) -> Part | None:
+    """Give the part that is asked for, or that of the array's task; None for a process alone.
+
+    Raises:
+        UsageError: there is no such part, or another way of sharing work is asked for as well.
+    """
+    if options.part is not None:
+        require_no_other_sharing(options, "--part")
+        return Part.parse(options.part)
+    return None if _other_sharing(options) else Part.of_array(os.environ)
+
+
+def require_no_other_sharing(options: argparse.Namespace, flag: str) -> None:
+    """Require that nothing else says who is to do the work.
+
+    Raises:
+        UsageError: something does.
+    """
+    others = _other_sharing(options)
+    if others:
+        raise UsageError(
+            f"{flag} can't be given with {others[0]}, which leaves it nothing to share"
+        )
+
+
+def _other_sharing(options: argparse.Namespace) -> list[str]:
+    return [f"--{name}" for name in ("cluster", "virtual") if getattr(options, name, None)]
+
+
+def seal_when_whole(
+    location: str,
+    wanted: Manifest,
+    part: Part,
+    open_whole: Callable[[], StoreWriter],
+    complete: Callable[[StoreWriter], Manifest],
+) -> Manifest | None:
+    """Seal a store if every part has done its share.
+
+    One process alone does so, after it has checked every chunk; others that come at the same moment
+    wait for it. Units that turn out to be bad are computed again by the one who seals.
+
+    Args:
+        location: the store.
+        wanted: its manifest.
+        part: the one that has just done its share.
+        open_whole: opens the store with all of its units.
+        complete: computes what is lacking in the store, and seals it.
+
+    Returns:
+        The sealed manifest, None while other parts have something to do.
+
+    Raises:
+        LogitbankError: as `complete`.
+    """
+    units = len(all_units(wanted))
+    left = units - units_present(location, wanted)
+    if left:
+        print(
+            f"{location}: part {part} is done; other parts still have {left:,} of {units:,} units"
+        )
+        return None
+    with seal_lock(location):
+        sealed = _sealed_manifest(location)
+        if sealed is not None:
+            print(f"{location}: part {part} is done; another part sealed the store")
+            return sealed
+        wait_for_writers(location, waiting=lambda files: _tell_waiting(location, files))
+        print(f"{location}: part {part} is done, every unit is there: checking and sealing")
+        return complete(open_whole())
+
+
+def _tell_waiting(location: str, files: int) -> None:
+    print(
+        f"{location}: {files} temporary files are being written, or were by processes killed less "
+        "than a minute ago: waiting for them",
+        flush=True,
+    )
+
+
+def _sealed_manifest(location: str) -> Manifest | None:
+    try:
+        return Store.open(location).manifest
+    except StoreError:
+        return None
