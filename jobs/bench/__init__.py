@@ -10,7 +10,7 @@ from logitbank.jobs.bench.machine import describe_machine, load_average, machine
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import unknown_name
 
-BENCHES = ("correct", "student", "views")
+BENCHES = ("correct", "dask", "student", "views")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     correct.add_argument("--store-samples", type=positive, default=131_072, help="of 1,000 classes")
     correct.add_argument("--small-samples", type=positive, default=50_000, help="of 100 classes")
     correct.add_argument("--folder", metavar="DIR", help="where stores are made (the system's own)")
+    dask = parser.add_argument_group("bench dask (--folder and --store-samples too)")
+    dask.add_argument("--tasks", type=positive, default=10_000, help="handed out one by one")
+    dask.add_argument("--store-views", type=positive, default=4, help="of the store to correct")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     if options.bench is not None and options.bench not in BENCHES:
         raise unknown_name("bench", options.bench, BENCHES)
     wanted = BENCHES if options.bench is None else (options.bench,)
-    measure = {"correct": _correct, "student": _student, "views": _views}
+    measure = {"correct": _correct, "dask": _dask, "student": _student, "views": _views}
     load_before = load_average()
     measured = {name: measure[name](options) for name in wanted}
     machine = describe_machine(load_before)
@@ -77,6 +80,21 @@ def _correct(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]
     )
     found = measure_correct(settings, Progress("bench correct", "round"))
     return found.to_json(), correct_lines(found)
+
+
+def _dask(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
+    from logitbank.jobs.bench.dask import DaskSettings, dask_lines, measure_dask
+
+    settings = DaskSettings(
+        tasks=options.tasks,
+        slice_tasks=min(options.tasks, 200),
+        samples=options.store_samples,
+        views=options.store_views,
+        rounds=options.rounds or 7,
+        folder=options.folder,
+    )
+    found = measure_dask(settings, Progress("bench dask", "round"))
+    return found.to_json(), dask_lines(found)
 
 
 def _student(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:

@@ -88,8 +88,8 @@ def measure_stores(
     return StoresMeasured(samples, classes, spreads, ratios | loads, bars)
 
 
-def write_ranked_store(path: Path, samples: int, classes: int) -> Manifest:
-    """Write and seal a raw store of one view whose labels have a real teacher's ranks."""
+def write_ranked_store(path: Path, samples: int, classes: int, views: int = 1) -> Manifest:
+    """Write and seal a raw store whose labels have a real teacher's ranks, alike in each view."""
     encoding = encoding_named("float16")
     manifest = Manifest(
         kind="raw",
@@ -97,7 +97,7 @@ def write_ranked_store(path: Path, samples: int, classes: int) -> Manifest:
         augmentation=AugmentationIdentity(
             "cifar-weak", {"pad": 4, "flip": True, "size": 32}, ("dy", "dx", "flip"), "int16", 32, 0
         ),
-        views=1,
+        views=views,
         encoding=encoding.name,
         rows_per_chunk=rows_per_chunk(samples, encoding.row_bytes(classes)),
         top_classes=min(TOP_CLASSES, classes),

@@ -326,12 +326,12 @@ def test_more_views_than_there_are_is_a_usage_error():
 
 def test_the_whole_bench_prints_one_object_with_all_that_it_measured(capsys):
     words = ("--rounds", 2, "--samples", 40, "--views", 2, "--view-batch", 16)
-    words += ("--megabytes", 1, "--store-samples", 40, "--small-samples", 40)
+    words += ("--megabytes", 1, "--store-samples", 40, "--small-samples", 40, "--tasks", 4)
     threads = torch.get_num_threads()
     assert run("bench", "--json", *words, *STUDENT_WORDS) == 0
     assert torch.get_num_threads() == threads
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"machine", "correct", "student", "views"}
+    assert set(found) == {"machine", "correct", "dask", "student", "views"}
     student, views = found["student"], found["views"]
     for rates in (student["images_per_second"], views["views_per_second"]):
         for spread in rates.values():

@@ -1,0 +1,100 @@
+"""Tasks that do nothing, and the scheduler of a bench: in a process of its own, to be weighed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitbank.pipeline.tasks import TaskResult
+from logitbank.stores.errors import LogitbankError
+from logitbank.stores.layout import Unit
+from logitbank.stores.units import UnitGroup, WrittenUnit
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SECONDS_TO_START = 60.0
+CLAIMED_SECONDS = 10.0
+
+
+def do_nothing(groups: list[UnitGroup]) -> TaskResult[list[WrittenUnit]]:
+    """Tell of units as if they had been written, each in so long a time that it is a task."""
+    written = [WrittenUnit(unit, {}) for group in groups for unit in group]
+    return TaskResult(written, CLAIMED_SECONDS * len(written), "")
+
+
+def peak_mebibytes() -> float:
+    """Give the most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def through_the_window(client: Client, count: int) -> int:
+    """Hand out tasks that do nothing as a job's are; give how many."""
+    from logitbank.jobs.cluster.window import SECONDS_WITHOUT_WORKERS, Window
+
+    accepted = 0
+
+    def submit(number: int, groups: Any) -> Any:
+        return client.submit(do_nothing, groups, key=f"nothing-{time.time_ns()}", pure=False)
+
+    def accept(written: WrittenUnit) -> None:
+        nonlocal accepted
+        accepted += 1
+
+    window = Window(client, submit, accept, SECONDS_WITHOUT_WORKERS)
+    window.run([(Unit(view, 0),) for view in range(count)])
+    if accepted != count:
+        raise LogitbankError(f"{accepted} of {count} tasks came back: nothing can be told of them")
+    return accepted
+
+
+def all_at_once(client: Client, count: int) -> int:
+    """Hand out as many tasks in a single call; give how many."""
+    groups = [[(Unit(view, 0),)] for view in range(count)]
+    return len(client.gather(client.map(do_nothing, groups, pure=False)))
+
+
+@contextlib.contextmanager
+def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
+    """Run a scheduler and workers of one thread as processes of their own; give the address.
+
+    Raises:
+        LogitbankError: they don't start.
+    """
+    file = folder / "scheduler.json"
+    scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    started = [_started([*scheduler, "--scheduler-file", str(file)])]
+    try:
+        _wait_for(lambda: file.exists() and bool(file.read_text()))
+        for _ in range(workers):
+            words = ["dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
+            started.append(_started([*words, "--no-nanny"]))
+        yield json.loads(file.read_text())["address"]
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
+
+
+def _started(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.{words[0]}", *words[1:], "--no-dashboard"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LogitbankError(f"a Dask scheduler has not started for {SECONDS_TO_START:.0f} s")
+        time.sleep(0.05)
