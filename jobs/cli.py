@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -30,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job.
 
     Returns:
-        0 when the job is done, 1 when it failed, 2 on a usage error, 130 when interrupted.
+        0 when the job is done, 1 when it failed, 2 on a usage error, 75 when a signal asked it to
+        stop, 130 when interrupted, 141 when nobody reads its output any more.
     """
     # Idle OpenMP threads that spin cost a small torch operation beside other work 16 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -43,11 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"logitbank {__version__}")
         return 0
     try:
-        return run_job(words[0], words[1:])
+        code = run_job(words[0], words[1:])
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         return _fail(words[0], error, 2)
     except LogitbankError as error:
         return _fail(words[0], error, 1)
+    except BrokenPipeError as error:
+        return 128 + signal.SIGPIPE if _nobody_reads() else _fail(words[0], error, 1)
     except OSError as error:
         if is_disk_full(error):
             error = OSError(f"the disk is full: {error.filename or 'a file'} was not written")
@@ -84,6 +91,16 @@ def usage() -> str:
             "logitbank JOB --help says what a job takes.",
         ]
     )
+
+
+def _nobody_reads() -> bool:
+    """Say whether the reader of the output has had enough of it, as `head` has; then drop it."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _fail(job: str, error: BaseException | str, code: int) -> int:

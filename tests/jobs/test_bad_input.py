@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from PIL import Image
 
 from logitbank.stores.errors import StoreError
 from logitbank.stores.reader import Store
-from tests.jobs.command import run
+from tests.jobs.command import ROOT, run
 from tests.jobs.conftest import cache_words
 
 TRAIN = ["train", "--dataset", "digits", "--student", "cifar:resnet8", "--epochs", 1]
@@ -247,3 +250,11 @@ def test_a_disk_that_is_too_small_is_found_out_before_any_work(
     assert run(*cache_words(teacher, tmp_path / "out")) == 1
     assert "the disk is too full for" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_has_had_enough_is_no_failure(raw):
+    words = [sys.executable, "-m", "logitbank.jobs.cli", "inspect", str(raw)]
+    job = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    job.stdout.close()
+    assert job.stderr.read() == b""
+    assert job.wait(60) == 128 + signal.SIGPIPE
