@@ -17,6 +17,7 @@ from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.read_ahead import read_ahead
 from logitbank.pipeline.views import Center
 from logitbank.pipeline.views.renderer import ViewRenderer
+from logitbank.stores.errors import DatasetError
 
 _BATCHES_AHEAD = 2
 
@@ -66,9 +67,11 @@ def evaluate(
         progress: called with the images done and their number.
 
     Raises:
-        DatasetError: an image can't be read, or is too small for a crop.
+        DatasetError: an image can't be read, or is too small for a crop, or its label is no class
+            of the model.
     """
     samples = np.arange(len(dataset)) if samples is None else samples
+    _require_classes(model, dataset, samples)
     ranks: list[torch.Tensor] = []
     with ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="render") as pool:
         renderer = ViewRenderer(dataset, centre_crops(model), pool=pool)
@@ -106,6 +109,16 @@ def label_ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     is_before = torch.arange(logits.shape[1], device=logits.device) < targets[:, None]
     tied = ((logits == label) & is_before).sum(dim=1)
     return torch.where(above == 0, 0, above + tied)
+
+
+def _require_classes(model: LoadedModel, dataset: ImageDataset, samples: NDArray[np.int64]) -> None:
+    beyond = samples[dataset.targets[samples] >= model.classes]
+    if len(beyond):
+        sample = int(beyond[0])
+        raise DatasetError(
+            f"{dataset.where(sample)} is of class {dataset.targets[sample]}, but {model.spec} has "
+            f"{model.classes} classes, from 0"
+        )
 
 
 def _accuracy(ranks: torch.Tensor) -> Accuracy:

@@ -14,6 +14,7 @@ from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.evaluate import evaluate, label_ranks
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.normalisation import HALF
+from logitbank.stores.errors import DatasetError
 
 VALUES = st.sampled_from([-2.0, -0.0, 0.0, 1.0, 3.0])
 
@@ -61,12 +62,12 @@ def model() -> LoadedModel:
     return LoadedModel(Brightness(), "import:tests:Brightness", 10, 8, HALF)
 
 
-def greys(classes: list[int], size: int = 8) -> MemoryDataset:
+def greys(classes: list[int], size: int = 8, known: int = 10) -> MemoryDataset:
     """Grey images: sample i has the grey that `Brightness` takes for class i % 10."""
     values = np.rint(np.linspace(0, 255, 10)).astype(np.uint8)
     images = np.empty((len(classes), size, size, 3), np.uint8)
     images[:] = values[np.arange(len(classes)) % 10, None, None, None]
-    names = tuple(str(number) for number in range(10))
+    names = tuple(str(number) for number in range(known))
     return MemoryDataset("digits", "test", images, np.array(classes, np.int32), names, "greys")
 
 
@@ -96,3 +97,11 @@ def test_images_are_resized_and_cropped_as_the_model_asks():
     assert evaluate(crop, dataset).top1 == 100
     whole = LoadedModel(Brightness(), "m", 10, 8, HALF, resize=8, interpolation="nearest")
     assert evaluate(whole, dataset).top1 == 0
+
+
+def test_a_label_that_is_no_class_of_the_model_is_named(model):
+    """A split of a dataset without class names may have a class more than the other one."""
+    dataset = greys([0, 1, 10, 3], known=11)
+    with pytest.raises(DatasetError, match=r"sample 2 .* is of class 10, but import:tests:Bright"):
+        evaluate(model, dataset)
+    assert evaluate(model, dataset, samples=np.array([0, 1, 3])).samples == 3
