@@ -119,7 +119,7 @@ def test_cache_makes_the_store_that_one_process_makes(tmp_path, cluster, teacher
     captured = capsys.readouterr()
     assert re.search(r"dashboard of tcp://127.0.0.1:\d+: http://127.0.0.1:\d+/status", captured.out)
     # Chunks are counted over the cluster, with rate and time left.
-    assert re.search(r"cache: 100% 12/12 \[.*chunk/s\]", captured.err)
+    assert re.search(r"cache: 100% 12/12 \[.*(chunk/s|s/ chunk)\]", captured.err)
     assert "distributed." not in captured.err
 
 
