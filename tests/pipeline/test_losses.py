@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import math
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis.extra import numpy as npst
 
 from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
 from logitbank.pipeline.losses.kd import CIFAR_KD, IMAGENET_KD, KDWeights, kd_loss
+from logitbank.stores.errors import UsageError
 from tests.reference import losses as reference
 
 LOGITS = st.floats(-1e4, 1e4, width=32)
@@ -120,3 +123,18 @@ def test_cross_entropy_is_its_definition(logits):
 def test_published_weights():
     assert KDWeights(ce=0.1, kd=0.9, temperature=4.0) == CIFAR_KD
     assert KDWeights(ce=0.5, kd=0.5, temperature=1.0) == IMAGENET_KD
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("ce", -0.1), ("kd", math.nan), ("temperature", 0.0)]
+)
+def test_weights_that_cannot_be_meant_are_refused(setting, value):
+    with pytest.raises(UsageError, match=f"{setting} must be finite and .*, not {value}"):
+        KDWeights(**{"ce": 0.1, "kd": 0.9, "temperature": 4.0, setting: value})
+
+
+@pytest.mark.parametrize("module", ["", ".ctkd", ".dkd", ".methods", ".sld"])
+def test_the_examples_in_docstrings_are_true(module):
+    found = doctest.testmod(importlib.import_module(f"logitbank.pipeline.losses{module}"))
+    assert found.attempted > 0
+    assert found.failed == 0

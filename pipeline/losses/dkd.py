@@ -1,0 +1,133 @@
+"""Decoupled knowledge distillation: the target's probability, and the distribution of the others.
+
+Zhao et al., "Decoupled Knowledge Distillation", arXiv 2203.08679, in the form that mdistiller
+releases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from logitbank.pipeline.losses.cross_entropy import at_least_float32
+from logitbank.pipeline.losses.settings import require_positive, require_weights
+
+TARGET_MASK = 1000.0
+"""What the release subtracts from the target's softened logit to leave it out."""
+
+
+@dataclass(frozen=True)
+class DKDSettings:
+    """The loss `ce` · cross-entropy + warm-up · (`alpha` · TCKD + `beta` · NCKD) at `temperature`.
+
+    `warmup` is the epoch, counted from 1, in which the distillation comes to its full weight; 1 is
+    no warm-up.
+    """
+
+    ce: float
+    alpha: float
+    beta: float
+    temperature: float
+    warmup: int
+
+    def __post_init__(self) -> None:
+        require_weights(self, ("ce", "alpha", "beta"))
+        require_positive(self, ("temperature", "warmup"))
+
+
+CIFAR_DKD = DKDSettings(ce=1.0, alpha=1.0, beta=8.0, temperature=4.0, warmup=20)
+"""mdistiller's for CIFAR-100, of the pairs that `CIFAR_DKD_BETA` doesn't name."""
+
+IMAGENET_DKD = DKDSettings(ce=1.0, alpha=1.0, beta=0.5, temperature=1.0, warmup=1)
+"""mdistiller's for ImageNet and ResNet18, and of the students `IMAGENET_DKD_BETA` doesn't name."""
+
+CIFAR_DKD_BETA = {
+    ("resnet56", "resnet20"): 2.0,
+    ("resnet110", "resnet32"): 2.0,
+    ("vgg13", "vgg8"): 6.0,
+    ("vgg13", "MobileNetV2"): 6.0,
+    ("wrn_40_2", "wrn_16_2"): 6.0,
+    ("wrn_40_2", "wrn_40_1"): 6.0,
+}
+"""Beta by teacher and student, where mdistiller's differs from 8."""
+
+IMAGENET_DKD_BETA = {"MobileNetV1": 2.0, "MobileNetV2": 2.0}
+"""Beta by student, where mdistiller's differs from 0.5."""
+
+
+def warmup_share(epoch: int, warmup: int) -> float:
+    """Give min(e / W, 1), e being the epoch counted from 1.
+
+    Args:
+        epoch: counted from 0.
+        warmup: W.
+
+    >>> warmup_share(0, 20), warmup_share(18, 20), warmup_share(19, 20), warmup_share(20, 20)
+    (0.05, 0.95, 1.0, 1.0)
+    """
+    return min((epoch + 1) / warmup, 1.0)
+
+
+def target_class_loss(
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float | torch.Tensor,
+) -> torch.Tensor:
+    """Compute TCKD: T² times the batch mean of KL((p_y, 1 - p_y) of the teacher ‖ of the student).
+
+    Where it differs from the release: that takes the log of a softmax, which reaches -∞ where a
+    probability rounds to 0; here both are log-probabilities throughout.
+
+    Args:
+        student_logits: (B, C) floating; half precision is computed in float32.
+        teacher_logits: (B, C) floating; no gradient flows into it.
+        targets: (B,) int64.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar of the logits' dtype, at least float32; finite for all finite logits.
+    """
+    student = _target_or_not(student_logits, targets, temperature)
+    teacher = _target_or_not(teacher_logits.detach(), targets, temperature)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def non_target_class_loss(
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float | torch.Tensor,
+) -> torch.Tensor:
+    """Compute NCKD: T² times the batch mean of KL between softmax(z / T - 1000 · onehot(y)).
+
+    As released: the paper leaves the target out altogether. That is the same within rounding until
+    the target's softened logit lies some 900 above all others.
+
+    Args and the return are those of `target_class_loss`.
+    """
+    student = _non_targets(student_logits, targets, temperature)
+    teacher = _non_targets(teacher_logits.detach(), targets, temperature)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def _target_or_not(
+    logits: torch.Tensor, targets: torch.Tensor, temperature: float | torch.Tensor
+) -> torch.Tensor:
+    """Give (B, 2) log-probabilities of the target and of all others together."""
+    log_p = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
+    label = targets[:, None]
+    # Not -∞: where there is no other class, 0 · (-∞ - -∞) would be NaN.
+    others = log_p.scatter(1, label, torch.finfo(log_p.dtype).min)
+    return torch.cat([log_p.gather(1, label), others.logsumexp(dim=1, keepdim=True)], dim=1)
+
+
+def _non_targets(
+    logits: torch.Tensor, targets: torch.Tensor, temperature: float | torch.Tensor
+) -> torch.Tensor:
+    """Give (B, C) log-probabilities of which the target has next to nothing."""
+    softened = at_least_float32(logits) / temperature
+    mask = torch.zeros_like(softened).scatter(1, targets[:, None], TARGET_MASK)
+    return F.log_softmax(softened - mask, dim=1)
