@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     IMAGENET_STRONG = 4
     VIEW_ORDER = 16
     SAMPLE_ORDER = 17
+    STRONG_VIEW_ORDER = 18
 
 
 def philox4x32(counter: NDArray[np.uint32], key: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -142,13 +143,14 @@ def permutations(random: NDArray[np.uint32]) -> NDArray[np.uint64]:
     return packed
 
 
-def view_of_epoch(epoch: int, views: int, seed: int) -> int:
+def view_of_epoch(epoch: int, views: int, seed: int, purpose: Purpose = Purpose.VIEW_ORDER) -> int:
     """Choose the view that an epoch trains on: pi(epoch mod views), a fresh pi for each cycle.
 
     Args:
         epoch: from 0.
         views: V, how many views there are.
         seed: the student's own.
+        purpose: `STRONG_VIEW_ORDER` for the strong views beside the weak ones, whose pi is another.
 
     Raises:
         UsageError: the epoch is negative or there is no view.
@@ -156,7 +158,7 @@ def view_of_epoch(epoch: int, views: int, seed: int) -> int:
     if epoch < 0 or views < 1:
         raise UsageError(f"epoch {epoch} of {views} views: both count from 0, with 1 view or more")
     cycle, position = divmod(epoch, views)
-    return int(permutations(words(seed, [0], cycle, Purpose.VIEW_ORDER, views))[0, position])
+    return int(permutations(words(seed, [0], cycle, purpose, views))[0, position])
 
 
 def epoch_order(epoch: int, samples: int, seed: int) -> NDArray[np.int64]:

@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     views = parser.add_argument_group("bench views")
     views.add_argument("--views", type=positive, default=8, help="of each image, under one seed")
     views.add_argument("--view-batch", type=positive, default=4096, help="views made at a time")
+    views.add_argument(
+        "--strong-views", type=positive, default=4096, help="cifar-strong views of a slice"
+    )
     correct = parser.add_argument_group("bench correct (--device too: of rows in memory)")
     correct.add_argument("--megabytes", type=positive, default=128, help="of rows in memory")
     correct.add_argument("--store-samples", type=positive, default=131_072, help="of 1,000 classes")
@@ -123,6 +126,7 @@ def _views(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
         samples=options.samples,
         views=options.views,
         batch_size=options.view_batch,
+        strong_views=options.strong_views,
         rounds=options.rounds or 7,
         threads=options.threads or 2,
     )

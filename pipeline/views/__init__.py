@@ -5,7 +5,9 @@ The stored parameters of a view are the contract: they alone say what its pixels
 
 from logitbank.pipeline.views.augmentation import Augmentation, check_views, parse_views
 from logitbank.pipeline.views.center import Center
+from logitbank.pipeline.views.cifar_strong import CifarStrong
 from logitbank.pipeline.views.cifar_weak import CifarWeak
+from logitbank.pipeline.views.imagenet_strong import ImagenetStrong
 from logitbank.pipeline.views.imagenet_weak import ImagenetWeak
 from logitbank.pipeline.views.mismatch import check_pixels, explain_mismatch
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
@@ -15,7 +17,9 @@ from logitbank.pipeline.views.stored import StoredViews
 __all__ = [
     "Augmentation",
     "Center",
+    "CifarStrong",
     "CifarWeak",
+    "ImagenetStrong",
     "ImagenetWeak",
     "StoredViews",
     "ViewRenderer",

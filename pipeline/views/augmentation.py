@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from logitbank.stores.errors import PixelError, UsageError, unknown_name
+from logitbank.stores.errors import DatasetError, PixelError, UsageError, unknown_name
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+MAX_SIZE = 4096
+MAX_PAD = 127
 
 
 class Augmentation(Protocol):
@@ -132,6 +134,18 @@ def resized(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str)
     height, width = size
     filter_ = Image.Resampling[interpolation.upper()]
     return Image.fromarray(image).resize((width, height), filter_)
+
+
+def require_sides(sizes: ArrayLike, augmentation: Augmentation) -> None:
+    """Require (B, 2) square images of the augmentation's size; DatasetError otherwise."""
+    sides, size = np.asarray(sizes), augmentation.size
+    wrong = sides[(sides != size).any(axis=1)]
+    if len(wrong):
+        raise DatasetError(
+            f"{augmentation.name} of size {size} can't take an image of {wrong[0][0]} x "
+            f"{wrong[0][1]}: the images must be square and of that size ({augmentation.name}:"
+            "size=...)"
+        )
 
 
 def require_box(

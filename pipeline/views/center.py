@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from logitbank.pipeline.views.augmentation import (
+    MAX_SIZE,
     require_box,
     require_interpolation,
     require_whole,
@@ -16,7 +17,6 @@ from logitbank.pipeline.views.augmentation import (
 )
 from logitbank.stores.errors import PixelError, UsageError
 
-_MAX_SIZE = 4096
 _AUTO = "auto"
 
 
@@ -42,13 +42,13 @@ class Center:
     count: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        require_whole(self.size, "size of center", 1, _MAX_SIZE)
+        require_whole(self.size, "size of center", 1, MAX_SIZE)
         require_interpolation(self.interpolation, "interpolation of center")
         if self.resize == _AUTO:
             return
         if isinstance(self.resize, str):
             raise UsageError(f"resize of center is {self.resize!r}: expected pixels or 'auto'")
-        require_whole(self.resize, "resize of center", self.size, 2 * _MAX_SIZE)
+        require_whole(self.resize, "resize of center", self.size, 2 * MAX_SIZE)
 
     @property
     def parameters(self) -> dict[str, bool | int | float | str]:

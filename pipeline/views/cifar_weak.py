@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from logitbank.pipeline.draws import Purpose, permutations, words
 from logitbank.pipeline.views.augmentation import (
+    MAX_PAD,
+    MAX_SIZE,
     check_views,
-    require_box,
+    require_sides,
     require_whole,
     require_yes_or_no,
 )
-from logitbank.stores.errors import DatasetError, PixelError
+from logitbank.pipeline.views.crops import padded_crop
+from logitbank.stores.errors import PixelError
 
-_MAX_SIZE = 4096
-_MAX_PAD = 127
 _SAMPLES_AT_A_TIME = 1024
 _TABLE_BYTES = 2**28
 
@@ -45,8 +46,8 @@ class CifarWeak:
     dtype: ClassVar[Literal["int16", "int32"]] = "int16"
 
     def __post_init__(self) -> None:
-        require_whole(self.size, "size of cifar-weak", 1, _MAX_SIZE)
-        require_whole(self.pad, "pad of cifar-weak", 0, _MAX_PAD)
+        require_whole(self.size, "size of cifar-weak", 1, MAX_SIZE)
+        require_whole(self.pad, "pad of cifar-weak", 0, MAX_PAD)
         require_yes_or_no(self.flip, "flip of cifar-weak")
 
     @property
@@ -101,20 +102,12 @@ class CifarWeak:
         self.require_sizes([image.shape[:2]])
         self.require_params(params[None])
         dy, dx, flip = map(int, params)
-        padded = np.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
-        require_box((dy, dx, self.size, self.size), padded.shape[:2], self)
-        crop = padded[dy : dy + self.size, dx : dx + self.size]
+        crop = padded_crop(image, self.pad, (dy, dx), self)
         return np.ascontiguousarray(crop[:, ::-1] if flip else crop)
 
     def require_sizes(self, sizes: ArrayLike) -> None:
         """Require square images of the augmentation's size; DatasetError otherwise."""
-        sizes = np.asarray(sizes)
-        wrong = sizes[(sizes != self.size).any(axis=1)]
-        if len(wrong):
-            raise DatasetError(
-                f"cifar-weak of size {self.size} can't take an image of {wrong[0][0]} x "
-                f"{wrong[0][1]}: the images must be square and of that size (cifar-weak:size=...)"
-            )
+        require_sides(sizes, self)
 
     def require_params(self, params: NDArray[Any]) -> None:
         """Require (B, 3) parameters that the augmentation can draw; PixelError otherwise."""

@@ -9,21 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from logitbank.pipeline.draws import Purpose, integers, uniform, words
+from logitbank.pipeline.draws import Purpose, integers, words
 from logitbank.pipeline.views.augmentation import (
-    require_box,
+    MAX_SIZE,
     require_interpolation,
     require_whole,
     require_yes_or_no,
-    resized,
 )
-
-SCALE = (0.08, 1.0)
-RATIO = (3 / 4, 4 / 3)
-_ATTEMPTS = 10
-_MAX_SIZE = 4096
-# Words of a view: area and aspect ratio of each attempt, then top, left and flip.
-_TOP, _LEFT, _FLIP = 2 * _ATTEMPTS, 2 * _ATTEMPTS + 1, 2 * _ATTEMPTS + 2
+from logitbank.pipeline.views.crops import BOX_WORDS, draw_boxes, resized_crop
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class ImagenetWeak:
     count: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        require_whole(self.size, "size of imagenet-weak", 1, _MAX_SIZE)
+        require_whole(self.size, "size of imagenet-weak", 1, MAX_SIZE)
         require_interpolation(self.interpolation, "interpolation of imagenet-weak")
         require_yes_or_no(self.flip, "flip of imagenet-weak")
 
@@ -59,48 +52,13 @@ class ImagenetWeak:
 
     def draw(self, seed: int, samples: ArrayLike, view: int, sizes: ArrayLike) -> NDArray[np.int32]:
         """Draw box and flip of one view of each sample: (B, 5) int32."""
-        random = words(seed, samples, view, Purpose.IMAGENET_WEAK, _FLIP + 1)
-        sides = np.asarray(sizes, np.int64)
-        box = _box_sides(random[:, :_TOP], sides)
-        top = integers(random[:, _TOP], sides[:, 0] - box[:, 0] + 1)
-        left = integers(random[:, _LEFT], sides[:, 1] - box[:, 1] + 1)
-        is_central = box[:, 2].astype(bool)
-        top = np.where(is_central, (sides[:, 0] - box[:, 0]) // 2, top)
-        left = np.where(is_central, (sides[:, 1] - box[:, 1]) // 2, left)
-        flip = integers(random[:, _FLIP], 2) * self.flip
-        return np.stack([top, left, box[:, 0], box[:, 1], flip], axis=1).astype(np.int32)
+        random = words(seed, samples, view, Purpose.IMAGENET_WEAK, BOX_WORDS + 1)
+        boxes = draw_boxes(random[:, :BOX_WORDS], np.asarray(sizes, np.int64))
+        flip = integers(random[:, BOX_WORDS:], 2) * self.flip
+        return np.concatenate([boxes, flip], axis=1).astype(np.int32)
 
     def render(self, image: NDArray[np.uint8], params: NDArray[Any]) -> NDArray[np.uint8]:
         """Crop, resize and flip one image."""
         top, left, height, width, flip = map(int, params)
-        require_box((top, left, height, width), image.shape[:2], self)
-        # The crop comes first: Pillow's resize(box=...) would also read pixels around the box.
-        crop = image[top : top + height, left : left + width]
-        view = resized(crop, (self.size, self.size), self.interpolation)
+        view = resized_crop(image, (top, left, height, width), self.interpolation, self)
         return np.asarray(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view)
-
-
-def _box_sides(random: NDArray[np.uint32], sides: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Draw the height and width of each box: (B, 3), the third 1 where it is the central one."""
-    area = sides.prod(axis=1, keepdims=True)
-    low, high = np.log(RATIO)
-    areas = area * (SCALE[0] + (SCALE[1] - SCALE[0]) * uniform(random[:, 0::2]))
-    ratios = np.exp(low + (high - low) * uniform(random[:, 1::2]))
-    heights = np.rint(np.sqrt(areas / ratios)).astype(np.int64)
-    widths = np.rint(np.sqrt(areas * ratios)).astype(np.int64)
-    fits = (heights > 0) & (heights <= sides[:, :1]) & (widths > 0) & (widths <= sides[:, 1:])
-    first = fits.argmax(axis=1)
-    rows = np.arange(len(sides))
-    attempted = np.stack([heights[rows, first], widths[rows, first]], axis=1)
-    none_fits = ~fits[rows, first]
-    chosen = np.where(none_fits[:, None], _central_sides(sides), attempted)
-    return np.column_stack([chosen, none_fits])
-
-
-def _central_sides(sides: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give height and width of the largest box of an allowed ratio: (B, 2)."""
-    heights, widths = sides[:, 0], sides[:, 1]
-    ratios = widths / heights
-    central_heights = np.where(ratios < RATIO[0], np.rint(widths / RATIO[0]), heights)
-    central_widths = np.where(ratios > RATIO[1], np.rint(heights * RATIO[1]), widths)
-    return np.stack([central_heights, central_widths], axis=1).astype(np.int64)

@@ -8,11 +8,14 @@ from typing import Any
 
 from logitbank.pipeline.views.augmentation import Augmentation
 from logitbank.pipeline.views.center import Center
+from logitbank.pipeline.views.cifar_strong import CifarStrong
 from logitbank.pipeline.views.cifar_weak import CifarWeak
+from logitbank.pipeline.views.imagenet_strong import ImagenetStrong
 from logitbank.pipeline.views.imagenet_weak import ImagenetWeak
 from logitbank.stores.errors import UsageError, unknown_name
 
-AUGMENTATIONS = {kind.name: kind for kind in (Center, CifarWeak, ImagenetWeak)}
+_KINDS = (Center, CifarWeak, CifarStrong, ImagenetWeak, ImagenetStrong)
+AUGMENTATIONS = {kind.name: kind for kind in _KINDS}
 _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 

@@ -30,11 +30,9 @@ from logitbank.jobs.bench.student_figures import (
     student_lines,
 )
 from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
-from logitbank.jobs.bench.views import ViewSettings, ViewWork, measure_views, plain_views
 from logitbank.pipeline.student import Progress, TrainResult
 from logitbank.pipeline.student.learner import Learner
-from logitbank.pipeline.views import CifarWeak
-from logitbank.stores.errors import LogitbankError, UsageError
+from logitbank.stores.errors import UsageError
 from tests.jobs.command import run
 
 STUDENT = StudentSettings(
@@ -52,8 +50,8 @@ STUDENT_WORDS = (
     *("--student", "cifar:resnet8", "--teacher", "cifar:resnet8", "--classes", 7),
     *("--batch-size", 8, "--steps", 1),
 )
+STRONG = ("--strong-views", 30)
 FEW = ("--samples", 128, "--rounds", 1)
-VIEWS = ViewSettings(samples=37, views=3, batch_size=16, rounds=2, threads=1)
 
 
 class Clock:
@@ -261,72 +259,13 @@ def test_the_share_of_the_slab_follows_from_its_cost_and_the_rate():
     assert slab.epoch_percent(2_000, samples=50_000) == pytest.approx(0.16)
 
 
-# ---- bench views
-
-
-def test_the_plain_loop_equals_the_augmentation_image_by_image():
-    augmentation = CifarWeak()
-    rng = np.random.default_rng(3)
-    images = rng.integers(0, 256, (5, 32, 32, 3), np.uint8)
-    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    samples = np.array([4, 0, 2, 2])
-    params = np.array([[0, 0, 0], [8, 8, 1], [4, 4, 0], [3, 7, 1]], np.int16)
-    expected = [
-        augmentation.render(images[sample], row)
-        for sample, row in zip(samples, params, strict=True)
-    ]
-    assert np.array_equal(plain_views(padded, samples, params), expected)
-    assert np.array_equal(expected[2], images[2])
-
-
-def test_nothing_is_timed_where_the_batched_views_are_wrong(monkeypatch):
-    work = ViewWork(VIEWS)
-    work.require_same_pixels()
-    draw = work._renderer.draw
-
-    def wrong(seed, view, samples):
-        pixels, params = draw(seed, view, samples)
-        if view == 2:
-            pixels[samples == 17, 3, 4, 1] += 1
-        return pixels, params
-
-    monkeypatch.setattr(work._renderer, "draw", wrong)
-    with pytest.raises(LogitbankError, match="view 2 of sample 17"):
-        work.require_same_pixels()
-
-
-def test_both_ways_make_as_many_views_from_the_same_draws(monkeypatch):
-    work = ViewWork(VIEWS)
-    plain, batched = [], []
-    draw = work._renderer.draw
-
-    def batched_draw(seed, view, samples):
-        pixels, params = draw(seed, view, samples)
-        batched.append(pixels.numpy())
-        return pixels, params
-
-    def plain_draw(*given):
-        plain.append(plain_views(*given))
-        return plain[-1]
-
-    monkeypatch.setattr(work._renderer, "draw", batched_draw)
-    monkeypatch.setattr("logitbank.jobs.bench.views.plain_views", plain_draw)
-    assert work.batched(5, VIEWS.views) == work.plain(5, VIEWS.views) == 111
-    assert [len(each) for each in batched] == [16, 16, 5] * 3
-    assert all(map(np.array_equal, batched, plain))
-
-
-def test_more_views_than_there_are_is_a_usage_error():
-    with pytest.raises(UsageError, match="162"):
-        measure_views(ViewSettings(samples=4, views=163, batch_size=4, rounds=1, threads=1))
-
-
 # ---- the command line
 
 
 def test_the_whole_bench_prints_one_object_with_all_that_it_measured(capsys):
     words = ("--rounds", 2, "--samples", 40, "--views", 2, "--view-batch", 16)
-    words += ("--megabytes", 1, "--store-samples", 40, "--small-samples", 40, "--tasks", 4)
+    words += (*STRONG, "--megabytes", 1, "--store-samples", 40, "--small-samples", 40)
+    words += ("--tasks", 4)
     threads = torch.get_num_threads()
     assert run("bench", "--json", *words, *STUDENT_WORDS) == 0
     assert torch.get_num_threads() == threads
@@ -344,18 +283,26 @@ def test_the_whole_bench_prints_one_object_with_all_that_it_measured(capsys):
         "check_milliseconds",
     }
     assert {bar["wanted"] for bar in student["bars"].values()} == {0.97, 0.99}
-    assert set(views["views_per_second"]) == {"batched", "plain_loop", "batched_first_view"}
-    assert views["bar"]["wanted"] == 200_000
+    assert set(views["views_per_second"]) == {
+        "batched",
+        "plain_loop",
+        "batched_first_view",
+        "strong_one_core",
+    }
+    wanted = {way: bar["wanted"] for way, bar in views["bars"].items()}
+    assert wanted == {"batched": 200_000, "strong_one_core": 4_000}
     assert (views["settings"]["threads"], student["settings"]["threads"]) == (2, 1)
     assert {"cpu", "cores", "versions", "load_average", "time"} == set(found["machine"])
 
 
 def test_one_bench_alone_prints_lines_for_people(capsys):
-    assert run("bench", "views", "--rounds", 1, "--samples", 20, "--views", 2) == 0
+    assert run("bench", "views", "--rounds", 1, "--samples", 20, "--views", 2, *STRONG) == 0
     out = capsys.readouterr().out
     assert "cifar-weak on 20 images" in out
     assert "batched, 2 views under one seed" in out
     assert "wanted: batched at 200,000 or more" in out
+    assert "cifar-strong in Pillow, 30 views by one thread" in out
+    assert "wanted: 4,000 or more" in out
     assert "student" not in out
 
 

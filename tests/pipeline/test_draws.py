@@ -72,6 +72,7 @@ def test_purposes_keep_their_numbers():
         "IMAGENET_STRONG": 4,
         "VIEW_ORDER": 16,
         "SAMPLE_ORDER": 17,
+        "STRONG_VIEW_ORDER": 18,
     }
 
 

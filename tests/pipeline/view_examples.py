@@ -57,13 +57,20 @@ def augmentation_for(dataset: Any) -> Augmentation:
     return CifarWeak(size=8, pad=1) if dataset.images is not None else ImagenetWeak(size=12)
 
 
-def write_store(path: Path, dataset: Any, views: int = 3, **changed: Any) -> Path:
+def write_store(
+    path: Path,
+    dataset: Any,
+    views: int = 3,
+    augmentation: Augmentation | None = None,
+    **changed: Any,
+) -> Path:
     """Write and seal a store of a dataset's views.
 
     Args:
+        augmentation: the weak one for the dataset where there is none.
         changed: `view_params` or `pixel_crc`, a function of (view, what was drawn or computed).
     """
-    augmentation = augmentation_for(dataset)
+    augmentation = augmentation or augmentation_for(dataset)
     renderer = ViewRenderer(dataset, augmentation)
     manifest = _manifest(dataset, augmentation, views)
     writer = StoreWriter.open(path, manifest, dataset.targets, dataset.sample_ids)

@@ -58,9 +58,13 @@ def cifar_weak_params(seed: int, sample: int, view: int, pad: int, flip: bool) -
 def imagenet_weak_params(
     seed: int, sample: int, view: int, height: int, width: int, flip: bool
 ) -> list[int]:
-    """top, left, height, width, flip: RandomResizedCrop.get_params of torchvision, on our words."""
+    """top, left, height, width, flip, on the words of `imagenet-weak`."""
     drawn = words(seed, sample, view, IMAGENET_WEAK, 23)
-    flipped = (drawn[22] >> 31) * flip
+    return [*imagenet_weak_box(drawn, height, width), (drawn[22] >> 31) * flip]
+
+
+def imagenet_weak_box(drawn: Sequence[int], height: int, width: int) -> list[int]:
+    """top, left, height, width: RandomResizedCrop.get_params of torchvision, on our words."""
     for attempt in range(10):
         area, ratio = (drawn[2 * attempt + each] / 2**32 for each in (0, 1))
         target_area = height * width * (0.08 + 0.92 * area)
@@ -70,13 +74,13 @@ def imagenet_weak_params(
         if 0 < w <= width and 0 < h <= height:
             top = drawn[20] * (height - h + 1) >> 32
             left = drawn[21] * (width - w + 1) >> 32
-            return [top, left, h, w, flipped]
+            return [top, left, h, w]
     h, w = height, width
     if width / height < 3 / 4:
         h = round(width / (3 / 4))
     elif width / height > 4 / 3:
         w = round(height * (4 / 3))
-    return [(height - h) // 2, (width - w) // 2, h, w, flipped]
+    return [(height - h) // 2, (width - w) // 2, h, w]
 
 
 def render(
