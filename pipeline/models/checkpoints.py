@@ -37,6 +37,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a file of weights: a state dict, bare or under `model` or `state_dict`.
 
+    A file named `.safetensors`, as timm's hub has them, is a bare state dict by its format.
+
     Nothing in the file is executed: torch's weights-only unpickler reads it, and of other classes
     only `argparse.Namespace` is allowed, which RepDistiller's files hold.
 
@@ -44,7 +46,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         LogitbankError: there is no such file, it is no checkpoint, or it holds other classes.
     """
     path = Path(path)
-    content = load_tensors(path)
+    load = _load_safetensors if path.suffix == ".safetensors" else load_tensors
+    content = load(path)
     if not isinstance(content, Mapping):
         raise LogitbankError(
             f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a state dict"
@@ -72,9 +75,7 @@ def load_tensors(path: Path) -> Any:
     Raises:
         LogitbankError: there is no such file, or it can't be read so.
     """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise LogitbankError(f"there is no checkpoint at {path}: {what}")
+    _require_file(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -82,6 +83,31 @@ def load_tensors(path: Path) -> Any:
         raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
     except Exception as error:  # what the unpickler raises on foreign bytes is anything
         raise LogitbankError(_why_unreadable(path, error)) from error
+
+
+def _load_safetensors(path: Path) -> Any:
+    _require_file(path)
+    try:
+        from safetensors import SafetensorError  # Comes with timm, and few files are of its format.
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise LogitbankError(
+            f"{path} needs a package that is not installed: pip install safetensors"
+        ) from error
+    try:
+        return load_file(path)
+    except PermissionError as error:
+        raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
+    except SafetensorError as error:
+        raise LogitbankError(
+            f"{path} is not a checkpoint, or a damaged one: safetensors can't read it ({error})"
+        ) from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise LogitbankError(f"there is no checkpoint at {path}: {what}")
 
 
 def load_state(module: nn.Module, checkpoint: Checkpoint, architecture: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from logitbank.stores.errors import unknown_name
+from logitbank.pipeline.models.initialisation import initialise_convolutions
 
 Widths = tuple[int, int, int, int]
 
@@ -71,15 +71,7 @@ class CifarResNet(nn.Module):
         self.layer3 = _stage(stages[1], stages[2], blocks, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(stages[2], classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.BatchNorm2d):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
+        initialise_convolutions(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map normalised images (B, 3, H, W) to logits (B, classes)."""
@@ -89,13 +81,7 @@ class CifarResNet(nn.Module):
 
 
 def cifar_resnet(name: str, classes: int) -> CifarResNet:
-    """Build one of `CIFAR_RESNETS`, initialised from torch's generator.
-
-    Raises:
-        UsageError: there is no network of that name.
-    """
-    if name not in CIFAR_RESNETS:
-        raise unknown_name("CIFAR network", name, CIFAR_RESNETS)
+    """Build one of `CIFAR_RESNETS`, initialised from torch's generator."""
     depth, widths = CIFAR_RESNETS[name]
     return CifarResNet(depth, widths, classes)
 

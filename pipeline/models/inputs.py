@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from logitbank.pipeline.models.normalisation import Normalisation
@@ -26,7 +26,12 @@ class Inputs:
     interpolation: str | None = None
 
     def or_else(self, other: Inputs) -> Inputs:
-        """Fill what is None from another."""
+        """Fill what is None from another; its `resize` only where the sizes agree.
+
+        To be resized to 235 pixels belongs to crops of 224, and means nothing for crops of 32.
+        """
+        if None not in (self.input_size, other.input_size) and self.input_size != other.input_size:
+            other = replace(other, resize=None)
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return Inputs(
             **{

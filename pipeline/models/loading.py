@@ -1,4 +1,8 @@
-"""Models by spec: cifar:NAME, torchvision:NAME or import:package.module:factory, and @WEIGHTS."""
+"""Models by spec, KIND:NAME[@WEIGHTS].
+
+The kinds are `cifar` and `imagenet` (networks of the distillation literature), `torchvision`,
+`timm` and `import` (`package.module:factory`).
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,17 @@ import torch
 from torch import nn
 
 from logitbank.pipeline.models.checkpoints import Checkpoint, load_state, read_checkpoint
-from logitbank.pipeline.models.cifar_resnet import CIFAR_RESNETS, cifar_resnet
+from logitbank.pipeline.models.cifar import CIFAR_NETWORKS, cifar_network
+from logitbank.pipeline.models.imagenet_mobilenet import IMAGENET_NETWORKS, imagenet_network
 from logitbank.pipeline.models.imported import imported_model
 from logitbank.pipeline.models.inputs import Inputs, parse_inputs
 from logitbank.pipeline.models.normalisation import HALF, Normalisation, default_normalisation
+from logitbank.pipeline.models.timm_models import (
+    fresh_timm_model,
+    published_timm_model,
+    timm_model,
+    timm_tags,
+)
 from logitbank.pipeline.models.torchvision_models import (
     published_names,
     published_top1,
@@ -27,8 +38,9 @@ from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 if TYPE_CHECKING:
     from logitbank.pipeline.datasets import ImageDataset
 
-KINDS = ("cifar", "torchvision", "import")
-_USUAL_SIZE = {"cifar": 32, "torchvision": 224, "import": 224}
+_USUAL_SIZE = {"cifar": 32, "imagenet": 224, "torchvision": 224, "timm": 224, "import": 224}
+KINDS = tuple(_USUAL_SIZE)
+_WITH_PUBLISHED_WEIGHTS = ("torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's spec in its parts; `weights` is a path, or a name of torchvision's, or None."""
+    """A model's spec in its parts; `weights` is a path, or a library's name, or None."""
 
     kind: str
     name: str
@@ -86,7 +98,8 @@ class ModelSpec:
         architecture, at, weights = spec.partition("@")
         kind, _, name = architecture.partition(":")
         if not name or (at and not weights):
-            hint = f"; did you mean cifar:{spec}?" if kind in CIFAR_RESNETS else ""
+            meant = _kind_of(kind)
+            hint = f"; did you mean {meant}:{spec}?" if meant else ""
             raise UsageError(f"a model is KIND:NAME or KIND:NAME@WEIGHTS, not {spec!r}{hint}")
         if kind not in KINDS:
             raise unknown_name("kind of model", kind, KINDS)
@@ -107,11 +120,14 @@ def load_model(
     """Build a network and load its weights, if the spec names any.
 
     Args:
-        spec: `cifar:resnet8x4[@FILE]`, `torchvision:resnet34[@DEFAULT|IMAGENET1K_V1|FILE]`,
+        spec: `cifar:resnet8x4[@FILE]`, `imagenet:MobileNetV1[@FILE]`,
+            `torchvision:resnet34[@DEFAULT|IMAGENET1K_V1|FILE]`, `timm:resnet18[@a1_in1k|FILE]`,
             `import:package.module:factory[@FILE]`.
         classes: the dataset's.
-        normalisation: the dataset's; published weights, a factory and a checkpoint of ours win.
-        input_size: likewise, the side of the images in pixels.
+        normalisation: the dataset's; published weights, timm, a factory and a checkpoint of ours
+            win.
+        input_size: the side of the dataset's images in pixels; likewise, but a fresh network of
+            timm's that takes images of any size takes this one.
         pretrained: a teacher is asked for: it must come with weights, or from an `import:` factory,
             and is returned in evaluation mode, taking no gradients.
 
@@ -122,8 +138,9 @@ def load_model(
     """
     parsed = ModelSpec.parse(spec)
     if pretrained and parsed.weights is None and parsed.kind != "import":
-        raise UsageError(f"a teacher needs weights: {spec}@FILE, not {spec} alone")
-    module, inputs, top1 = _build(parsed, classes)
+        published = f" or {spec}@NAME" if parsed.kind in _WITH_PUBLISHED_WEIGHTS else ""
+        raise UsageError(f"a teacher needs weights: {spec}@FILE{published}, not {spec} alone")
+    module, inputs, top1 = _build(parsed, classes, input_size)
     model = LoadedModel(
         module=module,
         spec=spec,
@@ -176,29 +193,59 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _build(parsed: ModelSpec, classes: int) -> tuple[nn.Module, Inputs, float | None]:
+def _kind_of(name: str) -> str | None:
+    """Find the kind of a network that was named without one."""
+    if name in CIFAR_NETWORKS:
+        return "cifar"
+    return "imagenet" if name in IMAGENET_NETWORKS else None
+
+
+def _build(
+    parsed: ModelSpec, classes: int, input_size: int | None
+) -> tuple[nn.Module, Inputs, float | None]:
     """Build a network with its weights; also what is known of its inputs and its accuracy."""
-    if parsed.kind == "torchvision" and parsed.weights is not None:
-        published = torchvision_weights(parsed.name, parsed.weights)
+    if parsed.weights is None:
+        if parsed.kind == "timm":
+            return *fresh_timm_model(parsed.name, classes, input_size), None
+        return *_network(parsed, classes), None
+    if (published := _published(parsed, parsed.weights, classes)) is not None:
+        return published
+    # A checkpoint is read before the network is built: the cheaper thing to find wrong first.
+    checkpoint = read_checkpoint(parsed.weights)
+    module, inputs = _network(parsed, classes)
+    load_state(module, checkpoint, str(parsed))
+    return module, _described_inputs(checkpoint).or_else(inputs), None
+
+
+def _published(
+    parsed: ModelSpec, weights: str, classes: int
+) -> tuple[nn.Module, Inputs, float | None] | None:
+    """Build a network with weights that its library publishes; None where they are a file's."""
+    if parsed.kind not in _WITH_PUBLISHED_WEIGHTS:
+        return None
+    if parsed.kind == "timm":
+        names = timm_tags(parsed.name)
+        if weights in names:
+            return *published_timm_model(parsed.name, weights, classes), None
+    else:
+        published = torchvision_weights(parsed.name, weights)
         if published is not None:
             return *torchvision_model(parsed.name, classes, published), published_top1(published)
-        if not Path(parsed.weights).exists():
-            names = published_names(parsed.name)
-            raise unknown_name(f"weights or file for {parsed}", parsed.weights, names)
-    # A checkpoint is read before the network is built: the cheaper thing to find wrong first.
-    checkpoint = None if parsed.weights is None else read_checkpoint(parsed.weights)
-    module, inputs = _network(parsed, classes)
-    if checkpoint is not None:
-        load_state(module, checkpoint, str(parsed))
-        inputs = _described_inputs(checkpoint).or_else(inputs)
-    return module, inputs, None
+        names = published_names(parsed.name)
+    if not Path(weights).exists():
+        raise unknown_name(f"weights or file for {parsed}", weights, names)
+    return None
 
 
 def _network(parsed: ModelSpec, classes: int) -> tuple[nn.Module, Inputs]:
     if parsed.kind == "cifar":
-        return cifar_resnet(parsed.name, classes), Inputs()
+        return cifar_network(parsed.name, classes), Inputs()
+    if parsed.kind == "imagenet":
+        return imagenet_network(parsed.name, classes), Inputs()
     if parsed.kind == "torchvision":
         return torchvision_model(parsed.name, classes, None)
+    if parsed.kind == "timm":
+        return timm_model(parsed.name, classes)
     return imported_model(parsed.name)
 
 

@@ -8,17 +8,6 @@ import pytest
 import torch
 
 from logitbank.pipeline.models.cifar_resnet import CIFAR_RESNETS, cifar_resnet
-from logitbank.stores.errors import UsageError
-
-PARAMETERS = {  # at 100 classes, as published
-    "resnet8": 83_892,
-    "resnet20": 278_324,
-    "resnet32": 472_756,
-    "resnet56": 861_620,
-    "resnet110": 1_736_564,
-    "resnet8x4": 1_233_540,
-    "resnet32x4": 7_433_860,
-}
 
 
 def count(name: str) -> int:
@@ -42,11 +31,6 @@ def expected_names(name: str) -> set[str]:
             names |= {f"layer{stage}.0.downsample.1.{each}" for each in statistics}
         inputs = width
     return names
-
-
-@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
-def test_parameter_counts(name, parameters):
-    assert count(name) == parameters
 
 
 def test_resnet14_and_44_lie_one_and_two_steps_of_depth_further():
@@ -118,8 +102,3 @@ def test_the_same_seed_gives_the_same_network():
         return cifar_resnet("resnet8", 10).fc.weight
 
     assert torch.equal(fresh(), fresh())
-
-
-def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(UsageError, match=r"unknown CIFAR network 'resnet8x5'.*'resnet8x4'"):
-        cifar_resnet("resnet8x5", 10)

@@ -86,6 +86,7 @@ def test_defaults_where_nobody_says_anything():
     model = load_model("cifar:resnet8", classes=10)
     assert (model.input_size, model.normalisation) == (32, HALF)
     assert load_model("torchvision:resnet18", classes=5).input_size == 224
+    assert load_model("imagenet:MobileNetV1", classes=5).input_size == 224
 
 
 def test_a_teacher_comes_in_evaluation_mode_without_gradients(tmp_path):
@@ -98,7 +99,9 @@ def test_a_teacher_comes_in_evaluation_mode_without_gradients(tmp_path):
     assert teacher.architecture == "cifar:resnet8"
 
 
-@pytest.mark.parametrize("spec", ["cifar:resnet8", "torchvision:resnet18"])
+@pytest.mark.parametrize(
+    "spec", ["cifar:resnet8", "imagenet:MobileNetV1", "torchvision:resnet18", "timm:resnet18"]
+)
 def test_a_teacher_without_weights_is_refused(spec):
     with pytest.raises(UsageError, match=f"a teacher needs weights: {spec}@FILE"):
         load_model(spec, classes=10, pretrained=True)
@@ -173,6 +176,17 @@ def test_torchvision_networks_with_auxiliary_heads_give_logits_alone():
     assert isinstance(model.module.train()(torch.zeros(2, 3, 64, 64)), torch.Tensor)
 
 
+def test_mobilenet_v1_of_the_imagenet_pair_is_the_published_size_and_loads_its_checkpoint(tmp_path):
+    source = load_model("imagenet:MobileNetV1", classes=1000, input_size=64)
+    assert sum(each.numel() for each in source.module.parameters()) == 4_231_976
+    state = {f"module.{key}": value for key, value in source.module.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    spec = f"imagenet:MobileNetV1@{tmp_path / 'w.pth'}"
+    model = load_model(spec, classes=1000, normalisation=IMAGENET, pretrained=True)
+    assert state_sha256(model.module) == state_sha256(source.module)
+    assert (model.input_size, model.normalisation) == (224, IMAGENET)
+
+
 def test_an_imported_factory_gives_a_module(user_module):
     model = load_model("import:my_nets.tiny:plain", classes=4, normalisation=CIFAR, pretrained=True)
     assert (model.input_size, model.normalisation) == (224, CIFAR)
@@ -226,8 +240,11 @@ def test_an_imported_network_of_another_class_count_names_both(user_module):
         ("torchvision:resnet35", "unknown torchvision model 'resnet35': did you mean 'resn"),
         ("torchvision:resnet18@IMAGENET1K_V3", "did you mean 'IMAGENET1K_V1'"),
         ("torchvison:resnet18", "unknown kind of model 'torchvison': did you mean 'torchvision'"),
-        ("timm:resnet18", "unknown kind of model 'timm'"),
+        ("timmm:resnet18", "unknown kind of model 'timmm': did you mean 'timm'"),
         ("resnet8x4", "did you mean cifar:resnet8x4"),
+        ("vgg13", "did you mean cifar:vgg13"),
+        ("MobileNetV1", "did you mean imagenet:MobileNetV1"),
+        ("imagenet:MobileNetV3", "unknown ImageNet network .*did you mean 'MobileNetV1'"),
         ("cifar:", "KIND:NAME"),
         ("cifar:resnet8@", "KIND:NAME"),
         ("", "KIND:NAME"),

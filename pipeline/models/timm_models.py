@@ -1,0 +1,144 @@
+"""timm's classification networks and published weights: an optional extra.
+
+A name of timm's may carry a tag, `resnet18.tv_in1k`: it says which published configuration the
+network's inputs are of. It never loads that configuration's weights, as an `@` does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from logitbank.pipeline.models.inputs import Inputs, parse_inputs
+from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+
+
+def timm_tags(name: str) -> list[str]:
+    """List the tags of a network's published weights, such as `a1_in1k`.
+
+    Raises:
+        UsageError: timm is not installed, or has no such network.
+    """
+    return _tags(_checked(name).partition(".")[0])
+
+
+def fresh_timm_model(name: str, classes: int, input_size: int | None) -> tuple[nn.Module, Inputs]:
+    """Build a network of random weights, for images of a given size where it takes any.
+
+    Args:
+        name: without a tag.
+        classes: of its last layer.
+        input_size: the dataset's side in pixels; the configuration's holds where it is None, or
+            where the network takes but one.
+
+    Raises:
+        UsageError: timm is not installed, has no such network, or the name carries a tag.
+    """
+    architecture, dot, tag = name.partition(".")
+    if dot:
+        raise UsageError(
+            f"timm:{name} loads no weights: timm:{architecture}@{tag} is the published network, "
+            f"timm:{architecture} a fresh one"
+        )
+    module, inputs = timm_model(name, classes)
+    if _configuration(module).get("fixed_input_size"):
+        return module, inputs
+    return module, Inputs(input_size=input_size).or_else(inputs)
+
+
+def timm_model(name: str, classes: int) -> tuple[nn.Module, Inputs]:
+    """Build a network of random weights, and say what its configuration wants of its inputs.
+
+    The configuration is that of the name's tag, or else timm's default for the network. Of its two
+    sizes it is the one of training, with the crop that belongs to it. A crop mode other than
+    `center` (`squash`, `border`) is taken for it: on square images they are the same.
+
+    Raises:
+        UsageError: timm is not installed, has no such network, or no such tag of it.
+        LogitbankError: the network can't be built for so many classes.
+    """
+    _checked(name)
+    try:
+        module = _timm().create_model(name, pretrained=False, num_classes=classes)
+    except Exception as error:  # each of a thousand networks raises what it likes
+        raise LogitbankError(
+            f"timm:{name} can't be built for {classes} classes: {type(error).__name__}: {error}"
+        ) from error
+    return module, _inputs(name, _configuration(module))
+
+
+def published_timm_model(name: str, tag: str, classes: int) -> tuple[nn.Module, Inputs]:
+    """Build a network with the published weights of a tag, one of `timm_tags`.
+
+    Raises:
+        UsageError: the name itself carries another tag.
+        LogitbankError: the weights are of another number of classes, or can't be downloaded.
+    """
+    architecture, _, own = name.partition(".")
+    if own not in ("", tag):
+        raise UsageError(f"timm:{name}@{tag} names two weights: write timm:{architecture}@{tag}")
+    tagged = f"{architecture}.{tag}"
+    published = _timm().get_pretrained_cfg(tagged)
+    if published.num_classes != classes:
+        raise LogitbankError(
+            f"timm:{architecture}@{tag} has {published.num_classes} classes, {classes} are asked "
+            "for"
+        )
+    try:
+        module = _timm().create_model(tagged, pretrained=True)
+    except Exception as error:  # the hub's client has errors of its own, and so has each loader
+        why = str(error).partition("\n")[0]
+        where = f"https://huggingface.co/{published.hf_hub_id}"
+        raise LogitbankError(
+            f"timm:{architecture}@{tag} can't be downloaded ({why}): fetch its file of weights "
+            f"from {where if published.hf_hub_id else published.url} and give its path, "
+            f"timm:{tagged}@FILE"
+        ) from error
+    return module, _inputs(tagged, _configuration(module))
+
+
+def _configuration(module: nn.Module) -> Mapping[str, Any]:
+    return getattr(module, "pretrained_cfg", {})
+
+
+def _inputs(name: str, configuration: Mapping[str, Any]) -> Inputs:
+    size = configuration.get("input_size")
+    crop = configuration.get("crop_pct")
+    # As timm's own transforms for evaluation round it.
+    resize = math.floor(size[-1] / crop) if size and crop else None
+    given = {key: configuration.get(key) for key in ("mean", "std", "interpolation")}
+    return parse_inputs({"input_size": size, "resize": resize, **given}, f"timm:{name}")
+
+
+def _checked(name: str) -> str:
+    """Give the name back if timm has that network, and its tag if there is one."""
+    architecture, _, tag = name.partition(".")
+    if not _timm().is_model(architecture):
+        raise _unknown("timm model", architecture, _timm().list_models())
+    tags = _tags(architecture)
+    if tag and tag not in tags:
+        raise _unknown(f"tag of timm:{architecture}", tag, tags)
+    return name
+
+
+def _tags(architecture: str) -> list[str]:
+    return [each.partition(".")[2] for each in _timm().list_pretrained(f"{architecture}.*")]
+
+
+def _unknown(kind: str, name: str, valid: list[str]) -> UsageError:
+    # All thousand names would bury the one that was meant.
+    return UsageError(unknown_name(kind, name, valid).args[0].partition(" (known")[0])
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm  # Optional, and takes seconds to import.
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "timm: models need a package that is not installed: pip install 'logitbank[timm]'"
+        ) from error
+    return timm
