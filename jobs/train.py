@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from logitbank.jobs.opening import open_model
 from logitbank.jobs.train_arguments import (
@@ -16,6 +16,11 @@ from logitbank.jobs.train_arguments import (
 )
 from logitbank.stores.errors import UsageError
 
+LOSS_HELP = (
+    "ce, kd, dkd, ctkd, mlkd, sld or sld-kd; on standardised logits lskd, dkd+ls, ctkd+ls or "
+    "mlkd+ls (kd where there is something to distil); mlkd and sld learn from two stores"
+)
+
 if TYPE_CHECKING:
     from logitbank.pipeline.soft_labels import SoftLabels
     from logitbank.pipeline.student import TrainConfig
@@ -26,37 +31,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--student", required=True, metavar="SPEC", help="the model to train")
     parser.add_argument(
-        "--soft-labels", nargs="+", default=[], metavar="STORE", help="raw or corrected"
+        "--soft-labels",
+        nargs="+",
+        default=[],
+        metavar="STORE",
+        help="raw or corrected; for a loss that learns from both, one of weak views, then one of "
+        "strong ones",
     )
     parser.add_argument("--correction", metavar="NAME", help="correct a raw store while reading")
     parser.add_argument("--teacher", metavar="SPEC", help="run this teacher in the loop instead")
-    parser.add_argument("--loss", help="ce or kd (kd where there is something to distil)")
+    parser.add_argument(
+        "--strong-augmentation",
+        metavar="NAME",
+        help="how a teacher in the loop's strong views are drawn (cifar-strong, imagenet-strong)",
+    )
+    parser.add_argument("--loss", metavar="NAME", help=LOSS_HELP)
     parser.add_argument("--temperature", type=float, help="of the loss (as published)")
     parser.add_argument("--ce-weight", type=float, help="of the labels (as published)")
     parser.add_argument("--kd-weight", type=float, help="of the soft labels (as published)")
+    parser.add_argument(
+        "--loss-setting",
+        type=loss_setting,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of the loss, as beta=6 or temperatures=1,2,3 (as published)",
+    )
     parser.add_argument("--verify-pixels", default="all", help="all, sample or off")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
-    from logitbank.pipeline.student import train
+    from logitbank.pipeline.student import resolved_config, train
 
-    config = train_config(options)
-    soft = _soft_labels(options)
-    split = "train" if soft is None else soft.manifest.dataset.split
+    config = train_config(options, loss_settings=dict(options.loss_setting))
+    stores = _soft_labels(options)
+    split = stores[0].manifest.dataset.split if stores else "train"
     dataset = open_dataset(options.dataset, split, download=options.download)
     teacher = None
     if options.teacher is not None:
         teacher = open_model(options.teacher, dataset, pretrained=True)
     if options.dry_run:
-        print("\n".join(_plan(config, len(dataset), soft)))
+        config = resolved_config(config, dataset, stores, teacher)
+        print("\n".join(_plan(config, len(dataset), stores)))
         return
     result = train(
         config,
         dataset,
         out=Path(options.out),
-        soft_labels=soft,
+        soft_labels=stores,
         teacher=teacher,
         eval_dataset=evaluation_split(options, split),
         progress=RunProgress("train"),
@@ -64,30 +89,52 @@ def run(options: argparse.Namespace) -> None:
     print(result_line(result))
 
 
-def _soft_labels(options: argparse.Namespace) -> SoftLabels | None:
+def loss_setting(text: str) -> tuple[str, Any]:
+    """Parse a setting of a loss; values with a comma are lists, also of one with a last comma.
+
+    >>> loss_setting("beta=6"), loss_setting("temperatures=1,2"), loss_setting("temperatures=4,")
+    (('beta', '6'), ('temperatures', ('1', '2')), ('temperatures', ('4',)))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE, as beta=6")
+    if "," in value:
+        return name, tuple(filter(None, value.split(",")))
+    return name, value
+
+
+def _soft_labels(options: argparse.Namespace) -> tuple[SoftLabels, ...]:
     from logitbank.pipeline.soft_labels import SoftLabels
 
-    if len(options.soft_labels) > 1:
+    locations = options.soft_labels
+    if len(locations) > 2:
         raise UsageError(
-            f"--soft-labels takes one store for the losses that there are, not "
-            f"{len(options.soft_labels)}"
+            f"--soft-labels takes one store, or one of weak and one of strong views, not "
+            f"{len(locations)}"
         )
-    if options.soft_labels:
-        return SoftLabels.open(options.soft_labels[0], correction=options.correction)
+    if len(locations) == 2:
+        weak, strong = locations
+        return SoftLabels.open_pair(weak, strong, correction=options.correction)
+    if locations:
+        return (SoftLabels.open(locations[0], correction=options.correction),)
     if options.correction is not None:
         raise UsageError("--correction needs --soft-labels STORE")
-    return None
+    return ()
 
 
-def _plan(config: TrainConfig, samples: int, soft: SoftLabels | None) -> list[str]:
+def _plan(config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...]) -> list[str]:
     samples = min(config.limit or samples, samples)
-    passes = config.epochs * samples
+    passes = config.epochs * samples * config.method.views
+    settings = ", ".join(f"{name} {value}" for name, value in vars(config.method.settings).items())
     lines = [
         f"  {config.student} on {samples:,} samples for {config.epochs:,} epochs of "
         f"{-(-samples // config.batch_size):,} steps",
+        f"  loss {config.loss}: {settings}",
     ]
-    if soft is not None and config.teacher is None:
-        lines.append(f"  {passes:,} teacher forward passes are saved: {soft.store.where} has them")
+    if stores and config.teacher is None:
+        where = " and ".join(soft.store.where for soft in stores)
+        have = "have" if len(stores) > 1 else "has"
+        lines.append(f"  {passes:,} teacher forward passes are saved: {where} {have} them")
     if config.teacher is not None:
         lines.append(f"  {passes:,} teacher forward passes of {config.teacher} in the loop")
     return lines

@@ -23,9 +23,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N samples alone")
     parser.add_argument("--epochs", type=positive, default=240)
     parser.add_argument("--batch-size", type=positive, default=64)
+    parser.add_argument(
+        "--grad-accum-steps", type=positive, default=1, metavar="N", help="batches of a step"
+    )
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
     parser.add_argument("--momentum", type=float, default=0.9)
     parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--sched", default="step", help="step or cosine, by the epoch")
+    parser.add_argument(
+        "--warmup-epochs", type=non_negative, default=0, metavar="N", help="of a rising rate"
+    )
     parser.add_argument(
         "--milestones",
         type=non_negative,
@@ -33,12 +40,25 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EPOCH",
         help="epochs, from 0, that begin with a tenth of the rate (as published, scaled)",
     )
+    parser.add_argument(
+        "--model-ema", action="store_true", help="average the weights as well, into ema.pt"
+    )
+    parser.add_argument(
+        "--model-ema-decay", type=float, default=0.9998, metavar="D", help="of that average"
+    )
     parser.add_argument("--seed", type=non_negative, default=0, help="of weights, order and views")
     parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
     parser.add_argument("--threads", type=positive, help="torch's own on the CPU")
     parser.add_argument("--workers", type=non_negative, default=2, help="that render image files")
     parser.add_argument("--amp", action="store_true", help="mixed precision, on CUDA")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")
+    parser.add_argument(
+        "--torchcompile",
+        nargs="?",
+        const="inductor",
+        metavar="BACKEND",
+        help="compile the network by torch.compile (inductor where no backend is named)",
+    )
     parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
 
@@ -87,10 +107,10 @@ class RunProgress:
 
 
 def result_line(result: TrainResult) -> str:
-    """Sum a finished run up: the last epoch, and the best one, which that literature reports."""
+    """Sum a finished run up: top-1 of the last epoch, and of the best, which papers report."""
     last, best = result.last, result.best
     return f"{result.out}: last epoch {_accuracy(last)}; best is epoch {best['epoch'] + 1}" + (
-        "" if best["top1"] is None else f" with top-1 {best['top1']:.2f}%"
+        "" if best["top1"] is None else f" with top-1 {best['top1']:.2f}% (what papers report)"
     )
 
 

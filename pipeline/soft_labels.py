@@ -1,14 +1,16 @@
-"""Soft labels for a training loop: one store, a view an epoch, no teacher in memory."""
+"""Soft labels for a training loop: a store or two, a view an epoch, no teacher in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from logitbank.pipeline.draws import view_of_epoch
+from logitbank.pipeline.draws import Purpose, view_of_epoch
 from logitbank.pipeline.views.stored import StoredViews
+from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import Slab, SlabLoader
@@ -17,14 +19,20 @@ from logitbank.stores.slab import Slab, SlabLoader
 class SoftLabels:
     """The soft labels of a store, a slab at a time.
 
+    `order` says which order of views it goes by: a student that learns from a weak and a strong
+    store has one for each (see `open_pair`).
+
     >>> soft = SoftLabels.open("sort.zarr")  # doctest: +SKIP
     >>> slab = soft.epoch(0, seed=0, device="cuda")  # doctest: +SKIP
     >>> teacher_logits = slab[row]  # doctest: +SKIP
     """
 
-    def __init__(self, store: Store, correction: str | None = None) -> None:
+    def __init__(
+        self, store: Store, correction: str | None = None, order: Purpose = Purpose.VIEW_ORDER
+    ) -> None:
         self.store = store
         self.correction = correction
+        self.order = order
         self._loader = SlabLoader(store, correction)
         self._views = StoredViews.of(store)
 
@@ -44,9 +52,26 @@ class SoftLabels:
         """
         return cls(Store.open(location), correction)
 
+    @classmethod
+    def open_pair(
+        cls, weak: str | Path, strong: str | Path, correction: str | None = None
+    ) -> tuple[SoftLabels, SoftLabels]:
+        """Open two stores of one teacher: of weak and of strong views of the same images.
+
+        An epoch trains on one view of each; each has its own order of views.
+
+        >>> weak, strong = SoftLabels.open_pair("w.zarr", "s.zarr")  # doctest: +SKIP
+        >>> slabs = weak.epoch(0, seed=0), strong.epoch(0, seed=0)  # doctest: +SKIP
+
+        Raises:
+            StoreError: as `open`; or they differ in more than their views, all of it is said.
+            UsageError: as `open`; or the same store twice, or the strong one first.
+        """
+        return paired(cls.open(weak, correction), cls.open(strong, correction))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as the store's location, which is opened again."""
-        return _reopened, (self._views, self.correction)
+        return _reopened, (self._views, self.correction, self.order)
 
     @property
     def manifest(self) -> Manifest:
@@ -69,9 +94,19 @@ class SoftLabels:
         return self.manifest.dataset.classes
 
     @property
+    def corrected_by(self) -> str | None:
+        """The correction that its logits come with, the store's or the reader's; None: raw."""
+        made = self.manifest.correction
+        return self.correction if made is None else made.name
+
+    @property
     def augmentation(self) -> StoredViews:
         """The store's views, with their stored parameters and checksums: for `ViewDataset`."""
         return self._views
+
+    def view(self, epoch: int, *, seed: int = 0) -> int:
+        """Choose the view that an epoch trains on: pi(epoch mod V), a fresh pi for each cycle."""
+        return view_of_epoch(epoch, self.views, seed, self.order)
 
     def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:
         """Give the slab of the view that this epoch trains on; the next epoch's is read meanwhile.
@@ -82,11 +117,59 @@ class SoftLabels:
         Raises:
             StoreError: a chunk of the view is missing, damaged or belongs elsewhere.
         """
-        view = view_of_epoch(epoch, self.views, seed)
-        following = view_of_epoch(epoch + 1, self.views, seed)
+        view, following = self.view(epoch, seed=seed), self.view(epoch + 1, seed=seed)
         return self._loader.load(view, following, torch.device(device))
 
 
-def _reopened(views: StoredViews, correction: str | None) -> SoftLabels:
+def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels]:
+    """Put the soft labels of weak and of strong views together, the strong ones in their own order.
+
+    Raises:
+        StoreError: they differ in teacher, dataset, sample order, size of the views or correction.
+        UsageError: the same store twice, or the strong one first.
+    """
+    names = [each.manifest.augmentation.name for each in (weak, strong)]
+    if weak.manifest.digest == strong.manifest.digest:
+        raise UsageError(
+            f"{weak.store.where} and {strong.store.where} are the same store: give one of weak "
+            "views, then one of strong views"
+        )
+    if names[0].endswith("-strong") and not names[1].endswith("-strong"):
+        raise UsageError(
+            f"{weak.store.where} holds {names[0]} views, {strong.store.where} {names[1]}: give the "
+            "weak store first"
+        )
+    of_weak, of_strong = _shared(weak), _shared(strong)
+    different = [
+        f"{name} is {of_weak.get(name)} there, {of_strong.get(name)} here"
+        for name in {**of_weak, **of_strong}
+        if of_weak.get(name) != of_strong.get(name)
+    ]
+    if different:
+        raise StoreError(
+            f"{weak.store.where} (there) and {strong.store.where} (here) can't teach together: "
+            f"{'; '.join(different)}"
+        )
+    if strong.order != Purpose.STRONG_VIEW_ORDER:
+        strong = type(strong)(strong.store, strong.correction, Purpose.STRONG_VIEW_ORDER)
+    return weak, strong
+
+
+def _shared(soft: SoftLabels) -> Mapping[str, Any]:
+    """Give what two stores have in common of which a student learns together, flat.
+
+    The dataset's fingerprint is over ids and targets in their order.
+    """
+    manifest, made = soft.manifest, soft.manifest.correction
+    return {
+        **{f"dataset.{name}": value for name, value in vars(manifest.dataset).items()},
+        **{f"teacher.{name}": value for name, value in vars(manifest.teacher).items()},
+        "augmentation.size": manifest.augmentation.size,
+        "correction": soft.corrected_by,
+        "correction.temperature": None if made is None else made.temperature,
+    }
+
+
+def _reopened(views: StoredViews, correction: str | None, order: Purpose) -> SoftLabels:
     """Build them around views that were opened again, and found to be of the same store."""
-    return SoftLabels(views.store, correction)
+    return SoftLabels(views.store, correction, order)

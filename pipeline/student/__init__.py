@@ -2,6 +2,7 @@
 
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.progress import Progress, TrainResult
+from logitbank.pipeline.student.sources import resolved_config
 from logitbank.pipeline.student.training import train
 
-__all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
+__all__ = ["Progress", "TrainConfig", "TrainResult", "resolved_config", "train"]

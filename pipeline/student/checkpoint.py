@@ -11,7 +11,7 @@ import torch
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
 from logitbank.pipeline.student.learner import Learner
-from logitbank.pipeline.student.run_folder import BEST, LAST, Metrics, RunFolder
+from logitbank.pipeline.student.run_folder import AVERAGE, BEST, LAST, Metrics, RunFolder
 from logitbank.stores.errors import LogitbankError
 
 LearnedFrom = dict[str, str | None]
@@ -44,6 +44,8 @@ def save(run: RunFolder, learner: Learner, history: History) -> None:
     run.put_metrics(history.metrics)
     run.put_checkpoint(LAST, _last(learner, history))
     _save_best(run, learner.model, history)
+    if learner.average is not None:
+        run.put_checkpoint(AVERAGE, _weights(learner.average.model, history.metrics[-1]))
 
 
 def load_history(run: RunFolder, learned_from: LearnedFrom) -> History | None:
@@ -73,23 +75,34 @@ def resume(run: RunFolder, learner: Learner) -> None:
 
 
 def mend(run: RunFolder, history: History) -> None:
-    """Bring `metrics.jsonl` and `best.pt` to what `last.pt` says, if the run was killed between."""
+    """Bring the other files to what `last.pt` says, if the run was killed between them."""
     run.put_metrics(history.metrics)
-    best = run.checkpoint(BEST)
-    is_stale = best is None or best["training"]["metrics"] != history.best
-    if is_stale and history.best == history.metrics[-1]:
-        last = run.checkpoint(LAST)
-        assert last is not None, "its history was read"
-        run.put_checkpoint(BEST, _best(last["model"], last[DESCRIPTION], history.best))
+    last = run.checkpoint(LAST)
+    assert last is not None, "its history was read"
+    if history.best == history.metrics[-1] and _is_stale(run, BEST, history):
+        run.put_checkpoint(BEST, _checkpoint(last["model"], last[DESCRIPTION], history.best))
+    average = last["training"]["state"].get("average")
+    if average is not None and _is_stale(run, AVERAGE, history):
+        content = _checkpoint(average, last[DESCRIPTION], history.metrics[-1])
+        run.put_checkpoint(AVERAGE, content)
+
+
+def _is_stale(run: RunFolder, name: str, history: History) -> bool:
+    """Tell whether a file of weights is of another epoch than the last one, or not there."""
+    found = run.checkpoint(name)
+    return found is None or found["training"]["metrics"] != history.metrics[-1]
 
 
 def _save_best(run: RunFolder, model: LoadedModel, history: History) -> None:
     if history.best == history.metrics[-1]:
-        content = _best(model.module.state_dict(), model.description(), history.best)
-        run.put_checkpoint(BEST, content)
+        run.put_checkpoint(BEST, _weights(model, history.best))
 
 
-def _best(network: Any, description: dict[str, Any], metrics: Metrics) -> dict[str, Any]:
+def _weights(model: LoadedModel, metrics: Metrics) -> dict[str, Any]:
+    return _checkpoint(model.module.state_dict(), model.description(), metrics)
+
+
+def _checkpoint(network: Any, description: dict[str, Any], metrics: Metrics) -> dict[str, Any]:
     return {"model": network, DESCRIPTION: description, "training": {"metrics": metrics}}
 
 

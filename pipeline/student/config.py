@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from logitbank.pipeline.devices import usable_device
-from logitbank.pipeline.losses import CIFAR_KD, IMAGENET_KD, KDWeights
+from logitbank.pipeline.losses import DatasetKind, KDWeights, Method, published_method
+from logitbank.pipeline.student import method_settings
+from logitbank.pipeline.student.method_settings import LossSetting
+from logitbank.pipeline.student.schedule import (
+    CIFAR_DROPS,
+    IMAGENET_DROPS,
+    SCHEDULES,
+    scaled_milestones,
+)
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
-LOSSES = ("ce", "kd")
 VERIFY_PIXELS = ("all", "sample", "off")
-_CHANGE_NOTHING = ("workers", "verify_pixels")
-_CIFAR_DROPS = (150, 180, 210, 240)
-_IMAGENET_DROPS = (30, 60, 90, 100)
+# The stores that it learned from are held against the run by their digests.
+_CHANGE_NOTHING = ("workers", "verify_pixels", "teacher_correction")
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,15 @@ class TrainConfig:
     """A run's configuration, as its `config.yaml` holds it; names are timm's where timm has them.
 
     `student`, `dataset`, `soft_labels`, `correction`, `teacher` and `eval_dataset` are specs and
-    paths as the user gave them. What is None is filled by `resolved`: the loss by what there is to
-    learn from, its weights and temperature and the epochs of the learning rate's drops (from 0, the
-    first epoch trained at the lower rate) as published, the device by what the machine has.
-    `threads` None takes torch's own number. `amp` is mixed precision, on CUDA alone.
+    paths as the user gave them; of two stores the first holds weak views, the second strong ones.
+    What is None is filled by `resolved`: the loss by what there is to learn from, its settings and
+    the epochs of the learning rate's drops (from 0, the first epoch trained at the lower rate) as
+    published, the device by what the machine has. `loss_settings` are those of the loss that have
+    no field of their own, by the names in `pipeline.losses`. `teacher_correction` is found, not
+    asked for: the correction that the logits had when the loss took them, None for raw ones.
+    `strong_augmentation` is drawn where strong views don't come from a store. `threads` None takes
+    torch's own number. `amp` is mixed precision, on CUDA alone. `torchcompile` names the backend of
+    torch.compile. A step's gradient is the mean of those of `grad_accum_steps` batches.
 
     Raises:
         UsageError: a value that can't be meant.
@@ -42,40 +52,52 @@ class TrainConfig:
     soft_labels: tuple[str, ...] = ()
     correction: str | None = None
     teacher: str | None = None
+    teacher_correction: str | None = None
+    strong_augmentation: str | None = None
     eval_dataset: str | None = None
     loss: str | None = None
     temperature: float | None = None
     ce_weight: float | None = None
     kd_weight: float | None = None
+    loss_settings: dict[str, LossSetting] = field(default_factory=dict)
     epochs: int = 240
     batch_size: int = 64
+    grad_accum_steps: int = 1
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    sched: str = "step"
+    warmup_epochs: int = 0
     milestones: tuple[int, ...] | None = None
+    model_ema: bool = False
+    model_ema_decay: float = 0.9998
     seed: int = 0
     limit: int | None = None
     amp: bool = False
     channels_last: bool = False
+    torchcompile: str | None = None
     device: str | None = None
     threads: int | None = None
     workers: int = 2
     verify_pixels: str = "all"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "limit", "threads"):
+        for name in ("epochs", "batch_size", "grad_accum_steps", "limit", "threads"):
             _require(self, name, "1 or more", lambda value: value >= 1)
-        for name in ("ce_weight", "kd_weight", "weight_decay", "workers", "seed"):
+        for name in ("ce_weight", "kd_weight", "weight_decay", "workers", "seed", "warmup_epochs"):
             _require(self, name, "0 or more", lambda value: value >= 0)
         for name in ("lr", "temperature"):
             _require(self, name, "above 0", lambda value: value > 0)
-        _require(self, "momentum", "from 0 to below 1", lambda value: 0 <= value < 1)
+        for name in ("momentum", "model_ema_decay"):
+            _require(self, name, "from 0 to below 1", lambda value: 0 <= value < 1)
         _require(self, "seed", "below 2**64", lambda value: value < 2**64)
         milestones = self.milestones or ()
         if list(milestones) != sorted(milestones) or min(milestones, default=0) < 0:
             raise UsageError(f"milestones are epochs from 0 in order, not {list(milestones)}")
-        if self.loss is not None and self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES)
+        if self.loss is not None:
+            method_settings.canonical_name(self.loss)
+        if self.sched not in SCHEDULES:
+            raise unknown_name("schedule", self.sched, SCHEDULES)
         if self.verify_pixels not in VERIFY_PIXELS:
             raise unknown_name("way to verify pixels", self.verify_pixels, VERIFY_PIXELS)
 
@@ -97,11 +119,7 @@ class TrainConfig:
 
     def to_yaml(self) -> str:
         """Write the configuration in plain YAML, in the order of the fields."""
-        values = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
-        return yaml.safe_dump(values, sort_keys=False)
+        return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
 
     def differences(self, wanted: TrainConfig) -> list[str]:
         """List the fields that differ and change what is learned, one phrase each."""
@@ -112,16 +130,27 @@ class TrainConfig:
             if mine[name] != other[name] and name not in _CHANGE_NOTHING
         ]
 
-    def resolved(self, *, in_memory: bool, has_soft_labels: bool) -> TrainConfig:
+    def resolved(
+        self,
+        *,
+        in_memory: bool,
+        has_soft_labels: bool,
+        teacher: str | None = None,
+        correction: str | None = None,
+    ) -> TrainConfig:
         """Fill what is None, but for `limit`, `threads` and the specs.
 
         Args:
             in_memory: whether the dataset is one of small images, as CIFAR, rather than of files,
                 as ImageNet: the published settings differ.
             has_soft_labels: whether there is a store or a teacher to learn from.
+            teacher: the spec of the network whose logits are learned from; some settings are
+                published by pair.
+            correction: what was made of these logits, None for raw ones.
 
         Raises:
-            UsageError: a distillation loss with nothing to distil, or mixed precision without CUDA.
+            UsageError: a distillation loss with nothing to distil, a setting that the loss hasn't,
+                drops of another schedule's, or mixed precision without CUDA.
         """
         device = usable_device(self.device)
         if self.amp and device.type != "cuda":
@@ -129,53 +158,55 @@ class TrainConfig:
         loss = self.loss or ("kd" if has_soft_labels else "ce")
         if loss != "ce" and not has_soft_labels:
             raise UsageError(f"--loss {loss} needs --soft-labels STORE or --teacher SPEC")
-        drops = _CIFAR_DROPS if in_memory else _IMAGENET_DROPS
-        milestones = self.milestones
-        if milestones is None:
-            milestones = scaled_milestones(drops, self.epochs)
-        config = dataclasses.replace(self, device=str(device), loss=loss, milestones=milestones)
-        return config._with_weights(in_memory)
+        drops = CIFAR_DROPS if in_memory else IMAGENET_DROPS
+        milestones = self._milestones(drops)
+        method = published_method(
+            loss,
+            DatasetKind.CIFAR if in_memory else DatasetKind.IMAGENET,
+            teacher=teacher,
+            student=self.student,
+            first_drop=(milestones or scaled_milestones(drops, self.epochs))[0],
+        )
+        method = method.scaled(self.epochs, drops[-1]).on_logits(correction)
+        method = method_settings.changed(method, method_settings.given_settings(vars(self)))
+        return dataclasses.replace(
+            self,
+            device=str(device),
+            milestones=milestones,
+            teacher_correction=correction if method.needs_teacher else None,
+            **method_settings.as_fields(method),
+        )
+
+    @property
+    def method(self) -> Method:
+        """The method and its settings, once they are resolved."""
+        return method_settings.as_method(vars(self))
 
     @property
     def weights(self) -> KDWeights:
-        """The weights and temperature of the loss, once they are resolved."""
+        """The weights and temperature of `kd`, once they are resolved; of another loss, its own."""
         return KDWeights(self.ce_weight or 0.0, self.kd_weight or 0.0, self.temperature or 1.0)
 
-    def _with_weights(self, in_memory: bool) -> TrainConfig:
-        if self.loss == "ce":
-            ce_weight = 1.0 if self.ce_weight is None else self.ce_weight
-            return dataclasses.replace(self, ce_weight=ce_weight, kd_weight=None, temperature=None)
-        usual = CIFAR_KD if in_memory else IMAGENET_KD
-        return dataclasses.replace(
-            self,
-            ce_weight=usual.ce if self.ce_weight is None else self.ce_weight,
-            kd_weight=usual.kd if self.kd_weight is None else self.kd_weight,
-            temperature=self.temperature or usual.temperature,
-        )
+    def _milestones(self, drops: tuple[int, ...]) -> tuple[int, ...]:
+        if self.sched == "step":
+            return (
+                scaled_milestones(drops, self.epochs)
+                if self.milestones is None
+                else (self.milestones)
+            )
+        if self.milestones:
+            raise UsageError(f"--milestones are drops of --sched step, this is {self.sched}")
+        return ()
 
 
 _ADAPTER = TypeAdapter(TrainConfig)
 
 
-def scaled_milestones(published: tuple[int, ...], epochs: int) -> tuple[int, ...]:
-    """Scale the published epochs of the drops, the last entry being all epochs, to `epochs`.
-
-    Published epochs count from 1 and name the last one before a drop; counted from 0 the same
-    number is the first one after it. Fractions are rounded up, so that no drop comes early.
-
-    >>> scaled_milestones((150, 180, 210, 240), 240)
-    (150, 180, 210)
-    >>> scaled_milestones((150, 180, 210, 240), 10)
-    (7, 8, 9)
-    """
-    *drops, total = published
-    return tuple(math.ceil(drop * epochs / total) for drop in drops)
-
-
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Give the rate of an epoch, from 0: a tenth of it for each milestone reached."""
-    drops = sum(milestone <= epoch for milestone in config.milestones or ())
-    return config.lr / 10**drops
+def _plain(value: Any) -> Any:
+    """Turn tuples, also those inside, into lists: YAML has no other."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _require(config: TrainConfig, name: str, expected: str, holds: Callable[[float], bool]) -> None:

@@ -6,15 +6,23 @@ from typing import Any
 
 import torch
 
+from logitbank.pipeline.losses import Terms, ViewLogits, loss_terms
 from logitbank.pipeline.models import LoadedModel, normalise
+from logitbank.pipeline.student.average import WeightAverage
 from logitbank.pipeline.student.batches import Batch
+from logitbank.pipeline.student.compiled import Forward, compiled
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.student.objective import Terms, batch_loss
 from logitbank.stores.errors import LogitbankError, UsageError
+
+Taught = tuple[Batch, torch.Tensor | None]
+"""One view of some images, and the teacher's (B, C) float32 logits of it."""
 
 
 class Learner:
     """A network under SGD with momentum, in mixed precision where the configuration asks for it.
+
+    What a method trains besides the network, CTKD's temperature, is in the same optimiser.
+    `average` is the moving average of the weights, None where none was asked for.
 
     Args:
         model: the student, moved to the configured device and memory format.
@@ -24,30 +32,45 @@ class Learner:
     def __init__(self, model: LoadedModel, config: TrainConfig) -> None:
         self.model = model
         self.device = torch.device(config.device or "cpu")
-        self._weights = config.weights
+        self._method = config.method
         self._amp = config.amp
         self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self._module = model.module.to(self.device).to(memory_format=self._layout)
+        self._forward: Forward = self._module
+        if config.torchcompile is not None:
+            self._forward = compiled(self._module, config.torchcompile)
+        self._learned = self._method.learned_temperature()
+        parameters = list(self._module.parameters())
+        if self._learned is not None:
+            parameters += self._learned.to(self.device).parameters()
         self._optimiser = torch.optim.SGD(
-            self._module.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self._scaler = torch.amp.GradScaler("cuda", enabled=config.amp)
+        self.average = WeightAverage(model, config.model_ema_decay) if config.model_ema else None
+        self._accumulated = config.grad_accum_steps
+        self._epoch, self._batches, self._seen = 0, 0, 0
 
-    def begin_epoch(self, lr: float) -> None:
-        """Set the learning rate, and the network into training mode."""
+    def begin_epoch(self, epoch: int, lr: float, batches: int) -> None:
+        """Set the learning rate of an epoch of so many batches, and the network to training."""
+        self._epoch, self._batches, self._seen = epoch, batches, 0
         self._module.train()
         for group in self._optimiser.param_groups:
             group["lr"] = lr
 
-    def step(self, batch: Batch, teacher_logits: torch.Tensor | None) -> Terms:
-        """Descend one step on a batch.
+    def step(
+        self,
+        batch: Batch,
+        teacher_logits: torch.Tensor | None,
+        strong: Taught | None = None,
+    ) -> Terms:
+        """Learn from a batch, and descend a step once enough of them are accumulated.
 
         Args:
             batch: on the learner's device.
             teacher_logits: (B, C) float32 on the device, None where labels alone are learned from.
+            strong: the strong views of the same images, and the teacher's logits of these, for
+                methods that learn from both.
 
         Returns:
             The loss and its terms before the step, without gradients.
@@ -57,35 +80,67 @@ class Learner:
             LogitbankError: the device's memory doesn't suffice.
         """
         try:
-            logits = self._logits(batch.pixels)
-            terms = batch_loss(self._weights, logits, batch.targets, teacher_logits)
-            self._optimiser.zero_grad(set_to_none=True)
-            self._scaler.scale(terms["loss"]).backward()
+            terms = self._terms(batch, teacher_logits, strong)
+            self._descend(terms["loss"])
         except torch.OutOfMemoryError as error:
             raise LogitbankError(
                 f"{self.device} has too little memory for batches of {len(batch.rows)}: lower "
-                "--batch-size, or try --amp"
+                "--batch-size, with --grad-accum-steps in its place, or try --amp"
             ) from error
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
         return {name: value.detach() for name, value in terms.items()}
 
     def state(self) -> dict[str, Any]:
         """Give what the next step depends on, besides the network's own state."""
-        return {"optimiser": self._optimiser.state_dict(), "scaler": self._scaler.state_dict()}
+        state = {"optimiser": self._optimiser.state_dict(), "scaler": self._scaler.state_dict()}
+        if self._learned is not None:
+            state["learned"] = self._learned.state_dict()
+        if self.average is not None:
+            state["average"] = self.average.model.module.state_dict()
+        return state
 
     def load_state(self, network: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Put network, optimiser and scaler back to where `state` was taken."""
+        """Put all back to where `state` was taken."""
         self._module.load_state_dict(network)
         self._optimiser.load_state_dict(state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])
+        if self._learned is not None:
+            self._learned.load_state_dict(state["learned"])
+        if self.average is not None:
+            self.average.model.module.load_state_dict(state["average"])
+
+    def _terms(self, batch: Batch, said: torch.Tensor | None, strong: Taught | None) -> Terms:
+        student = ViewLogits(self._logits(batch.pixels))
+        teacher = None if said is None else ViewLogits(said)
+        if strong is not None:
+            seen, said_of_strong = strong
+            student = ViewLogits(student.weak, self._logits(seen.pixels))
+            teacher = teacher and ViewLogits(teacher.weak, said_of_strong)
+        targets = batch.targets
+        return loss_terms(self._method, student, teacher, targets, self._epoch, self._learned)
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        """Add a batch's gradient; with the last batch of a step, or of the epoch, take the step.
+
+        The epoch's last step may have fewer batches than the others: its gradient is their mean.
+        """
+        place = self._seen % self._accumulated
+        if place == 0:
+            self._optimiser.zero_grad(set_to_none=True)
+        batches = min(self._accumulated, self._batches - self._seen + place)
+        self._scaler.scale(loss if batches == 1 else loss / batches).backward()
+        self._seen += 1
+        if place + 1 == batches:
+            self._scaler.step(self._optimiser)
+            self._scaler.update()
+            if self.average is not None:
+                self.average.update(self._module)
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         images = normalise(pixels, self.model.normalisation)
         images = images.contiguous(memory_format=self._layout)
         try:
             with torch.autocast(self.device.type, torch.float16, enabled=self._amp):
-                return self._module(images)
+                return self._forward(images)
         except ValueError as error:
             if len(pixels) > 1 or "more than 1 value per channel" not in str(error):
                 raise

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
-from logitbank.pipeline.draws import view_of_epoch
+from logitbank.pipeline.draws import Purpose, view_of_epoch
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student.batches import Batch, EpochBatches, epoch_batches
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.student.learner import Learner
+from logitbank.pipeline.student.learner import Learner, Taught
 from logitbank.pipeline.student.sources import (
     check_evaluation_classes,
     check_size,
@@ -26,20 +28,36 @@ TeacherLogits = Callable[[Batch], torch.Tensor | None]
 
 
 @dataclass(frozen=True)
+class Views:
+    """One of the views that an epoch shows of each image, and what the teacher says of it.
+
+    `count` is how many views there are, None for no end of them; `order` in which order they come.
+    The teacher's logits come from `soft_labels` unless there is a teacher in the loop.
+    """
+
+    batches: EpochBatches
+    count: int | None
+    order: Purpose
+    soft_labels: SoftLabels | None
+
+    def view(self, epoch: int, seed: int) -> int:
+        """Give the view that an epoch trains on."""
+        return epoch if self.count is None else view_of_epoch(epoch, self.count, seed, self.order)
+
+
+@dataclass(frozen=True)
 class Lesson:
     """A learner and its material.
 
-    `samples` are trained on, the first of the dataset; `views` is how many views each has, None
-    for no end of them. The teacher's logits come from `teacher` where there is one, else from
-    `soft_labels`; both are None for a loss of labels alone.
+    `samples` are trained on, the first of the dataset. `views` are the weak ones and, for a method
+    that learns from both, the strong ones. The teacher's logits come from `teacher` where there is
+    one, else from the stores; there are none for a loss of labels alone.
     """
 
     config: TrainConfig
     learner: Learner
-    batches: EpochBatches
+    views: tuple[Views, ...]
     samples: int
-    views: int | None
-    soft_labels: SoftLabels | None
     teacher: LoadedModel | None
     eval_dataset: ImageDataset | None
 
@@ -48,26 +66,56 @@ class Lesson:
         """The number of batches of an epoch; the last one may be partial."""
         return -(-self.samples // self.config.batch_size)
 
-    def view(self, epoch: int) -> int:
-        """Give the view that an epoch trains on."""
-        if self.views is None:
-            return epoch
-        return view_of_epoch(epoch, self.views, self.config.seed)
+    def begin(self, epoch: int) -> list[int]:
+        """Make an epoch's views ready, and give their numbers.
 
-    def teacher_logits(self, epoch: int) -> TeacherLogits:
-        """Give what the teacher says of each batch of an epoch; a slab is loaded here and now.
+        Raises:
+            PixelError: its pixels are not those the teacher saw.
+            StoreError: what is stored of the view is missing or damaged.
+        """
+        numbers = [each.view(epoch, self.config.seed) for each in self.views]
+        for each, view in zip(self.views, numbers, strict=True):
+            each.batches.begin(view)
+        return numbers
+
+    def teacher_logits(self, epoch: int) -> list[TeacherLogits]:
+        """Give what the teacher says of an epoch's views; slabs are loaded here and now.
 
         Raises:
             StoreError: a chunk of the epoch's view is missing, damaged or belongs elsewhere.
         """
+        return [self._teacher_logits(each, epoch) for each in self.views]
+
+    def batches(
+        self, order: NDArray[np.int64], teacher_logits: list[TeacherLogits]
+    ) -> Iterator[tuple[Taught, ...]]:
+        """Give the epoch that was begun, batch after batch: its views of the same images.
+
+        Args:
+            order: the samples.
+            teacher_logits: of the epoch.
+        """
+        streams = [each.batches.batches(order) for each in self.views]
+        for batches in zip(*streams, strict=True):
+            yield tuple(
+                (batch, logits(batch))
+                for batch, logits in zip(batches, teacher_logits, strict=True)
+            )
+
+    def close(self) -> None:
+        """End the workers that make batches."""
+        for each in self.views:
+            each.batches.close()
+
+    def _teacher_logits(self, views: Views, epoch: int) -> TeacherLogits:
         device = self.learner.device
         if self.teacher is not None:
             teacher, batch_size = self.teacher, self.config.batch_size
             return lambda batch: forward_logits(
                 teacher, batch.pixels, batch_size=batch_size, device=device
             )
-        if self.soft_labels is not None:
-            slab = self.soft_labels.epoch(epoch, seed=self.config.seed, device=device)
+        if views.soft_labels is not None:
+            slab = views.soft_labels.epoch(epoch, seed=self.config.seed, device=device)
             return lambda batch: slab[batch.rows]
         return lambda batch: None
 
@@ -75,7 +123,7 @@ class Lesson:
 def prepare(
     config: TrainConfig,
     dataset: ImageDataset,
-    soft_labels: SoftLabels | None,
+    stores: tuple[SoftLabels, ...],
     teacher: LoadedModel | None,
     eval_dataset: ImageDataset | None,
 ) -> Lesson:
@@ -84,20 +132,21 @@ def prepare(
     Args:
         config: resolved.
         dataset: the whole split.
-        soft_labels: a store; it gives the views even where a teacher gives the logits.
+        stores: none, one, or a pair; they give the views even where a teacher gives the logits.
         teacher: a teacher in the loop.
         eval_dataset: where accuracy is to be measured.
 
     Raises:
-        StoreError: the store was made from another dataset, or holds too few samples.
+        StoreError: a store was made from another dataset, or holds too few samples.
         UsageError: sizes or classes that don't fit.
         LogitbankError: the student can't be built, or its checkpoint is another network's.
     """
     if eval_dataset is not None:
         check_evaluation_classes(dataset, eval_dataset)
-    if soft_labels is not None:
-        dataset = check_store(soft_labels, dataset, config.limit)
-    elif config.limit is not None:
+    whole = dataset
+    for soft in stores:
+        dataset = check_store(soft, whole, config.limit)
+    if not stores and config.limit is not None:
         dataset = dataset.head(config.limit)
     samples = min(config.limit or len(dataset), len(dataset))
     torch.manual_seed(config.seed)
@@ -105,37 +154,65 @@ def prepare(
         config.student,
         classes=len(dataset.classes),
         normalisation=default_normalisation(dataset),
-        input_size=_image_side(dataset, soft_labels),
+        input_size=_image_side(dataset, stores),
     )
-    views = _views(dataset, soft_labels, student.input_size)
-    augmentation = views.augmentation if isinstance(views, StoredViews) else views
-    check_size(augmentation.name, augmentation.size, student.spec, student.input_size)
-    if teacher is not None:
-        check_size(augmentation.name, augmentation.size, teacher.spec, teacher.input_size)
-    distils = config.loss != "ce"
+    sources = _sources(config, dataset, stores, student.input_size)
+    for source in sources:
+        drawn = source.augmentation if isinstance(source, StoredViews) else source
+        check_size(drawn.name, drawn.size, student.spec, student.input_size)
+        if teacher is not None:
+            check_size(drawn.name, drawn.size, teacher.spec, teacher.input_size)
+    learner = Learner(student, config)
     return Lesson(
         config=config,
-        learner=Learner(student, config),
-        batches=epoch_batches(dataset, views, config, samples),
+        learner=learner,
+        views=_views(config, dataset, sources, stores, samples),
         samples=samples,
-        views=views.views if isinstance(views, StoredViews) else views.count,
-        soft_labels=soft_labels if distils else None,
-        teacher=teacher if distils else None,
+        teacher=teacher if config.method.needs_teacher else None,
         eval_dataset=eval_dataset,
     )
 
 
-def _image_side(dataset: ImageDataset, soft_labels: SoftLabels | None) -> int | None:
+def _views(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    sources: list[StoredViews | Augmentation],
+    stores: tuple[SoftLabels, ...],
+    samples: int,
+) -> tuple[Views, ...]:
+    """Put batches and soft labels together, source by source: weak views, then strong ones."""
+    is_taught = stores and config.method.needs_teacher
+    orders = Purpose.VIEW_ORDER, Purpose.STRONG_VIEW_ORDER
+    return tuple(
+        Views(
+            batches=epoch_batches(dataset, source, config, samples),
+            count=source.views if isinstance(source, StoredViews) else source.count,
+            order=orders[place],
+            soft_labels=stores[place] if is_taught else None,
+        )
+        for place, source in enumerate(sources)
+    )
+
+
+def _image_side(dataset: ImageDataset, stores: tuple[SoftLabels, ...]) -> int | None:
     """Give the side that views have, None where the student's usual size decides."""
-    if soft_labels is not None:
-        return soft_labels.augmentation.size
+    if stores:
+        return stores[0].augmentation.size
     images = dataset.images
     return None if images is None or images.shape[1] != images.shape[2] else int(images.shape[1])
 
 
-def _views(
-    dataset: ImageDataset, soft_labels: SoftLabels | None, input_size: int
-) -> StoredViews | Augmentation:
-    if soft_labels is not None:
-        return soft_labels.augmentation
-    return parse_augmentation(weak_augmentation(dataset), size=input_size)
+def _sources(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    stores: tuple[SoftLabels, ...],
+    input_size: int,
+) -> list[StoredViews | Augmentation]:
+    """Give what the views come from, as many as the method learns from."""
+    if stores:
+        return [soft.augmentation for soft in stores]
+    specs = [weak_augmentation(dataset)]
+    if config.method.views == 2:
+        assert config.strong_augmentation is not None, "resolved"
+        specs.append(config.strong_augmentation)
+    return [parse_augmentation(spec, size=input_size) for spec in specs]

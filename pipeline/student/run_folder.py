@@ -15,7 +15,8 @@ from logitbank.pipeline.student.config import TrainConfig
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.files import PARTIAL, LocalFiles, write_error
 
-CONFIG, METRICS, BEST, LAST = "config.yaml", "metrics.jsonl", "best.pt", "last.pt"
+CONFIG, METRICS = "config.yaml", "metrics.jsonl"
+BEST, LAST, AVERAGE = "best.pt", "last.pt", "ema.pt"
 Metrics = dict[str, Any]
 
 

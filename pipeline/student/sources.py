@@ -2,22 +2,94 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
 from logitbank.pipeline.datasets.imported import MapStyleDataset
 from logitbank.pipeline.models import LoadedModel, state_sha256
 from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.views.specs import AUGMENTATIONS
 from logitbank.stores.errors import StoreError, UsageError
 
 
+def resolved_config(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    stores: tuple[SoftLabels, ...],
+    teacher: LoadedModel | None,
+) -> TrainConfig:
+    """Fill what is None in a configuration by what there is to learn from.
+
+    Args:
+        config: what was asked for.
+        dataset: the whole split.
+        stores: none, one, or a pair.
+        teacher: a teacher in the loop, whose logits are raw.
+
+    Raises:
+        UsageError: as `TrainConfig.resolved`; or another number of stores than the loss learns
+            from; or strong views are asked for, or needed, where there can't be any.
+    """
+    spec = stores[0].manifest.teacher.spec if stores else None
+    if teacher is not None:
+        spec = teacher.spec
+    config = config.resolved(
+        in_memory=dataset.images is not None,
+        has_soft_labels=spec is not None,
+        teacher=spec,
+        correction=stores[0].corrected_by if stores and teacher is None else None,
+    )
+    _require_stores(config, stores)
+    if config.method.views == 2 and not stores:
+        strong = config.strong_augmentation or _strong_augmentation(config, dataset)
+        return dataclasses.replace(config, strong_augmentation=strong)
+    if config.strong_augmentation is not None:
+        raise UsageError(
+            f"--strong-augmentation {config.strong_augmentation}: strong views are drawn for a "
+            "teacher in the loop by a loss that learns from both, without --soft-labels, whose "
+            "views are their own"
+        )
+    return config
+
+
+def _require_stores(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
+    """Require as many stores, where there are any, as the loss learns from."""
+    wanted = config.method.views
+    where = " and ".join(soft.store.where for soft in stores)
+    if stores and len(stores) < wanted:
+        raise UsageError(
+            f"--loss {config.loss} learns from a weak and a strong view of each image, but "
+            f"{where} holds one of them: give --soft-labels WEAK STRONG, two stores of one teacher"
+        )
+    if len(stores) > wanted:
+        raise UsageError(
+            f"--loss {config.loss} learns from one view of each image: give one of {where}, or a "
+            "loss that learns from both, as sld and mlkd"
+        )
+
+
+def _strong_augmentation(config: TrainConfig, dataset: ImageDataset) -> str:
+    """Name the strong augmentation beside the dataset's weak one."""
+    name = weak_augmentation(dataset).replace("weak", "strong")
+    if name not in AUGMENTATIONS:
+        raise UsageError(
+            f"--loss {config.loss} learns from strong views as well, and there is no {name}: give "
+            "--soft-labels WEAK STRONG, whose views are then seen, or --strong-augmentation SPEC"
+        )
+    return name
+
+
 def learned_from(
-    dataset: ImageDataset, soft_labels: SoftLabels | None, teacher: LoadedModel | None
+    dataset: ImageDataset, stores: tuple[SoftLabels, ...], teacher: LoadedModel | None
 ) -> dict[str, str | None]:
     """Name what a run learns from, by digests: a run that is resumed must find the same."""
+    digests = [soft.manifest.digest for soft in stores] or [None]
     return {
         "dataset": dataset.fingerprint if _has_cheap_ids(dataset) else None,
-        "soft labels": soft_labels.manifest.digest if soft_labels is not None else None,
+        **dict(zip(("soft labels", "strong soft labels"), digests, strict=False)),
         "teacher": state_sha256(teacher.module) if teacher is not None else None,
     }
 

@@ -13,9 +13,9 @@ from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.draws import epoch_order
 from logitbank.pipeline.evaluate import Accuracy, evaluate
 from logitbank.pipeline.models import LoadedModel
-from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.soft_labels import SoftLabels, paired
 from logitbank.pipeline.student.checkpoint import History, load_history, mend, resume, save
-from logitbank.pipeline.student.config import TrainConfig, learning_rate
+from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.lesson import Lesson, TeacherLogits, prepare
 from logitbank.pipeline.student.progress import (
     Progress,
@@ -24,9 +24,10 @@ from logitbank.pipeline.student.progress import (
     TrainResult,
 )
 from logitbank.pipeline.student.run_folder import Metrics, RunFolder
-from logitbank.pipeline.student.sources import learned_from
+from logitbank.pipeline.student.schedule import learning_rate
+from logitbank.pipeline.student.sources import learned_from, resolved_config
 from logitbank.pipeline.student.tensorboard import event_writer, write_events
-from logitbank.stores.errors import LogitbankError
+from logitbank.stores.errors import LogitbankError, UsageError
 
 
 def train(
@@ -34,7 +35,7 @@ def train(
     dataset: ImageDataset,
     *,
     out: Path,
-    soft_labels: SoftLabels | None = None,
+    soft_labels: SoftLabels | tuple[SoftLabels, ...] | None = None,
     teacher: LoadedModel | None = None,
     eval_dataset: ImageDataset | None = None,
     progress: ReportProgress = lambda where: None,
@@ -46,11 +47,15 @@ def train(
     run can be killed at any moment and ends, run again, with the same weights bit for bit.
 
     Args:
-        config: what to do; what is None in it is filled as `TrainConfig.resolved` says.
+        config: what to do; what is None in it is filled as `TrainConfig.resolved` says, by what
+            there is to learn from.
         dataset: the whole training split, of which `config.limit` takes the first samples.
-        out: the run's folder: `config.yaml`, `metrics.jsonl`, `best.pt`, `last.pt`, TensorBoard.
+        out: the run's folder: `config.yaml`, `metrics.jsonl`, `best.pt`, `last.pt`, TensorBoard,
+            and `ema.pt`, the average of the weights after the last epoch, where it is asked for.
         soft_labels: the store that gives the views, and the teacher's logits unless there is a
-            teacher. Without one, the dataset's weak augmentation gives the views.
+            teacher. Without one, the dataset's weak augmentation gives the views. A loss that
+            learns from weak and strong views takes a pair of stores, as `SoftLabels.open_pair`
+            opens them; a step then sees both views of each image, in two forward passes.
         teacher: a teacher in the loop, which sees the very pixels that the student sees.
         eval_dataset: where top-1 and top-5 are measured after each epoch.
         progress: called after each step, and with its metrics after each epoch.
@@ -60,19 +65,17 @@ def train(
         The metrics of all epochs, those before a resumption included.
 
     Raises:
-        UsageError: a request that can't be meant.
+        UsageError: a request that can't be meant; more or fewer stores than the loss learns from.
         LogitbankError: the run's folder holds another configuration, or learned from another store;
             the loss is not finite.
         StoreError: the store is damaged, or was made from another dataset.
         PixelError: the dataset's pixels are not those the teacher saw.
         DatasetError: an image can't be read.
     """
-    config = config.resolved(
-        in_memory=dataset.images is not None,
-        has_soft_labels=soft_labels is not None or teacher is not None,
-    )
+    stores = _stores(soft_labels)
+    config = resolved_config(config, dataset, stores, teacher)
     run = RunFolder.find(out, config)
-    origins = learned_from(dataset, soft_labels, teacher)
+    origins = learned_from(dataset, stores, teacher)
     history = load_history(run, origins)
     if history is None:
         history = History((), config.threads or torch.get_num_threads(), origins)
@@ -80,12 +83,26 @@ def train(
         mend(run, history)
     if len(history.metrics) < config.epochs:
         with torch_threads(history.threads):
-            lesson = prepare(config, dataset, soft_labels, teacher, eval_dataset)
+            lesson = prepare(config, dataset, stores, teacher, eval_dataset)
             try:
                 history = _go_on(lesson, run, history, progress, on_step)
             finally:
-                lesson.batches.close()
+                lesson.close()
     return TrainResult(out, history.metrics, history.best)
+
+
+def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[SoftLabels, ...]:
+    """Give none, one or a pair of stores, the second in its own order of views."""
+    if soft_labels is None:
+        return ()
+    if isinstance(soft_labels, SoftLabels):
+        return (soft_labels,)
+    if len(soft_labels) > 2:
+        raise UsageError(
+            f"a student learns from one store, or from a weak and a strong one, not from "
+            f"{len(soft_labels)}"
+        )
+    return paired(*soft_labels) if len(soft_labels) == 2 else soft_labels
 
 
 def _go_on(
@@ -114,32 +131,36 @@ def _train_epoch(
     lesson: Lesson, epoch: int, progress: ReportProgress, on_step: ReportStep | None
 ) -> Metrics:
     """Train on one view of every sample, then measure the accuracy."""
-    view, lr = lesson.view(epoch), learning_rate(lesson.config, epoch)
-    lesson.batches.begin(view)
-    lesson.learner.begin_epoch(lr)
+    views, lr = lesson.begin(epoch), learning_rate(lesson.config, epoch)
+    lesson.learner.begin_epoch(epoch, lr, lesson.steps)
     losses, rate = _steps(lesson, epoch, lesson.teacher_logits(epoch), progress, on_step)
     if not math.isfinite(losses["loss"]):
         raise LogitbankError(
             f"the loss of epoch {epoch} is {losses['loss']} at the learning rate {lr:g}: lower "
             "it; the epochs before are saved"
         )
-    accuracy = _accuracy(lesson)
-    return {
+    accuracy = _accuracy(lesson, lesson.learner.model)
+    metrics = {
         "epoch": epoch,
         "loss": losses.pop("loss"),
         "top1": accuracy and accuracy.top1,
         "top5": accuracy and accuracy.top5,
         "images_per_second": rate,
         "lr": lr,
-        "view": view,
+        **dict(zip(("view", "strong_view"), views, strict=False)),
         **losses,
     }
+    average = lesson.learner.average
+    if average is not None:
+        accuracy = _accuracy(lesson, average.model)
+        metrics |= {"ema_top1": accuracy and accuracy.top1, "ema_top5": accuracy and accuracy.top5}
+    return metrics
 
 
 def _steps(
     lesson: Lesson,
     epoch: int,
-    teacher_logits: TeacherLogits,
+    teacher_logits: list[TeacherLogits],
     progress: ReportProgress,
     on_step: ReportStep | None,
 ) -> tuple[dict[str, float], float]:
@@ -154,8 +175,8 @@ def _steps(
     names: list[str] = []
     sums = torch.zeros((), dtype=torch.float64)
     started = _now(learner.device)
-    for step, batch in enumerate(lesson.batches.batches(order)):
-        terms = learner.step(batch, teacher_logits(batch))
+    for step, ((batch, said), *strong) in enumerate(lesson.batches(order, teacher_logits)):
+        terms = learner.step(batch, said, *strong)
         names = list(terms)
         # Summed on the device: asking for a number would make it wait at every step.
         sums = sums + torch.stack(list(terms.values())).double() * len(batch.rows)
@@ -166,12 +187,12 @@ def _steps(
     return dict(zip(names, (sums / samples).tolist(), strict=True)), rate
 
 
-def _accuracy(lesson: Lesson) -> Accuracy | None:
+def _accuracy(lesson: Lesson, model: LoadedModel) -> Accuracy | None:
     if lesson.eval_dataset is None:
         return None
     config = lesson.config
     return evaluate(
-        lesson.learner.model,
+        model,
         lesson.eval_dataset,
         batch_size=config.batch_size,
         device=lesson.learner.device,

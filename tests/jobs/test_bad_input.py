@@ -81,7 +81,7 @@ CASES = [
         2,
         "did you mean 'sort'?",
     ),
-    Case("unknown loss", [*TRAIN, "--loss", "dk", "--out", "{out}"], 2, "did you mean 'kd'?"),
+    Case("unknown loss", [*TRAIN, "--loss", "kld", "--out", "{out}"], 2, "did you mean 'kd'?"),
     Case("unknown flag", [*TRAIN, "--epoch", 3, "--out", "{out}"], 2, "did you mean --epochs?"),
     Case("unknown setting", ["verify", "x", "--config", "{settings}"], 2, "did you mean 'store'?"),
     Case("unknown device", {"device": "gpu"}, 2, "gpu"),

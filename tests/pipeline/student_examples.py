@@ -14,6 +14,7 @@ from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.models import LoadedModel, load_model
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
 from logitbank.pipeline.models.normalisation import CIFAR
+from logitbank.pipeline.preprocess import correct_store, corrected_manifest
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, train
 from logitbank.pipeline.student.run_folder import Metrics
@@ -63,6 +64,31 @@ def small_store(
     manifest = raw_manifest(dataset, teacher, drawn, settings)
     writer = StoreWriter.open(path, manifest, dataset.targets, dataset.sample_ids)
     cache_views(dataset, teacher, drawn, settings, writer)
+    return SoftLabels.open(path)
+
+
+def small_pair(
+    folder: Path, dataset: ImageDataset, teacher: LoadedModel, *, weak: int = 3, strong: int = 2
+) -> tuple[SoftLabels, SoftLabels]:
+    """Stores of so many weak and strong views; the strong ones are shifted less, and by a seed."""
+    small_store(folder / "weak.zarr", dataset, teacher, views=weak)
+    small_store(
+        folder / "strong.zarr",
+        dataset,
+        teacher,
+        augmentation="cifar-weak:pad=2",
+        views=strong,
+        seed=5,
+    )
+    return SoftLabels.open_pair(folder / "weak.zarr", folder / "strong.zarr")
+
+
+def corrected(soft: SoftLabels, name: str, path: Path) -> SoftLabels:
+    """A finished corrected store of a raw one."""
+    parent = soft.store
+    wanted = corrected_manifest(parent, name)
+    writer = StoreWriter.open(path, wanted, parent.target, parent.sample_id)
+    correct_store(parent, writer)
     return SoftLabels.open(path)
 
 

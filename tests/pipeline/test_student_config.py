@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logitbank.pipeline.devices import usable_device
-from logitbank.pipeline.student.config import (
-    TrainConfig,
-    learning_rate,
-    scaled_milestones,
-)
+from logitbank.pipeline.losses import METHODS
+from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.student.schedule import learning_rate, scaled_milestones
 from logitbank.stores.errors import LogitbankError, UsageError
 from tests.pipeline.student_examples import small_config
 
@@ -64,6 +62,113 @@ def test_a_zero_weight_is_a_weight():
     assert resolved(ce_weight=0.0).ce_weight == 0.0
 
 
+@pytest.mark.parametrize(
+    ("loss", "pair", "fields", "settings"),
+    [
+        ("lskd", ("", ""), (0.1, 9.0, 2.0), {}),
+        ("kd+ls", ("", ""), (0.1, 9.0, 2.0), {}),
+        ("dkd", ("", ""), (1.0, None, 4.0), {"alpha": 1.0, "beta": 8.0, "warmup": 20}),
+        (
+            "dkd",
+            ("cifar:resnet56", "cifar:resnet20"),
+            (1.0, None, 4.0),
+            {"alpha": 1.0, "beta": 2.0, "warmup": 20},
+        ),
+        ("ctkd", ("", ""), (0.1, 0.9, None), {"loops": 10, "start": 1.0, "span": 20.0}),
+        ("mlkd", ("", ""), (0.1, 0.9, 4.0), {}),
+        (
+            "sld",
+            ("", ""),
+            (0.1, 0.9, None),
+            {
+                "temperatures": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
+                "gamma": 150,
+                "stop_gradient": False,
+                "swap_teacher": True,
+            },
+        ),
+    ],
+)
+def test_published_defaults_of_every_method(loss, pair, fields, settings):
+    teacher, student = pair
+    config = small_config(loss=loss, epochs=240, student=student or "cifar:resnet8")
+    config = config.resolved(in_memory=True, has_soft_labels=True, teacher=teacher)
+    assert (config.ce_weight, config.kd_weight, config.temperature) == fields
+    assert config.loss_settings == settings
+    assert TrainConfig.from_yaml(config.to_yaml(), "config.yaml") == config
+
+
+def test_published_defaults_of_methods_on_imagenet():
+    config = resolved(in_memory=False, epochs=100, loss="dkd", student="torchvision:resnet18")
+    assert config.loss_settings == {"alpha": 1.0, "beta": 0.5, "warmup": 1}
+    config = resolved(in_memory=False, epochs=100, loss="sld")
+    assert (config.ce_weight, config.kd_weight) == (0.5, 0.5)
+    assert config.loss_settings["gamma"] == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "gamma"),
+    [
+        ({"epochs": 240}, 150),
+        ({"epochs": 10}, 7),  # the first drop of the scaled schedule
+        ({"epochs": 10, "milestones": (3, 8)}, 3),
+        ({"epochs": 240, "milestones": ()}, 150),  # never a drop: the published epoch
+        ({"epochs": 10, "sched": "cosine"}, 7),
+        ({"epochs": 240, "loss_settings": {"gamma": "5"}}, 5),
+    ],
+)
+def test_sld_begins_to_learn_from_itself_with_the_first_drop(changes, gamma):
+    """γ counts published epochs from 1; the first epoch at the lower rate is γ, counted from 0."""
+    config = resolved(loss="sld", **changes)
+    assert config.loss_settings["gamma"] == gamma
+    if config.milestones:
+        given = "loss_settings" in changes
+        assert given or learning_rate(config, gamma) < learning_rate(config, gamma - 1)
+
+
+def test_schedules_of_shorter_runs_take_the_same_share():
+    assert resolved(loss="dkd", epochs=24).loss_settings["warmup"] == 2
+    assert resolved(loss="ctkd", epochs=24).loss_settings["loops"] == 1
+
+
+def test_settings_go_by_the_losses_own_names_and_may_be_typed():
+    config = resolved(loss="dkd", loss_settings={"beta": "6", "ce": "0.5", "warmup": 3})
+    assert config.loss_settings == {"alpha": 1.0, "beta": 6.0, "warmup": 3}
+    assert config.ce_weight == 0.5
+    config = resolved(
+        loss="sld", loss_settings={"temperatures": ("2", "4"), "stop_gradient": "yes"}
+    )
+    assert config.loss_settings["temperatures"] == (2.0, 4.0)
+    assert config.loss_settings["stop_gradient"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "dkd", "loss_settings": {"betta": 6}}, "setting of dkd 'betta'.*'beta'"),
+        ({"loss": "dkd", "kd_weight": 0.9}, "setting of dkd 'kd'"),
+        ({"loss": "ce", "temperature": 2.0}, "setting of ce 'temperature'"),
+        ({"loss": "dkd", "loss_settings": {"beta": "much"}}, "dkd: beta: .*number"),
+        (
+            {"temperature": 2.0, "loss_settings": {"temperature": "3"}},
+            "--temperature 2 and --loss-setting temperature=3 are the same setting",
+        ),
+        ({"loss": "sld", "loss_settings": {"swap_teacher": "no"}}, "follows the store's manifest"),
+        ({"sched": "cosine", "milestones": (1,)}, "--milestones are drops of --sched step"),
+    ],
+)
+def test_settings_that_a_loss_cant_have_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        resolved(**changes)
+
+
+@pytest.mark.parametrize("loss", METHODS)
+def test_resolving_any_method_twice_changes_nothing(loss):
+    config = resolved(loss=loss)
+    assert config.resolved(in_memory=True, has_soft_labels=True) == config
+    assert config.method.name == loss
+
+
 def test_distilling_needs_something_to_distil():
     with pytest.raises(UsageError, match="--loss kd needs --soft-labels STORE or --teacher SPEC"):
         resolved(has_soft_labels=False, loss="kd")
@@ -82,6 +187,27 @@ def test_the_rate_drops_after_the_published_epochs():
     assert rates[150:180] == [pytest.approx(0.005)] * 30
     assert rates[180:210] == [pytest.approx(0.0005)] * 30
     assert rates[210:] == [pytest.approx(0.00005)] * 30
+
+
+def test_the_cosine_falls_from_the_rate_towards_nothing():
+    config = resolved(epochs=8, lr=0.4, sched="cosine")
+    assert config.milestones == ()
+    rates = [learning_rate(config, epoch) for epoch in range(8)]
+    assert rates[0] == 0.4
+    assert rates[4] == pytest.approx(0.2)
+    assert rates[2] == pytest.approx(0.2 * (1 + 2**-0.5))
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[7] < 0.02
+
+
+def test_the_warm_up_rises_evenly_and_the_schedule_goes_on_after_it():
+    for sched in ("step", "cosine"):
+        plain = resolved(epochs=10, lr=0.1, sched=sched)
+        warm = dataclasses.replace(plain, warmup_epochs=4)
+        rates = [learning_rate(warm, epoch) for epoch in range(10)]
+        rise = (0.1 - 1e-5) / 4
+        assert rates[:4] == pytest.approx([1e-5 + epoch * rise for epoch in range(4)])
+        assert rates[4:] == [learning_rate(plain, epoch) for epoch in range(4, 10)]
 
 
 @given(st.integers(1, 500))
@@ -137,6 +263,10 @@ def test_what_changes_no_weight_makes_no_difference():
         ({"seed": 2**64}, r"seed must be below 2\*\*64"),
         ({"milestones": (3, 2)}, "milestones are epochs from 0 in order"),
         ({"loss": "kld"}, "unknown loss 'kld': did you mean 'kd'"),
+        ({"sched": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'"),
+        ({"grad_accum_steps": 0}, "grad_accum_steps must be 1 or more"),
+        ({"warmup_epochs": -1}, "warmup_epochs must be 0 or more"),
+        ({"model_ema_decay": 1.0}, "model_ema_decay must be from 0 to below 1"),
         ({"verify_pixels": "some"}, "unknown way to verify pixels 'some'"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +16,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from logitbank.pipeline.student import Progress, train
+from logitbank.pipeline.losses import METHODS
+from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.student import Progress, TrainConfig, train
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.files import LocalFiles
 from tests.pipeline.student_examples import (
@@ -21,9 +26,11 @@ from tests.pipeline.student_examples import (
     same_weights,
     small_config,
     small_dataset,
+    small_pair,
     small_store,
     small_teacher,
     timeless,
+    weights_of,
 )
 from tests.pipeline.student_nets import DROPOUT_NET
 
@@ -135,6 +142,127 @@ def test_killed_by_the_system(tmp_path, dataset):
     job.wait()
     train(CONFIG, dataset, out=out, eval_dataset=evaluation)
     assert_as_undisturbed(undisturbed, out)
+
+
+# ---- Every method, and every option
+
+
+VARIANTS = {
+    **{loss: {"loss": loss} for loss in METHODS},
+    "cosine after a warm-up": {"sched": "cosine", "warmup_epochs": 1, "milestones": None},
+    "channels last": {"channels_last": True},
+    "accumulated": {"grad_accum_steps": 2},
+    "averaged": {"model_ema": True, "model_ema_decay": 0.8},
+    "compiled": {"torchcompile": "aot_eager", "epochs": 2},
+}
+
+
+def variant(name: str) -> TrainConfig:
+    """Three epochs of three steps; SLD's own swapped logits come in with the second epoch."""
+    return dataclasses.replace(CONFIG, **VARIANTS[name])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, dataset):
+    folder = tmp_path_factory.mktemp("pair")
+    return small_pair(folder, dataset, small_teacher(folder))
+
+
+def stores_for(name: str, pair):
+    views = variant(name).resolved(in_memory=True, has_soft_labels=True).method.views
+    return pair[:views]
+
+
+def die(name: str, out: Path, weak: Path, strong: Path) -> None:
+    """Train, and be killed by the system within the last epoch."""
+
+    def kill(step: int, loss: float) -> None:
+        if step == 3 * (config.epochs - 1) + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    config = variant(name)
+    stores = stores_for(name, SoftLabels.open_pair(weak, strong))
+    train(config, small_dataset(), out=out, soft_labels=stores, on_step=kill)
+
+
+# Optimisers and TensorBoard import the first two when they are first used.
+PRELOADED = ["torch._dynamo", "torch.utils.tensorboard", "tests.pipeline.test_student_resume"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A process that has imported everything once, and forks before torch has any threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_killed_by_the_system_and_run_again(tmp_path, server, dataset, pair, name):
+    where = [Path(soft.store.where) for soft in pair]
+    job = server.Process(target=die, args=(name, tmp_path / "killed", *where))
+    job.start()
+    stores = stores_for(name, pair)
+    whole = train(variant(name), dataset, out=tmp_path / "whole", soft_labels=stores)
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    done = len((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines())
+    assert done == len(whole.metrics) - 1
+    again = train(variant(name), dataset, out=tmp_path / "killed", soft_labels=stores)
+    assert timeless(again.metrics) == timeless(whole.metrics)
+    for file in sorted(path.name for path in whole.out.glob("*.pt")):
+        assert same_weights(again.out, whole.out, file)
+    states = [torch.load(run.out / "last.pt", weights_only=True) for run in (again, whole)]
+    for part in ("optimiser", "learned", "average"):
+        one, other = (state["training"]["state"].get(part, {}) for state in states)
+        assert tensors(one) == tensors(other)
+
+
+def tensors(state: dict) -> list[bytes]:
+    """All tensors of nested dictionaries, as their bytes."""
+    found = []
+    for value in state.values():
+        if isinstance(value, dict):
+            found += tensors(value)
+        elif torch.is_tensor(value):
+            found.append(value.numpy().tobytes())
+    return found
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("file", ["last.pt", "best.pt", "ema.pt"])
+def test_killed_while_the_average_is_saved(tmp_path, dataset, soft, monkeypatch, file, is_written):
+    run = variant("averaged")
+    whole = train(run, dataset, out=tmp_path / "whole", soft_labels=soft)
+    inner, count = LocalFiles.put, 0
+
+    def put(self, key, parts):
+        nonlocal count
+        count += key == file
+        if key == file and count == 2 and not is_written:
+            raise Killed
+        inner(self, key, parts)
+        if key == file and count == 2:
+            raise Killed
+
+    monkeypatch.setattr(LocalFiles, "put", put)
+    with pytest.raises(Killed):
+        train(run, dataset, out=tmp_path / "run", soft_labels=soft)
+    monkeypatch.undo()
+    again = train(run, dataset, out=tmp_path / "run", soft_labels=soft)
+    assert timeless(again.metrics) == timeless(whole.metrics)
+    for name in ("last.pt", "best.pt", "ema.pt"):
+        assert same_weights(again.out, whole.out, name)
+
+
+def test_an_average_that_was_lost_at_the_end_is_written_again(tmp_path, dataset):
+    run = dataclasses.replace(variant("averaged"), epochs=1)
+    train(run, dataset, out=tmp_path)
+    weights = weights_of(tmp_path, "ema.pt")
+    (tmp_path / "ema.pt").unlink()
+    train(run, dataset, out=tmp_path)
+    found = weights_of(tmp_path, "ema.pt")
+    assert all(torch.equal(found[key], weights[key]) for key in weights)
 
 
 def test_a_finished_run_returns_at_once(undisturbed, dataset, evaluation, soft, monkeypatch):
