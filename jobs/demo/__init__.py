@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from logitbank.jobs.arguments import non_negative, positive
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
+from logitbank.jobs.stage_log import StageLog
 from logitbank.stores.errors import UsageError
 
 LOG = "demo.log"
@@ -49,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         return
     _require_folder(settings.out)
     times = StageTimes(settings.out)
-    shown = _Shown(len(stages) + 2, settings.out / LOG)
+    shown = StageLog(len(stages) + 2, settings.out / LOG)
     for stage in stages:
         with shown.stage(stage.title), times.of(stage):
             run_job(stage.words[0], stage.words[1:])
@@ -68,7 +66,7 @@ def _require_folder(out: Path) -> None:
 
 
 def _report(
-    settings: DemoSettings, stages: tuple[Stage, ...], times: StageTimes, shown: _Shown
+    settings: DemoSettings, stages: tuple[Stage, ...], times: StageTimes, shown: StageLog
 ) -> None:
     """Measure throughput, if it isn't yet, and write the page."""
     from logitbank.jobs.demo.report import demo_report
@@ -81,22 +79,3 @@ def _report(
         report = demo_report(settings, stages, throughput, times.seconds)
         page = write_report(report, settings.out)
     print("\n".join(["", *table_lines(accuracy_table(report)), "", f"report: {page}"]))
-
-
-class _Shown:
-    """Prints where the demo is; what the jobs say on stderr meanwhile goes to a log."""
-
-    def __init__(self, count: int, log: Path) -> None:
-        self._count, self._log = count, log
-        self._number = 0
-
-    @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[None]:
-        self._number += 1
-        place = f"[{self._number:>2}/{self._count}]"
-        print(f"{place} {title}", flush=True)
-        began = time.perf_counter()
-        with self._log.open("a") as log, contextlib.redirect_stderr(log):
-            print(f"{place} {title}", file=log)
-            yield
-        print(f"{' ' * len(place)} {time.perf_counter() - began:.1f} s", flush=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from logitbank.pipeline.report.results import Mistake, Report
+from logitbank.pipeline.report.results import Mistake, Report, StudentRun
 from logitbank.pipeline.report.shares import ordinal, rank_shares, shown_classes, softmax
 from logitbank.pipeline.report.statistics import MeanStd, Spread, pays_from
 from logitbank.pipeline.report.themes import (
@@ -57,14 +58,15 @@ def save_figures(report: Report, folder: Path) -> dict[str, Picture]:
     }
     if report.mistakes:
         drawn |= {"mistakes": draw_mistakes, "ranks": draw_ranks}
-    return {name: _saved(name, draw, report, folder) for name, draw in drawn.items()}
+    return {name: save_figure(name, partial(draw, report), folder) for name, draw in drawn.items()}
 
 
-def _saved(name: str, draw: Draw, report: Report, folder: Path) -> Picture:
+def save_figure(name: str, draw: Callable[[Theme], Figure], folder: Path) -> Picture:
+    """Draw a figure in both themes, as `NAME-THEME.png` in a folder that is there."""
     files = {}
     for theme in THEMES:
         with mpl.rc_context(theme.settings()):
-            figure = draw(report, theme)
+            figure = draw(theme)
             path = folder / f"{name}-{theme.name}.png"
             # No library version in the file: the same results give the same bytes.
             figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -75,16 +77,7 @@ def _saved(name: str, draw: Draw, report: Report, folder: Path) -> Picture:
 
 def draw_accuracy(report: Report, theme: Theme) -> Figure:
     """Draw each run's top-1, of the last epoch (filled) and of the best one (a ring), and means."""
-    figure, axes = _axes(height=0.75 + 0.42 * len(report.methods))
-    for row, method in enumerate(report.methods):
-        runs = report.runs_of(method)
-        last = [run.last_top1 for run in runs]
-        # Seeds lie below one another, so that equal accuracies stay apart.
-        heights = row + np.linspace(-0.16, 0.16, len(runs)) if len(runs) > 1 else [row]
-        axes.plot([run.best_top1 for run in runs], heights, "o", ms=8, mfc="none", mec=theme.accent)
-        axes.plot(last, heights, "o", ms=4.5, color=theme.accent)
-        axes.vlines(MeanStd.of(last).mean, row - 0.33, row + 0.33, color=theme.ink, lw=1.6)
-    name_rows(axes, list(report.methods), theme)
+    figure, axes = draw_runs({name: report.runs_of(name) for name in report.methods}, theme)
     measured = report.raw.manifest.measured
     if measured.clean_top1 is not None and measured.clean_split == "test":
         axes.axvline(measured.clean_top1, color=theme.contrast, lw=1.2, ls=(0, (4, 3)))
@@ -96,9 +89,23 @@ def draw_accuracy(report: Report, theme: Theme) -> Figure:
             textcoords="offset points",
             color=theme.contrast,
         )
+    return figure
+
+
+def draw_runs(groups: Mapping[str, Sequence[StudentRun]], theme: Theme) -> tuple[Figure, Axes]:
+    """Draw a row for each group of runs: dots of last epochs, rings of best ones, their mean."""
+    figure, axes = _axes(height=0.75 + 0.42 * len(groups))
+    for row, runs in enumerate(groups.values()):
+        last = [run.last_top1 for run in runs]
+        # Seeds lie below one another, so that equal accuracies stay apart.
+        heights = row + np.linspace(-0.16, 0.16, len(runs)) if len(runs) > 1 else [row]
+        axes.plot([run.best_top1 for run in runs], heights, "o", ms=8, mfc="none", mec=theme.accent)
+        axes.plot(last, heights, "o", ms=4.5, color=theme.accent)
+        axes.vlines(MeanStd.of(last).mean, row - 0.33, row + 0.33, color=theme.ink, lw=1.6)
+    name_rows(axes, list(groups), theme)
     axes.margins(x=0.08)
     axes.set_xlabel("top-1 on the test split, %")
-    return figure
+    return figure, axes
 
 
 def draw_mistakes(report: Report, theme: Theme) -> Figure:

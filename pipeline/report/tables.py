@@ -180,6 +180,17 @@ def table_lines(table: Table) -> list[str]:
     return [table.caption, *("  " + _aligned(line, widths, table.numeric) for line in lines)]
 
 
+def markdown_lines(table: Table) -> list[str]:
+    """Write a table in Markdown, under its caption.
+
+    >>> markdown_lines(Table("Top-1", ("from", "%"), (("KD", "73.33"),), (False, True)))
+    ['Top-1', '', '| from | % |', '| --- | ---: |', '| KD | 73.33 |']
+    """
+    rule = tuple("---:" if is_number else "---" for is_number in table.numeric)
+    lines = (table.header, rule, *table.rows)
+    return [table.caption, "", *(f"| {' | '.join(cells)} |" for cells in lines)]
+
+
 def _aligned(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
     placed = (
         cell.rjust(width) if is_number else cell.ljust(width)

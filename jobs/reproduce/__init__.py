@@ -1,0 +1,184 @@
+"""`logitbank reproduce`: recipes of the papers from teacher to table, with one command."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitbank.jobs.arguments import DATASET_HELP, positive
+from logitbank.stores.errors import UsageError
+
+if TYPE_CHECKING:
+    from logitbank.jobs.reproduce.plan import Plan, Request, Student
+    from logitbank.jobs.reproduce.recipe import Recipe
+    from logitbank.jobs.reproduce.seconds import StageSeconds
+    from logitbank.jobs.reproduce.table import Results
+    from logitbank.pipeline.datasets import ImageDataset
+
+LOG = "reproduce.log"
+RECIPE_HELP = (
+    "a recipe (cifar100/resnet32x4-resnet8x4/dkd), a pair (cifar100/resnet32x4-resnet8x4, all of "
+    "its methods), digits, or a file or folder of your own"
+)
+_KINDS = {
+    "train-teacher": "to train teachers",
+    "cache": "to cache",
+    "correct": "to correct",
+    "train": "to train students",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the job's arguments."""
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help=RECIPE_HELP)
+    parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
+    parser.add_argument("--eval-dataset", metavar="SPEC", help="its test split is evaluated on")
+    parser.add_argument(
+        "--teacher",
+        nargs="+",
+        default=[],
+        metavar="SPEC",
+        help="the recipes' teachers with weights, one a network; digits need none",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="stores, runs and the table")
+    parser.add_argument("--seeds", type=positive, default=3, help="students of each row")
+    parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
+    parser.add_argument(
+        "--views", type=positive, metavar="V", help="cached of each image (the recipes' own)"
+    )
+    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
+    parser.add_argument("--workers", type=positive, default=2, help="that render image files")
+    parser.add_argument("--amp", action="store_true", help="mixed precision of students, on CUDA")
+    parser.add_argument("--channels-last", action="store_true", help="that memory format")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+
+
+def scale(text: str) -> float:
+    """Parse a share above 0, at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most 1")
+    return value
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is lacking of every stage, and write the table after each student."""
+    from logitbank.jobs.demo.stages import command_line
+    from logitbank.jobs.reproduce.plan import Planner
+
+    recipes = _recipes(options.recipes)
+    request = _request(options)
+    dataset = _dataset(request)
+    plan = Planner(request, len(dataset)).plan(recipes)
+    _try_models(request, recipes, dataset)
+    if options.dry_run:
+        print("\n".join(command_line(stage.words) for stage in plan.stages))
+        return 0
+    if request.out.exists() and not request.out.is_dir():
+        raise UsageError(f"{request.out} is a file: --out names a folder")
+    request.out.mkdir(parents=True, exist_ok=True)
+    return _run_stages(request, recipes, plan)
+
+
+def _recipes(names: Sequence[str]) -> dict[str, Recipe]:
+    """Read all recipes by name; UsageError where two files have one name."""
+    from logitbank.jobs.reproduce.recipe import find_recipes, load_recipe
+
+    paths: dict[str, Path] = {}
+    for name in names:
+        for found, path in find_recipes(name).items():
+            if paths.setdefault(found, path).resolve() != path.resolve():
+                raise UsageError(
+                    f"{paths[found]} and {path} are both called {found}: rename one of them"
+                )
+    return {name: load_recipe(path) for name, path in paths.items()}
+
+
+def _request(options: argparse.Namespace) -> Request:
+    from logitbank.jobs.reproduce.plan import Request
+
+    names = {field.name for field in dataclasses.fields(Request)}
+    given: dict[str, Any] = {name: getattr(options, name) for name in names & vars(options).keys()}
+    return Request(**given | {"out": Path(options.out), "teachers": tuple(options.teacher)})
+
+
+def _dataset(request: Request) -> ImageDataset:
+    """Open the training split; UsageError where there is no other one to evaluate on."""
+    from logitbank.pipeline.datasets import has_split, open_dataset
+
+    evaluated = request.eval_dataset or request.dataset
+    if not has_split(evaluated, "test"):
+        raise UsageError(
+            f"{evaluated} has no test split, and a table of accuracies needs one: --eval-dataset "
+            "names another dataset's"
+        )
+    return open_dataset(request.dataset, "train")
+
+
+def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageDataset) -> None:
+    """Load every network once: one that there is not would else be found only hours later."""
+    from logitbank.jobs.opening import open_device, open_model
+
+    open_device(request.device)
+    for student in dict.fromkeys(recipe.student for recipe in recipes.values()):
+        open_model(student, dataset, pretrained=False)
+    for teacher in request.teachers:
+        open_model(teacher, dataset, pretrained=True)
+
+
+def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int:
+    """Run the stages; the exit code of the first that was asked to stop, else 0."""
+    from logitbank.jobs.cli import run_job
+    from logitbank.jobs.reproduce.seconds import StageSeconds
+    from logitbank.jobs.reproduce.table import MARKDOWN, save_plot, shown_lines, write_table
+    from logitbank.jobs.stage_log import StageLog
+    from logitbank.jobs.stopping import tell_stopped
+
+    seconds = StageSeconds(request.out)
+    shown = StageLog(len(plan.stages), request.out / LOG)
+    done: list[Student] = []
+    for stage in plan.stages:
+        with shown.stage(stage.title):
+            code = seconds.run(stage, partial(run_job, stage.words[0], stage.words[1:]))
+        if code:
+            tell_stopped("reproduce", f"a signal during: {stage.title}")
+            return code
+        if stage.output in plan.students:
+            done.append(plan.students[stage.output])
+            results = _results(request, recipes, plan, done, seconds)
+            write_table(results, request.out)
+    save_plot(results, request.out)
+    print("\n".join([*shown_lines(results), "", f"table: {request.out / MARKDOWN}"]))
+    return 0
+
+
+def _results(
+    request: Request,
+    recipes: dict[str, Recipe],
+    plan: Plan,
+    done: Sequence[Student],
+    seconds: StageSeconds,
+) -> Results:
+    """Read what the students that are done have reached, and add up what it took."""
+    from logitbank.jobs.reproduce.table import Cost, Results, Row
+    from logitbank.pipeline.report import read_run
+
+    rows: dict[tuple[str, str], Row] = {}
+    for student in done:
+        name, correction = key = student.recipe, student.correction
+        run = read_run(student.folder, f"{name}, {correction}", student.seed)
+        row = rows.setdefault(key, Row(name, recipes[name], correction, ()))
+        rows[key] = dataclasses.replace(row, runs=(*row.runs, run))
+    spent_on = {
+        kind: seconds.total(tuple(stage for stage in plan.stages if stage.words[0] == job))
+        for job, kind in _KINDS.items()
+    }
+    cost = Cost(plan.cached_rows, sum(student.soft_labels for student in done), spent_on)
+    return Results(tuple(rows.values()), cost, request.dataset, request.scale)

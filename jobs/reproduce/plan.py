@@ -1,0 +1,278 @@
+"""What has to be made from recipes: teachers, stores, corrections and students, as commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from logitbank.jobs.demo.stages import Stage
+from logitbank.jobs.reproduce.recipe import UNCORRECTED, Recipe, TeacherTraining
+from logitbank.pipeline.student.schedule import scaled_milestones
+from logitbank.stores.errors import UsageError
+
+_OF_DIGITS = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
+"""How the teacher of a recipe that has none is trained on digits: too short not to err."""
+
+_FOUND = "swap_teacher"
+"""The setting of a loss that follows the store."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for beside the recipes.
+
+    `teachers` are specs with weights, each for the recipes of its network. `scale` shrinks epochs
+    and data; `views` None takes the recipes' own, no more than there are epochs.
+    """
+
+    dataset: str
+    out: Path
+    teachers: tuple[str, ...] = ()
+    eval_dataset: str | None = None
+    seeds: int = 3
+    scale: float = 1.0
+    views: int | None = None
+    device: str | None = None
+    workers: int = 2
+    amp: bool = False
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Student:
+    """A run of a recipe: by which correction and seed, where, and the soft labels that it takes."""
+
+    recipe: str
+    correction: str
+    seed: int
+    folder: Path
+    soft_labels: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages in their order, each once; the students by their stage; the rows to be cached.
+
+    `cached_rows` are the teacher's forward passes, V x N of each raw store.
+    """
+
+    stages: tuple[Stage, ...]
+    students: Mapping[Path, Student]
+    cached_rows: int
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A raw store to be made."""
+
+    path: Path
+    teacher: str
+    augmentation: str
+    views: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Turns recipes into stages.
+
+    Args:
+        request: what the user asks for.
+        samples: N, of the training split.
+    """
+
+    request: Request
+    samples: int
+
+    def plan(self, recipes: Mapping[str, Recipe]) -> Plan:
+        """Plan recipes by name: teachers first, then stores, corrections, and students.
+
+        Raises:
+            UsageError: a recipe without a teacher, or a teacher that none of them has.
+        """
+        require_teachers(self.request, recipes)
+        teachers: dict[Path, Stage] = {}
+        stores: dict[Path, _Store] = {}
+        corrections: dict[Path, Stage] = {}
+        stages: dict[Path, Stage] = {}
+        students: dict[Path, Student] = {}
+        for name, recipe in recipes.items():
+            spec, training = self._teacher(name, recipe)
+            if training is not None:
+                teachers[training.output] = training
+            raw = self._stores(recipe, spec)
+            stores |= {store.path: store for store in raw}
+            for seed in range(self.request.seeds):
+                for correction in recipe.corrections:
+                    made = [_correction(store.path, correction) for store in raw]
+                    corrections |= {stage.output: stage for stage in made if stage is not None}
+                    stage, student = self._student(name, recipe, raw, correction, seed)
+                    stages[stage.output], students[stage.output] = stage, student
+        caches = [self._cache(store) for store in stores.values()]
+        rows = sum(store.views * store.samples for store in stores.values())
+        order = (*teachers.values(), *caches, *corrections.values(), *stages.values())
+        return Plan(order, students, rows)
+
+    def epochs(self, whole: int) -> int:
+        """Scale epochs, up to a whole number of them."""
+        return max(1, math.ceil(whole * self.request.scale))
+
+    def sample_count(self, batch_size: int, most: int | None = None) -> int:
+        """Scale samples, to no fewer than a batch has where there are as many."""
+        whole = min(self.samples, most or self.samples)
+        return min(whole, max(batch_size, math.ceil(whole * self.request.scale)))
+
+    def _teacher(self, name: str, recipe: Recipe) -> tuple[str, Stage | None]:
+        """Give the spec of a recipe's teacher with its weights, and the stage that makes them."""
+        architecture = _architecture(recipe.teacher)
+        for given in self.request.teachers:
+            if _architecture(given) == architecture:
+                return given, None
+        if "@" in recipe.teacher:
+            return recipe.teacher, None
+        usual = _OF_DIGITS if self.request.dataset == "digits" else None
+        training = recipe.teacher_training or usual
+        if training is None:
+            raise UsageError(
+                f"{name} needs its teacher: --teacher {architecture}@CHECKPOINT, as train-teacher "
+                "or mdistiller makes it"
+            )
+        folder = self.request.out / "teachers" / _file_name(architecture)
+        samples = self.sample_count(training.batch_size, training.limit)
+        stage = _stage(
+            f"teacher {architecture}, from {samples:,} labels",
+            folder,
+            "train-teacher",
+            *("--dataset", self.request.dataset, "--model", architecture),
+            *("--epochs", self.epochs(training.epochs), "--batch-size", training.batch_size),
+            *("--lr", training.lr, "--limit", samples),
+            *self._run_flags(folder),
+        )
+        return f"{architecture}@{folder / 'last.pt'}", stage
+
+    def _stores(self, recipe: Recipe, teacher: str) -> list[_Store]:
+        """List the raw stores that a recipe learns from: weak, and strong where it has one."""
+        views = self.request.views or min(recipe.views, self.epochs(recipe.epochs))
+        samples = self.sample_count(recipe.batch_size)
+        stores = []
+        for augmentation in filter(None, (recipe.weak, recipe.strong)):
+            words = (_architecture(teacher), augmentation, f"{views}x{samples}")
+            path = self.request.out / "stores" / f"{'-'.join(map(_file_name, words))}.zarr"
+            stores.append(_Store(path, teacher, augmentation, views, samples))
+        return stores
+
+    def _cache(self, store: _Store) -> Stage:
+        request = self.request
+        return _stage(
+            f"cache {store.views} views of {store.samples:,} images, {store.augmentation}",
+            store.path,
+            "cache",
+            *("--dataset", request.dataset, "--teacher", store.teacher),
+            *("--augmentation", store.augmentation, "--views", store.views),
+            *("--limit", store.samples, "--workers", request.workers),
+            *_given("--device", request.device),
+            *(["--channels-last"] if request.channels_last else []),
+            *("--out", store.path),
+        )
+
+    def _student(
+        self, name: str, recipe: Recipe, raw: list[_Store], correction: str, seed: int
+    ) -> tuple[Stage, Student]:
+        run = f"{_file_name(correction)}-{seed}"
+        folder = self.request.out / "students" / name / run
+        epochs, samples = self.epochs(recipe.epochs), self.sample_count(recipe.batch_size)
+        drops = scaled_milestones((*recipe.milestones, recipe.epochs), epochs)
+        stores = [_corrected(store.path, correction) for store in raw]
+        stage = _stage(
+            f"student of {name}, {correction}, seed {seed}",
+            folder,
+            "train",
+            *("--dataset", self.request.dataset, "--student", recipe.student),
+            *("--soft-labels", *stores, "--loss", recipe.loss),
+            *("--loss-setting", *_settings(recipe, epochs)),
+            *("--limit", samples, "--epochs", epochs, "--batch-size", recipe.batch_size),
+            *("--lr", recipe.lr, "--milestones", *drops, "--momentum", recipe.momentum),
+            *("--weight-decay", recipe.weight_decay, "--seed", seed),
+            *(["--amp"] if self.request.amp else []),
+            *self._run_flags(folder),
+        )
+        return stage, Student(name, correction, seed, folder, epochs * samples * len(raw))
+
+    def _run_flags(self, folder: Path) -> tuple[object, ...]:
+        request = self.request
+        return (
+            *_given("--eval-dataset", request.eval_dataset),
+            *_given("--device", request.device),
+            *("--workers", request.workers),
+            *(["--channels-last"] if request.channels_last else []),
+            *("--out", folder),
+        )
+
+
+def require_teachers(request: Request, recipes: Mapping[str, Recipe]) -> None:
+    """Require each teacher that is given to be some recipe's, and no two of one network."""
+    wanted = sorted({_architecture(recipe.teacher) for recipe in recipes.values()})
+    given = [_architecture(spec) for spec in request.teachers]
+    for spec, architecture in zip(request.teachers, given, strict=True):
+        if architecture not in wanted:
+            raise UsageError(
+                f"--teacher {spec} is the teacher of no recipe here: they have {', '.join(wanted)}"
+            )
+        if given.count(architecture) > 1:
+            raise UsageError(f"--teacher names {architecture} twice: give one checkpoint of it")
+
+
+def _settings(recipe: Recipe, epochs: int) -> list[str]:
+    """Write all settings of a method as `train` takes them, but for what follows the store."""
+    settings = dataclasses.asdict(recipe.method(epochs).settings)
+    return [f"{name}={_written(value)}" for name, value in settings.items() if name != _FOUND]
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return "".join(f"{one:g}," for one in value)
+    return str(value)
+
+
+def _correction(raw: Path, correction: str) -> Stage | None:
+    """Plan a virtual store, which takes no room; none where nothing is corrected."""
+    out = _corrected(raw, correction)
+    if out == raw:
+        return None
+    return _stage(
+        f"correct {raw.name} by {correction}",
+        out,
+        "correct",
+        *(raw, "--correction", correction, "--virtual", "--out", out),
+    )
+
+
+def _corrected(raw: Path, correction: str) -> Path:
+    if correction == UNCORRECTED:
+        return raw
+    return raw.with_name(f"{raw.stem}-{_file_name(correction)}.zarr")
+
+
+def _architecture(spec: str) -> str:
+    return spec.partition("@")[0]
+
+
+def _file_name(text: str) -> str:
+    """Write a spec so that it can be a file's name.
+
+    >>> _file_name("cifar-weak:pad=2,flip=no")
+    'cifar-weak-pad-2-flip-no'
+    """
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")
+
+
+def _given(flag: str, value: object | None) -> tuple[object, ...]:
+    return () if value is None else (flag, value)
+
+
+def _stage(title: str, output: Path, *words: object) -> Stage:
+    return Stage(title, tuple(map(str, words)), output)

@@ -1,0 +1,249 @@
+"""Recipes: how one student is taught by one teacher, as YAML that is checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from logitbank.pipeline.losses import DatasetKind, Method, published_method
+from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
+from logitbank.pipeline.models.loading import ModelSpec
+from logitbank.pipeline.student.method_settings import LossSetting
+from logitbank.pipeline.student.schedule import scaled_milestones
+from logitbank.pipeline.views.specs import parse_augmentation
+from logitbank.stores.corrections.registry import correction_named
+from logitbank.stores.errors import UsageError, unknown_name
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+"""The recipes that come with logitbank."""
+
+BASE = "base.yaml"
+"""What recipes of a folder share; no recipe itself."""
+
+UNCORRECTED = "none"
+_EXTENDS, _TEACHER_TRAINING = "extends", "teacher_training"
+_KINDS = {"imagenet": DatasetKind.IMAGENET}
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """How a teacher is trained from labels where none is given; `limit` None takes all of them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    epochs: int
+    batch_size: int
+    lr: float
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self, ("epochs", "batch_size", "lr", "limit"), "above 0", lambda value: value > 0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One teacher, one student, one method, with the settings that it was published with.
+
+    `dataset` is the one that settings and `published` are of; `weak` and `strong` are the
+    augmentations, `strong` for a loss that learns from two views alone; `views` V is how many of
+    each are cached. `milestones` are the published epochs after which the rate drops tenfold.
+    `corrections` of the teacher's logits are tried one by one; `none` takes them as they are.
+    `published` is the top-1 of the best epoch, in percent, with the logits as the method has them,
+    None where none is known here. `teacher` may name weights, `teacher_training` how it is trained.
+
+    Raises:
+        UsageError: a value that can't be meant.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    dataset: str
+    teacher: str
+    student: str
+    loss: str
+    weak: str
+    views: int
+    epochs: int
+    batch_size: int
+    lr: float
+    milestones: tuple[int, ...]
+    weight_decay: float
+    momentum: float = 0.9
+    strong: str | None = None
+    corrections: tuple[str, ...] = (UNCORRECTED, "sort", "swap")
+    loss_settings: dict[str, LossSetting] = field(default_factory=dict)
+    published: float | None = None
+    teacher_training: TeacherTraining | None = None
+
+    def __post_init__(self) -> None:
+        for names, expected, holds in _BOUNDS:
+            _require(self, names, expected, holds)
+        if list(self.milestones) != sorted({*self.milestones}) or not all(
+            0 < drop < self.epochs for drop in self.milestones
+        ):
+            raise UsageError(
+                f"milestones are epochs in order, above 0 and below {self.epochs}, not "
+                f"{list(self.milestones)}"
+            )
+        _require_models(self.teacher, self.student)
+        for augmentation in filter(None, (self.weak, self.strong)):
+            parse_augmentation(augmentation)
+        _require_corrections(self.corrections)
+        needs_strong = self.method(self.epochs).views == 2
+        if needs_strong != (self.strong is not None):
+            learned = "a weak and a strong view: name" if needs_strong else "one view: leave out"
+            raise UsageError(f"{self.loss} learns from {learned} `strong`")
+        if not self.method(self.epochs).needs_teacher:
+            raise UsageError(f"{self.loss} learns from labels alone, there is nothing to distil")
+
+    def method(self, epochs: int) -> Method:
+        """Give the method and its settings for a run of this many epochs.
+
+        The settings that the recipe leaves out are those published for such a dataset and pair.
+        What counts epochs, the warm-up and γ, takes the same share of them as of the recipe's own.
+
+        Raises:
+            UsageError: an unknown loss or setting, or a value that it can't have.
+        """
+        drops = (*self.milestones, self.epochs)
+        method = published_method(
+            self.loss,
+            _KINDS.get(self.dataset, DatasetKind.CIFAR),
+            teacher=self.teacher,
+            student=self.student,
+            first_drop=drops[0],
+        ).with_settings(**self.loss_settings)
+        method = method.scaled(epochs, self.epochs)
+        gamma = dataclasses.asdict(method.settings).get("gamma")
+        if gamma is None:
+            return method
+        return method.with_settings(gamma=scaled_milestones((gamma, self.epochs), epochs)[0])
+
+
+_ADAPTER = TypeAdapter(Recipe)
+_BOUNDS: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+    (("epochs", "batch_size", "views", "lr"), "above 0", lambda value: value > 0),
+    (("weight_decay",), "0 or more", lambda value: value >= 0),
+    (("momentum",), "from 0 to below 1", lambda value: 0 <= value < 1),
+    (("published",), "a percentage above 0, at most 100", lambda value: 0 < value <= 100),
+)
+
+
+def find_recipes(name: str) -> dict[str, Path]:
+    """Find recipes by what a user calls them.
+
+    Args:
+        name: a file; a folder, for all that lie below it; or, first looked at, either's path in
+            `RECIPES`, where `.yaml` may be left out, such as `cifar100/resnet32x4-resnet8x4/kd`. A
+            path that begins with `.` or `/` is never looked for there.
+
+    Returns:
+        The files by the recipes' names: the path in `RECIPES`, or the file's own name.
+
+    Raises:
+        UsageError: there is no such file or folder, or no recipe in it.
+    """
+    shipped = () if name.startswith((".", "/")) else (RECIPES / name, RECIPES / f"{name}.yaml")
+    for place in (*shipped, Path(name)):
+        if place.is_file():
+            return {recipe_name(place): place}
+        if place.is_dir():
+            found = [path for path in sorted(place.rglob("*.yaml")) if path.name != BASE]
+            if not found:
+                raise UsageError(f"{place} holds no recipe (NAME.yaml)")
+            return {recipe_name(path): path for path in found}
+    raise unknown_name("recipe", name, recipe_names())
+
+
+def recipe_names() -> list[str]:
+    """List what `RECIPES` holds: the pairs, each a folder of methods."""
+    return sorted({str(path.parent.relative_to(RECIPES)) for path in RECIPES.rglob("*/*.yaml")})
+
+
+def recipe_name(path: Path) -> str:
+    """Name a recipe: by its path in `RECIPES`, one from elsewhere by its file."""
+    resolved = path.resolve()
+    if resolved.is_relative_to(RECIPES):
+        return resolved.relative_to(RECIPES).with_suffix("").as_posix()
+    return path.stem
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; `extends: FILE` puts it on top of another, beside it.
+
+    Raises:
+        UsageError: it can't be read, has an unknown key (the nearest is suggested), lacks one, or
+            holds a value that can't be meant; the message begins with the path.
+    """
+    settings = _read(path, ())
+    known = {each.name for each in dataclasses.fields(Recipe)}
+    _require_known(path, "key of a recipe", settings, known)
+    training = settings.get(_TEACHER_TRAINING)
+    if isinstance(training, Mapping):
+        names = {each.name for each in dataclasses.fields(TeacherTraining)}
+        _require_known(path, f"key of {_TEACHER_TRAINING}", training, names)
+    try:
+        return _ADAPTER.validate_python(dict(settings))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file's settings, with those of the file that it extends beneath them."""
+    if path.resolve() in above:
+        raise UsageError(f"{path}: extends itself, by way of {above[-1]}")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, Mapping):
+        raise UsageError(f"{path} must map the keys of a recipe to values")
+    own = {str(name): value for name, value in settings.items()}
+    base = own.pop(_EXTENDS, None)
+    if base is None:
+        return own
+    return _read(path.parent / str(base), (*above, path.resolve())) | own
+
+
+def _require_known(path: Path, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    names = set(known)
+    for name in given:
+        if name not in names:
+            raise UsageError(f"{path}: {unknown_name(kind, str(name), names)}")
+
+
+def _require_models(teacher: str, student: str) -> None:
+    """Require models that there are, as far as that is known without building them."""
+    for spec in map(ModelSpec.parse, (teacher, student)):
+        if spec.kind == "cifar" and spec.name not in CIFAR_NETWORKS:
+            raise unknown_name("CIFAR network", spec.name, CIFAR_NETWORKS)
+    if "@" in student:
+        raise UsageError(f"student {student} has weights already: name the network alone")
+
+
+def _require_corrections(corrections: tuple[str, ...]) -> None:
+    if not corrections or len({*corrections}) != len(corrections):
+        raise UsageError(f"corrections must be one or more, each once, not {list(corrections)}")
+    for name in corrections:
+        if name != UNCORRECTED:
+            correction_named(name)
+
+
+def _require(
+    settings: object, names: tuple[str, ...], expected: str, holds: Callable[[float], bool]
+) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not holds(value):
+            raise UsageError(f"{name} must be {expected}, not {value}")

@@ -1,0 +1,61 @@
+"""The seconds that stages took, added up over all runs of the same command."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from logitbank.jobs.demo.stages import Stage
+from logitbank.stores.errors import LogitbankError
+from logitbank.stores.files import LocalFiles
+
+SECONDS = "seconds.json"
+_ENTRIES = TypeAdapter(dict[str, tuple[float, bool]])
+
+
+class StageSeconds:
+    """Seconds by stage, kept in a folder; a stage that is done is not timed again.
+
+    A stage that is broken off keeps what it took until then, unless the process is killed.
+
+    Args:
+        out: the folder that `seconds.json` lies in.
+
+    Raises:
+        LogitbankError: the file is damaged.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._files = out, LocalFiles(out)
+        content = self._files.get(SECONDS)
+        try:
+            self._entries = _ENTRIES.validate_json(content or "{}")
+        except ValidationError as error:
+            raise LogitbankError(f"{out / SECONDS} is damaged: remove it") from error
+
+    def run(self, stage: Stage, work: Callable[[], int]) -> int:
+        """Time a stage's work, and give its exit code: 0 where it is done."""
+        before, done = self._entries.get(self._name(stage), (0.0, False))
+        if done:
+            return work()
+        began = time.perf_counter()
+        try:
+            code = work()
+            done = code == 0
+        finally:
+            spent = round(before + time.perf_counter() - began, 3)
+            self._entries[self._name(stage)] = (spent, done)
+            self._files.put(SECONDS, [json.dumps(self._entries, indent=1).encode()])
+        return code
+
+    def total(self, stages: tuple[Stage, ...]) -> float:
+        """Add up what these stages took."""
+        return sum(self._entries.get(self._name(stage), (0.0, False))[0] for stage in stages)
+
+    def _name(self, stage: Stage) -> str:
+        """Name a stage by its place in the folder, so that the folder may be called otherwise."""
+        return stage.output.relative_to(self._out).as_posix()

@@ -1,0 +1,197 @@
+"""The table of a reproduction: top-1 beside the published figures, and what it all cost."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from logitbank.jobs.reproduce.recipe import UNCORRECTED, Recipe
+from logitbank.pipeline.report.figures import draw_runs, save_figure
+from logitbank.pipeline.report.results import StudentRun
+from logitbank.pipeline.report.statistics import MeanStd
+from logitbank.pipeline.report.tables import MINUS, Table, markdown_lines, table_lines
+from logitbank.pipeline.report.themes import Theme
+from logitbank.stores.files import LocalFiles
+
+MARKDOWN, CSV, PLOT = "table.md", "table.csv", "table"
+
+CSV_COLUMNS = (
+    "recipe",
+    "teacher",
+    "student",
+    "loss",
+    "correction",
+    "seeds",
+    "last_mean",
+    "last_std",
+    "best_mean",
+    "best_std",
+    "published_best",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe with one correction, and its finished runs, one a seed."""
+
+    name: str
+    recipe: Recipe
+    correction: str
+    runs: tuple[StudentRun, ...]
+
+    @property
+    def title(self) -> str:
+        """Name the row."""
+        return f"{self.name}, {self.correction}"
+
+    @property
+    def published(self) -> float | None:
+        """The published figure, which is of the method with the logits as they are."""
+        return self.recipe.published if self.correction == UNCORRECTED else None
+
+    @property
+    def last(self) -> MeanStd:
+        """Top-1 of the last epochs."""
+        return MeanStd.of([run.last_top1 for run in self.runs])
+
+    @property
+    def best(self) -> MeanStd:
+        """Top-1 of the best epochs, which papers report."""
+        return MeanStd.of([run.best_top1 for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the rows took: the teacher's forward passes, those of a loop, and seconds by kind."""
+
+    spent: int
+    in_the_loop: int
+    seconds: Mapping[str, float]
+
+    @property
+    def saved(self) -> int:
+        """The passes that the stores saved; below 0 where the loop would have spent fewer."""
+        return self.in_the_loop - self.spent
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows so far, what they cost, and in words what they were made from."""
+
+    rows: tuple[Row, ...]
+    cost: Cost
+    dataset: str
+    scale: float
+
+    @property
+    def caveat(self) -> str:
+        """Say how the published figures are to be read, empty where there is none."""
+        figures = {row.recipe.dataset for row in self.rows if row.published is not None}
+        if not figures:
+            return ""
+        told = f"Published figures are of {' and '.join(sorted(figures))}, of the best epoch."
+        own = self.dataset.partition(":")[0]
+        other = own in {"digits", "cifar100", "imagenet"} - figures
+        if self.scale == 1 and not other:
+            return told
+        what = f"{own} at scale {self.scale:g}"
+        return f"{told} This is {what}: they can't be compared."
+
+
+def results_table(results: Results) -> Table:
+    """Tabulate the rows: mean ± standard deviation over the seeds, and the published figure."""
+    rows = tuple(
+        (
+            row.name,
+            row.correction,
+            str(len(row.runs)),
+            str(row.last),
+            str(row.best),
+            "" if row.published is None else f"{row.published:.2f}",
+        )
+        for row in results.rows
+    )
+    return Table(
+        "Top-1 on the test split, %: mean ± standard deviation over seeds",
+        ("recipe", "correction", "seeds", "last epoch", "best epoch", "published"),
+        rows,
+        (False, False, True, True, True, True),
+    )
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """Say what was spent and saved, a phrase a line."""
+    hours = ", ".join(f"{seconds / 3600:,.3f} {kind}" for kind, seconds in cost.seconds.items())
+    saved = f"{cost.saved:,}".replace("-", MINUS)
+    return [
+        f"teacher forward passes spent: {cost.spent:,}",
+        f"teacher forward passes saved: {saved} "
+        f"(with the teacher in the loop these students take {cost.in_the_loop:,})",
+        f"hours: {sum(cost.seconds.values()) / 3600:,.3f} ({hours})",
+    ]
+
+
+def write_table(results: Results, out: Path) -> None:
+    """Write the table as Markdown and CSV, each whole.
+
+    Raises:
+        StoreError: a file can't be written.
+    """
+    ends = [*filter(None, [results.caveat]), *cost_lines(results.cost)]
+    lines = [*markdown_lines(results_table(results)), "", *(f"- {line}" for line in ends), ""]
+    files = LocalFiles(out)
+    files.put(MARKDOWN, ["\n".join(lines).encode()])
+    files.put(CSV, [csv_text(results).encode()])
+
+
+def csv_text(results: Results) -> str:
+    """Write the rows as CSV, and what they cost as comments (#) at its end."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in results.rows:
+        recipe = row.recipe
+        figures = (row.last.mean, row.last.std, row.best.mean, row.best.std, row.published)
+        names = (row.name, recipe.teacher, recipe.student, recipe.loss, row.correction)
+        writer.writerow([*names, len(row.runs), *map(_figure, figures)])
+    ends = [*filter(None, [results.caveat]), *cost_lines(results.cost)]
+    return text.getvalue() + "".join(f"# {line}\n" for line in ends)
+
+
+def save_plot(results: Results, out: Path) -> list[Path]:
+    """Draw the rows as `table-light.png` and `table-dark.png`."""
+    picture = save_figure(PLOT, _draw(results.rows), out)
+    return [out / Path(name).name for name in (picture.light, picture.dark)]
+
+
+def shown_lines(results: Results) -> list[str]:
+    """Write the table and what it cost for a terminal."""
+    ends = [*filter(None, [results.caveat]), *cost_lines(results.cost)]
+    return ["", *table_lines(results_table(results)), "", *ends]
+
+
+def _draw(rows: Sequence[Row]) -> Callable[[Theme], Figure]:
+    def draw(theme: Theme) -> Figure:
+        """Draw the runs, and a diamond where a figure was published."""
+        figure, axes = draw_runs({row.title: row.runs for row in rows}, theme)
+        published = [
+            (row.published, place) for place, row in enumerate(rows) if row.published is not None
+        ]
+        for figure_of_paper, place in published:
+            axes.plot([figure_of_paper], [place], "D", ms=6, color=theme.contrast)
+        told = "dots: last epochs; rings: best epochs; line: mean of the last"
+        axes.set_title(
+            f"{told}; diamond: published" if published else told, loc="left", color=theme.muted
+        )
+        return figure
+
+    return draw
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
