@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # Idle OpenMP threads that spin make small operations a hundred times slower beside other work.
@@ -18,6 +20,14 @@ for variable in [name for name in os.environ if name.startswith("SLURM_ARRAY")]:
 # A deadline would be an assertion on wall-clock time: the first call of a kernel compiles it.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Give torch back its threads: what a test trains may depend on their number."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from logitbank.jobs.reproduce.plan import Plan, Planner, Request
 from logitbank.jobs.reproduce.recipe import Recipe, TeacherTraining
 from logitbank.jobs.reproduce.seconds import SECONDS, StageSeconds
 from logitbank.jobs.reproduce.table import Cost, Results, Row, cost_lines, csv_text, shown_lines
+from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.report import StudentRun
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.reader import Store
@@ -50,6 +51,14 @@ SLD = {"loss": "sld", "corrections": ["swap"], "strong": "cifar-strong:flip=no"}
 def write(path: Path, changes: dict) -> Path:
     path.write_text(yaml.safe_dump(TINY | changes))
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Training repeats bit for bit at one number of threads, whatever tests ran before."""
+    with torch_threads(1), pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
