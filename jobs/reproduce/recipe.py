@@ -34,15 +34,25 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class TeacherTraining:
-    """How a teacher is trained from labels where none is given; `limit` None takes all of them."""
+    """How a teacher is trained from labels where none is given; `limit` None takes all of them.
+
+    `apart` keeps the images of teacher and students apart: the teacher learns from the last `limit`
+    ones, the students from those before, so that it errs on them as it would on new images.
+
+    Raises:
+        UsageError: a value that can't be meant.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: int
     batch_size: int
     lr: float
     limit: int | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
+        if self.apart and self.limit is None:
+            raise UsageError("teacher_training: apart needs a limit, or no image is left")
         _require(self, ("epochs", "batch_size", "lr", "limit"), "above 0", lambda value: value > 0)
 
 
@@ -98,8 +108,16 @@ class Recipe:
         if needs_strong != (self.strong is not None):
             learned = "a weak and a strong view: name" if needs_strong else "one view: leave out"
             raise UsageError(f"{self.loss} learns from {learned} `strong`")
-        if not self.method(self.epochs).needs_teacher:
-            raise UsageError(f"{self.loss} learns from labels alone, there is nothing to distil")
+        if not self.needs_soft_labels and self.corrections != (UNCORRECTED,):
+            raise UsageError(
+                f"{self.loss} learns from labels alone, there are no logits to correct: "
+                f"corrections: [{UNCORRECTED}]"
+            )
+
+    @property
+    def needs_soft_labels(self) -> bool:
+        """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
+        return self.method(self.epochs).needs_teacher
 
     def method(self, epochs: int) -> Method:
         """Give the method and its settings for a run of this many epochs.

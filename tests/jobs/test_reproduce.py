@@ -322,6 +322,29 @@ class TestPlan:
         with pytest.raises(UsageError, match="r0 needs its teacher: --teacher cifar:resnet8@"):
             planned(recipe(), teachers=())
 
+    def test_a_teacher_apart_learns_from_images_that_no_student_sees(self):
+        training = TeacherTraining(2, 16, 0.1, limit=300, apart=True)
+        for scale, kept, learned in ((1.0, 300, 700), (0.5, 150, 350)):
+            plan = planned(recipe(teacher_training=training), teachers=(), scale=scale)
+            teacher, cached, student = plan.stages[0], plan.stages[1], plan.stages[-1]
+            assert (flag(teacher, "--skip"), flag(teacher, "--limit")) == (
+                str(1000 - kept),
+                str(kept),
+            )
+            assert flag(cached, "--limit") == flag(student, "--limit") == str(learned)
+        given = planned(recipe(teacher_training=training))
+        assert flag(given.stages[0], "--limit") == "700"
+        with pytest.raises(UsageError, match="300 images .* there are 300 in all: none is left"):
+            planned(recipe(teacher_training=training), samples=300)
+
+    def test_labels_alone_are_learned_on_the_views_of_the_others(self):
+        plan = planned(recipe(), recipe(loss="ce", corrections=("none",)))
+        student = plan.stages[-1]
+        assert flag(student, "--loss") == "ce"
+        assert flag(student, "--soft-labels") == flag(plan.stages[0], "--out")
+        assert plan.students[student.output].soft_labels == 0
+        assert plan.cached_rows == 10 * 1000
+
     def test_one_checkpoint_a_network(self):
         with pytest.raises(UsageError, match="names cifar:resnet8 twice"):
             planned(recipe(), teachers=("cifar:resnet8@a.pt", "cifar:resnet8@b.pt"))
