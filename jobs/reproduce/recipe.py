@@ -171,10 +171,10 @@ def find_recipes(name: str) -> dict[str, Path]:
         if place.is_file():
             return {recipe_name(place): place}
         if place.is_dir():
-            found = [path for path in sorted(place.rglob("*.yaml")) if path.name != BASE]
+            found = {recipe_name(path): path for path in place.rglob("*.yaml") if path.name != BASE}
             if not found:
                 raise UsageError(f"{place} holds no recipe (NAME.yaml)")
-            return {recipe_name(path): path for path in found}
+            return dict(sorted(found.items()))
     raise unknown_name("recipe", name, recipe_names())
 
 

@@ -21,7 +21,15 @@ from logitbank.jobs.demo.stages import Stage
 from logitbank.jobs.reproduce.plan import Plan, Planner, Request
 from logitbank.jobs.reproduce.recipe import Recipe, TeacherTraining
 from logitbank.jobs.reproduce.seconds import SECONDS, StageSeconds
-from logitbank.jobs.reproduce.table import Cost, Results, Row, cost_lines, csv_text, shown_lines
+from logitbank.jobs.reproduce.table import (
+    Cost,
+    Results,
+    Row,
+    comparison_lines,
+    cost_lines,
+    csv_text,
+    shown_lines,
+)
 from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.report import StudentRun
 from logitbank.stores.errors import LogitbankError, UsageError
@@ -398,6 +406,33 @@ class TestResults:
             line.split() == ["kd", "none", "1", "71.25", "71.50", "73.33"]
             for line in shown_lines(self.results())
         )
+
+    def test_corrections_are_compared_by_runs_of_one_recipe_and_seed(self):
+        """Of the runs that lack a partner nothing is said."""
+        top1 = {
+            ("kd", "none"): {0: 70.0, 1: 71.0},
+            ("kd", "sort"): {0: 71.0, 1: 71.5},
+            ("dkd", "none"): {0: 60.0, 1: 61.0},
+            ("dkd", "sort"): {0: 62.0, 1: 61.5},
+            ("sld", "sort"): {0: 90.0, 1: 90.0},
+            ("ce", "none"): {0: 10.0, 1: 10.0},
+            ("kd", "swap"): {0: 50.0},
+        }
+        rows = [
+            Row(
+                name,
+                recipe(),
+                correction,
+                tuple(StudentRun("", seed, 99.0, last, 1, "") for seed, last in found.items()),
+            )
+            for (name, correction), found in top1.items()
+        ]
+        pairs = [1.0, 0.5, 2.0, 0.5]
+        margin = 3.182 * statistics.stdev(pairs) / 2  # t of 3 degrees of freedom
+        assert comparison_lines(rows) == [
+            f"sort less none: +1.00 ± {margin:.2f} points of the last epoch "
+            "(95% interval over 4 pairs of one recipe and seed), within the noise"
+        ]
 
     def test_the_cost(self):
         assert cost_lines(self.COST) == [
