@@ -5,21 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from logitbank.jobs.reproduce.recipe import UNCORRECTED, Recipe
-from logitbank.pipeline.report.figures import draw_runs, save_figure
 from logitbank.pipeline.report.results import StudentRun
 from logitbank.pipeline.report.statistics import MeanStd, paired_difference
 from logitbank.pipeline.report.tables import MINUS, Table, markdown_lines, table_lines
-from logitbank.pipeline.report.themes import Theme
 from logitbank.stores.files import LocalFiles
 
-MARKDOWN, CSV, PLOT = "table.md", "table.csv", "table"
+MARKDOWN, CSV = "table.md", "table.csv"
 
 CSV_COLUMNS = (
     "recipe",
@@ -44,11 +40,6 @@ class Row:
     recipe: Recipe
     correction: str
     runs: tuple[StudentRun, ...]
-
-    @property
-    def title(self) -> str:
-        """Name the row."""
-        return f"{self.name}, {self.correction}"
 
     @property
     def published(self) -> float | None:
@@ -190,33 +181,9 @@ def csv_text(results: Results) -> str:
     return text.getvalue() + "".join(f"# {line}\n" for line in results.closing_lines)
 
 
-def save_plot(results: Results, out: Path) -> list[Path]:
-    """Draw the rows as `table-light.png` and `table-dark.png`."""
-    picture = save_figure(PLOT, _draw(results.rows), out)
-    return [out / Path(name).name for name in (picture.light, picture.dark)]
-
-
 def shown_lines(results: Results) -> list[str]:
     """Write the table and what it cost for a terminal."""
     return ["", *table_lines(results_table(results)), "", *results.closing_lines]
-
-
-def _draw(rows: Sequence[Row]) -> Callable[[Theme], Figure]:
-    def draw(theme: Theme) -> Figure:
-        """Draw the runs, and a diamond where a figure was published."""
-        figure, axes = draw_runs({row.title: row.runs for row in rows}, theme)
-        published = [
-            (row.published, place) for place, row in enumerate(rows) if row.published is not None
-        ]
-        for figure_of_paper, place in published:
-            axes.plot([figure_of_paper], [place], "D", ms=6, color=theme.contrast)
-        told = "dots: last epochs; rings: best epochs; line: mean of the last"
-        axes.set_title(
-            f"{told}; diamond: published" if published else told, loc="left", color=theme.muted
-        )
-        return figure
-
-    return draw
 
 
 def _figure(value: float | None) -> str:

@@ -19,6 +19,7 @@ import yaml
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import Stage
 from logitbank.jobs.reproduce.plan import Plan, Planner, Request
+from logitbank.jobs.reproduce.plot import draw_rows
 from logitbank.jobs.reproduce.recipe import Recipe, TeacherTraining
 from logitbank.jobs.reproduce.seconds import SECONDS, StageSeconds
 from logitbank.jobs.reproduce.table import (
@@ -32,6 +33,7 @@ from logitbank.jobs.reproduce.table import (
 )
 from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.report import StudentRun
+from logitbank.pipeline.report.themes import LIGHT
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.reader import Store
 from tests.jobs.command import run, start
@@ -139,6 +141,26 @@ class TestTable:
     def test_it_is_drawn_for_light_pages_and_for_dark_ones(self, out):
         for theme in ("light", "dark"):
             assert (out / f"table-{theme}.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_the_plot_holds_every_figure_of_the_table(self):
+        def student(seed: int, best: float, last: float) -> StudentRun:
+            return StudentRun("", seed, best, last, 1, "")
+
+        rows = (
+            Row("a/kd", recipe(published=73.0), "none", (student(0, 70, 69), student(1, 71, 68))),
+            Row("a/kd", recipe(), "sort", (student(0, 72, 67),)),
+            Row("a/b/dkd", recipe(), "sort", (student(0, 60, 59),)),
+        )
+        figure = draw_rows(rows, LIGHT)
+        (axes,) = figure.axes
+        drawn = [value for line in axes.lines for value in line.get_xdata()]
+        assert sorted(drawn) == [59, 60, 67, 68, 69, 70, 71, 72, 73]
+        means = [lines.get_segments()[0][0][0] for lines in axes.collections]
+        assert means == [68.5, 67, 59]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["kd", "b/dkd"]
+        assert axes.get_title(loc="left") == "a"
+        told = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert told == ["none", "sort", "best epoch", "mean of last", "published"]
 
     def test_corrections_take_no_room(self, out):
         kinds = {path: Store.open(path).manifest.kind for path in (out / "stores").iterdir()}
