@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from logitbank.jobs.yaml_mapping import read_mapping
 from logitbank.pipeline.losses import DatasetKind, Method, published_method
 from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.models.loading import ModelSpec
@@ -219,15 +219,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file's settings, with those of the file that it extends beneath them."""
     if path.resolve() in above:
         raise UsageError(f"{path}: extends itself, by way of {above[-1]}")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, Mapping):
-        raise UsageError(f"{path} must map the keys of a recipe to values")
-    own = {str(name): value for name, value in settings.items()}
+    own = read_mapping(path, title=str(path), names="the keys of a recipe")
     base = own.pop(_EXTENDS, None)
     if base is None:
         return own
