@@ -137,4 +137,4 @@ def _plan(config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...]) -> 
         lines.append(f"  {passes:,} teacher forward passes are saved: {where} {have} them")
     if config.teacher is not None:
         lines.append(f"  {passes:,} teacher forward passes of {config.teacher} in the loop")
-    return lines
+    return [*lines, "", config.to_yaml().rstrip()]

@@ -126,7 +126,7 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
 
     Raises:
         StoreError: they differ in teacher, dataset, sample order, size of the views or correction.
-        UsageError: the same store twice, or the strong one first.
+        UsageError: the same store or augmentation twice, or the strong one first.
     """
     names = [each.manifest.augmentation.name for each in (weak, strong)]
     if weak.manifest.digest == strong.manifest.digest:
@@ -149,6 +149,12 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
         raise StoreError(
             f"{weak.store.where} (there) and {strong.store.where} (here) can't teach together: "
             f"{'; '.join(different)}"
+        )
+    parameters = [each.manifest.augmentation.parameters for each in (weak, strong)]
+    if names[0] == names[1] and parameters[0] == parameters[1]:
+        raise UsageError(
+            f"{weak.store.where} and {strong.store.where} both hold {names[0]} views: give one "
+            "store of weak views, then one of strong views"
         )
     if strong.order != Purpose.STRONG_VIEW_ORDER:
         strong = type(strong)(strong.store, strong.correction, Purpose.STRONG_VIEW_ORDER)

@@ -34,5 +34,5 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """
     known = sorted(valid)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UsageError(f"unknown {kind} {name!r}: {hint}(known: {', '.join(known)})")
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")

@@ -110,8 +110,9 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _dataset(request: Request) -> ImageDataset:
-    """Open the training split; UsageError where there is no other one to evaluate on."""
+    """Open the training split; UsageError where no split of its classes can be evaluated on."""
     from logitbank.pipeline.datasets import has_split, open_dataset
+    from logitbank.pipeline.student.sources import check_evaluation_classes
 
     evaluated = request.eval_dataset or request.dataset
     if not has_split(evaluated, "test"):
@@ -119,14 +120,19 @@ def _dataset(request: Request) -> ImageDataset:
             f"{evaluated} has no test split, and a table of accuracies needs one: --eval-dataset "
             "names another dataset's"
         )
-    return open_dataset(request.dataset, "train")
+    dataset = open_dataset(request.dataset, "train")
+    check_evaluation_classes(dataset, open_dataset(evaluated, "test"))
+    return dataset
 
 
 def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageDataset) -> None:
     """Load every network once: one that there is not would else be found only hours later."""
-    from logitbank.jobs.opening import open_device, open_model
+    from logitbank.jobs.opening import open_model
+    from logitbank.pipeline.devices import usable_device
 
-    open_device(request.device)
+    device = usable_device(request.device)
+    if request.amp and device.type != "cuda":
+        raise UsageError(f"--amp needs a CUDA device, this machine has {device}")
     for student in dict.fromkeys(recipe.student for recipe in recipes.values()):
         open_model(student, dataset, pretrained=False)
     for teacher in request.teachers:

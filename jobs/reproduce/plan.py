@@ -12,6 +12,8 @@ from pathlib import Path
 from logitbank.jobs.demo.stages import Stage
 from logitbank.jobs.reproduce.recipe import UNCORRECTED, Recipe, TeacherTraining
 from logitbank.pipeline.student.schedule import scaled_milestones
+from logitbank.pipeline.views.augmentation import check_views
+from logitbank.pipeline.views.specs import parse_augmentation
 from logitbank.stores.errors import UsageError
 
 _OF_DIGITS = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
@@ -76,6 +78,10 @@ class _Store:
     samples: int
 
 
+_Taught = tuple[str, Stage | None]
+"""A teacher's spec with its weights, and the stage that makes them where none are given."""
+
+
 @dataclass(frozen=True)
 class Planner:
     """Turns recipes into stages.
@@ -92,9 +98,11 @@ class Planner:
         """Plan recipes by name: teachers first, then stores, corrections, and students.
 
         Raises:
-            UsageError: a recipe without a teacher, or a teacher that none of them has.
+            UsageError: a recipe without a teacher, a teacher that none of them has, two of one
+                network, or more views than there are.
         """
         require_teachers(self.request, recipes)
+        known: dict[str, tuple[str, _Taught]] = {}
         teachers: dict[Path, Stage] = {}
         stores: dict[Path, _Store] = {}
         corrections: dict[Path, Stage] = {}
@@ -102,6 +110,12 @@ class Planner:
         students: dict[Path, Student] = {}
         for name, recipe in recipes.items():
             spec, training = self._teacher(name, recipe)
+            other, found = known.setdefault(_architecture(spec), (name, (spec, training)))
+            if found != (spec, training):
+                raise UsageError(
+                    f"{other} and {name} have two teachers of {_architecture(spec)}, with weights "
+                    "of their own: reproduce them one by one, each into another --out"
+                )
             if training is not None:
                 teachers[training.output] = training
             raw = self._stores(recipe, spec)
@@ -137,7 +151,7 @@ class Planner:
             )
         return self.sample_count(recipe.batch_size, self.samples - kept)
 
-    def _teacher(self, name: str, recipe: Recipe) -> tuple[str, Stage | None]:
+    def _teacher(self, name: str, recipe: Recipe) -> _Taught:
         """Give the spec of a recipe's teacher with its weights, and the stage that makes them."""
         architecture = _architecture(recipe.teacher)
         for given in self.request.teachers:
@@ -172,6 +186,7 @@ class Planner:
         samples = self._student_samples(recipe)
         stores = []
         for augmentation in filter(None, (recipe.weak, recipe.strong)):
+            check_views(parse_augmentation(augmentation), views)
             words = (_architecture(teacher), augmentation, f"{views}x{samples}")
             path = self.request.out / "stores" / f"{'-'.join(map(_file_name, words))}.zarr"
             stores.append(_Store(path, teacher, augmentation, views, samples))

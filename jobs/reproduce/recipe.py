@@ -115,6 +115,12 @@ class Recipe:
             )
 
     @property
+    def own_correction(self) -> str:
+        """The correction of the logits that is the method's own, which figures are published of."""
+        swaps = "swap_teacher" in vars(self.method(self.epochs).settings)
+        return "swap" if swaps else UNCORRECTED
+
+    @property
     def needs_soft_labels(self) -> bool:
         """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
         return self.method(self.epochs).needs_teacher
@@ -161,7 +167,8 @@ def find_recipes(name: str) -> dict[str, Path]:
             path that begins with `.` or `/` is never looked for there.
 
     Returns:
-        The files by the recipes' names: the path in `RECIPES`, or the file's own name.
+        The files by the recipes' names: the path in `RECIPES`, else the path in the folder that
+        was named, or a file's own name.
 
     Raises:
         UsageError: there is no such file or folder, or no recipe in it.
@@ -171,24 +178,37 @@ def find_recipes(name: str) -> dict[str, Path]:
         if place.is_file():
             return {recipe_name(place): place}
         if place.is_dir():
-            found = {recipe_name(path): path for path in place.rglob("*.yaml") if path.name != BASE}
+            found = [path for path in place.rglob("*.yaml") if path.name != BASE]
             if not found:
                 raise UsageError(f"{place} holds no recipe (NAME.yaml)")
-            return dict(sorted(found.items()))
-    raise unknown_name("recipe", name, recipe_names())
+            return dict(sorted((recipe_name(path, place), path) for path in found))
+    raise unknown_name("recipe", name, recipe_names(near=name))
 
 
-def recipe_names() -> list[str]:
-    """List what `RECIPES` holds: the pairs, each a folder of methods."""
-    return sorted({str(path.parent.relative_to(RECIPES)) for path in RECIPES.rglob("*/*.yaml")})
+def recipe_names(near: str = "") -> list[str]:
+    """List what `RECIPES` holds: the pairs, each a folder of methods.
+
+    Args:
+        near: what a user asked for; if that names a pair, the methods of it are listed.
+    """
+    recipes = [path.relative_to(RECIPES) for path in sorted(RECIPES.rglob("*/*.yaml"))]
+    pairs = sorted({str(path.parent) for path in recipes if path.name != BASE})
+    of_pair, _, _ = near.rpartition("/")
+    if of_pair not in pairs:
+        return pairs
+    return [
+        path.with_suffix("").as_posix()
+        for path in recipes
+        if str(path.parent) == of_pair and path.name != BASE
+    ]
 
 
-def recipe_name(path: Path) -> str:
-    """Name a recipe: by its path in `RECIPES`, one from elsewhere by its file."""
+def recipe_name(path: Path, folder: Path | None = None) -> str:
+    """Name a recipe: by its path in `RECIPES`, one from elsewhere by that in its folder."""
     resolved = path.resolve()
     if resolved.is_relative_to(RECIPES):
         return resolved.relative_to(RECIPES).with_suffix("").as_posix()
-    return path.stem
+    return path.relative_to(folder or path.parent).with_suffix("").as_posix()
 
 
 def load_recipe(path: Path) -> Recipe:

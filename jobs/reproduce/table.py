@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from logitbank.jobs.reproduce.recipe import UNCORRECTED, Recipe
+from logitbank.jobs.reproduce.recipe import Recipe
 from logitbank.pipeline.report.results import StudentRun
 from logitbank.pipeline.report.statistics import MeanStd, paired_difference
 from logitbank.pipeline.report.tables import MINUS, Table, markdown_lines, table_lines
@@ -43,8 +43,8 @@ class Row:
 
     @property
     def published(self) -> float | None:
-        """The published figure, which is of the method with the logits as they are."""
-        return self.recipe.published if self.correction == UNCORRECTED else None
+        """The published figure, of the method with the logits that it has: SLD's are swapped."""
+        return self.recipe.published if self.correction == self.recipe.own_correction else None
 
     @property
     def last(self) -> MeanStd:
@@ -93,11 +93,11 @@ class Results:
             return ""
         told = f"Published figures are of {' and '.join(sorted(figures))}, of the best epoch."
         own = self.dataset.partition(":")[0]
-        other = own in {"digits", "cifar100", "imagenet"} - figures
-        if self.scale == 1 and not other:
+        if own in {"digits", "cifar100", "imagenet"} - figures or self.scale != 1:
+            return f"{told} This is {own} at scale {self.scale:g}: they can't be compared."
+        if own in figures:
             return told
-        what = f"{own} at scale {self.scale:g}"
-        return f"{told} This is {what}: they can't be compared."
+        return f"{told} Whether {self.dataset} can be compared is for you to say."
 
 
 def results_table(results: Results) -> Table:
@@ -135,10 +135,11 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
         if len(shared) > 1:
             pairs = [last[first][key] - last[other][key] for key in sorted(shared)]
             found = paired_difference(pairs)
+            points = f"{found.points:+.2f}".replace("-", MINUS)
+            verdict = f", {found.verdict}" if found.margin else ""
             lines.append(
-                f"{first} less {other}: {found.points:+.2f} ± {found.margin:.2f} points of the "
-                f"last epoch (95% interval over {len(pairs)} pairs of one recipe and seed), "
-                f"{found.verdict}".replace("-", MINUS)
+                f"{first} less {other}: {points} ± {found.margin:.2f} points of the last epoch "
+                f"(95% interval over {len(pairs)} pairs of one recipe and seed){verdict}"
             )
     return lines
 

@@ -171,12 +171,13 @@ class Method:
     def scaled(self, epochs: int, published_epochs: int) -> Method:
         """Give the method for a run of another length than the published one.
 
-        DKD's warm-up and CTKD's reversal take the same share of it, rounded up to whole epochs.
-        SLD's γ stays: it follows the learning rate (see `published_method`).
+        In a shorter one DKD's warm-up and CTKD's reversal take the same share of it, rounded up to
+        whole epochs; in a longer one they last as long as published. SLD's γ stays: it follows the
+        learning rate (see `published_method`).
         """
 
         def share(of: int) -> int:
-            return max(1, -(-of * epochs // published_epochs))
+            return min(of, max(1, -(-of * epochs // published_epochs)))
 
         if isinstance(self.settings, dkd.DKDSettings):
             return self.with_settings(warmup=share(self.settings.warmup))

@@ -232,6 +232,20 @@ class TestNames:
         assert find_recipes(str(path)) == {"mine": path}
         assert find_recipes(str(tmp_path)) == {"mine": path}
 
+    def test_your_own_folder_names_recipes_by_their_place_in_it(self, tmp_path, recipe_file):
+        for pair_ in ("a", "b"):
+            (tmp_path / "own" / pair_).mkdir(parents=True)
+            recipe_file({}, f"own/{pair_}/kd")
+        found = find_recipes(str(tmp_path / "own"))
+        assert found == {
+            "a/kd": tmp_path / "own" / "a" / "kd.yaml",
+            "b/kd": tmp_path / "own" / "b" / "kd.yaml",
+        }
+
+    def test_a_mistyped_method_is_told_those_of_its_pair(self):
+        with pytest.raises(UsageError, match="did you mean 'cifar100/vgg13-vgg8/dkd'"):
+            find_recipes("cifar100/vgg13-vgg8/dkdd")
+
 
 WHOLE = {
     "dataset": "cifar100",

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from logitbank.jobs.cli import run_job
@@ -252,6 +253,13 @@ class TestBadInput:
             (["{kd}", "{other}"], "are both called kd: rename one of them"),
             (["{kd}", "--out", "{kd}"], "is a file: --out names a folder"),
             (["{vision}"], "resnet188"),
+            (["digits/kdd"], "unknown recipe 'digits/kdd': did you mean 'digits/kd'?"),
+            (["{kd}", "--views", "500"], "500 views are more than cifar-weak"),
+            pytest.param(
+                ["{kd}", "--amp"],
+                "--amp needs a CUDA device, this machine has cpu",
+                marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA"),
+            ),
         ],
     )
     def test_is_one_clear_line_and_no_work(self, recipes, tmp_path, capsys, words, message):
@@ -279,6 +287,16 @@ class TestBadInput:
         error = capsys.readouterr().err
         assert "one.h5 has no test split" in error
         assert "--eval-dataset names another dataset's" in error
+
+    def test_classes_must_be_numbered_as_in_the_split_evaluated_on(self, recipes, tmp_path, capsys):
+        for split, names in (("train", ["cat", "dog"]), ("test", ["dog", "cat"])):
+            with h5py.File(tmp_path / f"{split}.h5", "w") as file:
+                file["images"] = np.zeros((4, 32, 32, 3), np.uint8)
+                file["labels"] = np.arange(4) % 2
+                file.attrs["classes"] = names
+        words = [recipes[0], "--dataset", f"hdf5:{tmp_path}", "--out", tmp_path / "out"]
+        assert run("reproduce", *words) == 2
+        assert "class 0 is 'dog' in hdf5 test, but 'cat' in hdf5 train" in capsys.readouterr().err
 
     def test_a_dry_run_prints_the_commands_and_writes_nothing(self, recipes, tmp_path, capsys):
         words = [recipes[1], *FLAGS, "--out", tmp_path / "out", "--dry-run"]
@@ -375,6 +393,17 @@ class TestPlan:
         assert plan.students[student.output].soft_labels == 0
         assert plan.cached_rows == 10 * 1000
 
+    def test_two_teachers_of_one_network_are_refused(self):
+        """One would teach the students of both, from one store."""
+        short, apart = TeacherTraining(2, 16, 0.1), TeacherTraining(9, 16, 0.1, 300, apart=True)
+        for one, other in (
+            (recipe(teacher_training=short), recipe(teacher_training=apart)),
+            (recipe(teacher="cifar:resnet8@a.pt"), recipe(teacher="cifar:resnet8@b.pt")),
+        ):
+            planned(one, one, teachers=())
+            with pytest.raises(UsageError, match="r0 and r1 have two teachers of cifar:resnet8"):
+                planned(one, other, teachers=())
+
     def test_one_checkpoint_a_network(self):
         with pytest.raises(UsageError, match="names cifar:resnet8 twice"):
             planned(recipe(), teachers=("cifar:resnet8@a.pt", "cifar:resnet8@b.pt"))
@@ -413,6 +442,19 @@ class TestSeconds:
             StageSeconds(tmp_path)
 
 
+def rows_of(top1: dict[tuple[str, str], dict[int, float]]) -> list[Row]:
+    """Rows by recipe and correction, from the last epochs' top-1 by seed."""
+    return [
+        Row(
+            name,
+            recipe(),
+            correction,
+            tuple(StudentRun("", seed, 99.0, last, 1, "") for seed, last in found.items()),
+        )
+        for (name, correction), found in top1.items()
+    ]
+
+
 class TestResults:
     COST = Cost(1_000, 400, {"to cache": 3600.0, "to train students": 5400.0})
 
@@ -440,20 +482,19 @@ class TestResults:
             ("ce", "none"): {0: 10.0, 1: 10.0},
             ("kd", "swap"): {0: 50.0},
         }
-        rows = [
-            Row(
-                name,
-                recipe(),
-                correction,
-                tuple(StudentRun("", seed, 99.0, last, 1, "") for seed, last in found.items()),
-            )
-            for (name, correction), found in top1.items()
-        ]
+        rows = rows_of(top1)
         pairs = [1.0, 0.5, 2.0, 0.5]
         margin = 3.182 * statistics.stdev(pairs) / 2  # t of 3 degrees of freedom
         assert comparison_lines(rows) == [
             f"sort less none: +1.00 ± {margin:.2f} points of the last epoch "
             "(95% interval over 4 pairs of one recipe and seed), within the noise"
+        ]
+
+    def test_equal_differences_have_no_spread_to_judge_by(self):
+        top1 = {("kd", "my-own"): {0: 70.0, 1: 71.0}, ("kd", "sort"): {0: 69.0, 1: 70.0}}
+        assert comparison_lines(rows_of(top1)) == [
+            "sort less my-own: −1.00 ± 0.00 points of the last epoch "
+            "(95% interval over 2 pairs of one recipe and seed)"
         ]
 
     def test_the_cost(self):
@@ -466,9 +507,20 @@ class TestResults:
 
     @pytest.mark.parametrize(
         ("dataset", "scale", "compares"),
-        [("cifar100:a", 1.0, True), ("cifar100:a", 0.5, False), ("digits", 1.0, False)],
+        [
+            ("cifar100:a", 1.0, ""),
+            ("cifar100:a", 0.5, " This is cifar100 at scale 0.5: they can't be compared."),
+            ("digits", 1.0, " This is digits at scale 1: they can't be compared."),
+            ("hdf5:a", 1.0, " Whether hdf5:a can be compared is for you to say."),
+        ],
     )
     def test_what_published_figures_are_held_against(self, dataset, scale, compares):
-        caveat = self.results(dataset, scale).caveat
-        assert caveat.startswith("Published figures are of cifar100, of the best epoch.")
-        assert ("can't be compared" in caveat) is not compares
+        told = "Published figures are of cifar100, of the best epoch."
+        assert self.results(dataset, scale).caveat == told + compares
+
+    def test_a_figure_stands_beside_the_logits_that_the_method_has(self):
+        """SLD's are swapped."""
+        sld = recipe(loss="sld", strong="cifar-strong", published=77.7)
+        for one, corrections in ((sld, ("swap",)), (recipe(published=76.3), ("none",))):
+            shown = [c for c in ("none", "sort", "swap") if Row("a", one, c, ()).published]
+            assert tuple(shown) == corrections

@@ -140,6 +140,9 @@ def test_the_plan_names_loss_settings_and_both_stores(tmp_path, capsys, raw, str
     printed = capsys.readouterr().out
     assert "  loss mlkd: ce 0.1, kd 0.9, temperature 4.0\n" in printed
     assert f"  128 teacher forward passes are saved: {raw} and {strong} have them" in printed
+    _, _, configuration = printed.partition("\n\n")
+    planned = yaml.safe_load(configuration)
+    assert (planned["lr"], planned["epochs"], planned["loss"]) == (0.05, 1, "mlkd")
     assert not (tmp_path / "run").exists()
 
 

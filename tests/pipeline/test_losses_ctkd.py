@@ -41,6 +41,14 @@ def test_the_temperature_is_its_definition(theta):
     assert found == pytest.approx(reference.ctkd_temperature(theta), rel=1e-12)
 
 
+def test_a_loss_worked_by_hand():
+    """θ = 0 makes T = 11, where the teacher gives 3/4 and 1/4; KL = 3/4 ln(3/2) + 1/4 ln(1/2)."""
+    student = torch.zeros(1, 2, dtype=torch.float64)
+    teacher = torch.tensor([[11 * math.log(3), 0.0]], dtype=torch.float64)
+    found = kd_loss(student, teacher, temperature_at(0)(0)).item()
+    assert found == pytest.approx(121 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)), rel=1e-12)
+
+
 @pytest.mark.parametrize("theta", [-1e4, 1e4])
 def test_the_temperature_stays_between_its_ends(theta):
     learned = temperature_at(theta)

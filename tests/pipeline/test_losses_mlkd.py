@@ -89,6 +89,21 @@ def test_half_precision_is_computed_in_float32(half):
     assert levels(*logits) == levels(*(each.float() for each in logits))
 
 
+@pytest.mark.parametrize(
+    ("weak", "strong", "squares"),
+    [(1e4, 0, 4**2 + 2**2 + 3**2 + 5**2 + 6**2 + 2**2 + 6**2), (0, 1e4, 4**2 + 3**2 + 5**2)],
+)
+def test_instances_worked_by_hand(weak, strong, squares):
+    """A student that knows nothing of two classes is ln 2 from a teacher who is sure of one.
+
+    At T = 2 and 6 the weak view counts twice, the strong one not at all.
+    """
+    unsure = torch.zeros(1, 2, dtype=torch.float64)
+    taught = [torch.tensor([[logit, 0.0]], dtype=torch.float64) for logit in (weak, strong)]
+    found = mlkd_losses(unsure, unsure, *taught, 4, standardised=False).kl.item()
+    assert found == pytest.approx(squares * math.log(2), rel=1e-12)
+
+
 def test_correlations_worked_by_hand():
     # Rows (1, 0) and (0, 1) against (1/2, 1/2) twice: PᵀP = I against 1/2 everywhere, and so PPᵀ.
     teacher = torch.eye(2)

@@ -189,6 +189,25 @@ def test_the_rate_drops_after_the_published_epochs():
     assert rates[210:] == [pytest.approx(0.00005)] * 30
 
 
+def test_the_rate_drops_after_the_published_epochs_of_imagenet():
+    config = resolved(in_memory=False, epochs=100, lr=0.2)
+    rates = [learning_rate(config, epoch) for epoch in range(100)]
+    assert rates[:30] == [0.2] * 30
+    assert rates[30:60] == [pytest.approx(0.02)] * 30
+    assert rates[60:90] == [pytest.approx(0.002)] * 30
+    assert rates[90:] == [pytest.approx(0.0002)] * 10
+
+
+@pytest.mark.parametrize(
+    ("loss", "setting", "published"), [("ctkd", "loops", 5), ("dkd", "warmup", 1)]
+)
+def test_what_counts_epochs_lasts_no_longer_in_a_longer_run(loss, setting, published):
+    """CTKD was published with 120 epochs on ImageNet, the others with 100."""
+    for epochs in (100, 120, 300):
+        config = resolved(in_memory=False, loss=loss, epochs=epochs)
+        assert config.loss_settings[setting] == published
+
+
 def test_the_cosine_falls_from_the_rate_towards_nothing():
     config = resolved(epochs=8, lr=0.4, sched="cosine")
     assert config.milestones == ()

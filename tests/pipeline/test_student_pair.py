@@ -234,6 +234,13 @@ def test_the_same_store_twice_is_refused(pair):
         SoftLabels.open_pair(pair[0].store.where, pair[0].store.where)
 
 
+def test_two_stores_of_one_augmentation_are_refused(tmp_path, dataset, teacher, pair):
+    """Their seeds differ, their views are alike."""
+    small_store(tmp_path / "o.zarr", dataset, teacher, views=1, seed=5)
+    with pytest.raises(UsageError, match="both hold cifar-weak views: give one store of weak"):
+        SoftLabels.open_pair(pair[0].store.where, tmp_path / "o.zarr")
+
+
 def test_the_weak_store_comes_first(pair, monkeypatch):
     """Whatever their names are, but for what their names say."""
     manifests = {soft.store.where: soft.manifest for soft in pair}
