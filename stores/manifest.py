@@ -20,6 +20,8 @@ from logitbank.stores.errors import StoreError
 
 FORMAT = "logitbank"
 FORMAT_VERSION = 1
+PARTNER = "partner"
+"""The column of `view_params` that says which second sample a view is mixed with."""
 
 _STRICT = ConfigDict(extra="forbid")
 # Fields that were not there from the first release on: left out where they hold nothing, so that a
