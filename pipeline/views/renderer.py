@@ -16,8 +16,8 @@ from logitbank.pipeline.views.image_renderer import ImageRenderer
 from logitbank.pipeline.views.mixed import Augmentation, Mixed, MixedParams
 from logitbank.stores.errors import DatasetError
 
-# Views mixed at a time: their numbers in 32 bits, 3 MB at 32 x 32, stay in the cache.
-_MIXED_AT_A_TIME = 256
+# Bytes of the views that are mixed at a time: what is computed of them stays in the cache.
+_MIXED_BYTES = 2**20
 
 
 class ViewRenderer:
@@ -143,13 +143,15 @@ def _mixed(
     drawn: NDArray[Any],
 ) -> torch.Tensor:
     """Mix views, some at a time: `views` gives own ones and partners' for a run of rows."""
-    first = augmentation.mix.mix(*views(slice(_MIXED_AT_A_TIME)), drawn[:_MIXED_AT_A_TIME])
-    if len(first) == len(drawn):
+    count, size = len(drawn), augmentation.size
+    step = max(1, _MIXED_BYTES // (3 * size * size))
+    first = augmentation.mix.mix(*views(slice(step)), drawn[:step])
+    if count <= step:
         return first
-    pixels = first.new_empty((len(drawn), *first.shape[1:]))
-    pixels[: len(first)] = first
-    for start in range(len(first), len(drawn), _MIXED_AT_A_TIME):
-        rows = slice(start, start + _MIXED_AT_A_TIME)
+    pixels = first.new_empty((count, *first.shape[1:]))
+    pixels[:step] = first
+    for start in range(step, count, step):
+        rows = slice(start, start + step)
         pixels[rows] = augmentation.mix.mix(*views(rows), drawn[rows])
     return pixels
 

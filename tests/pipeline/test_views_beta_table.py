@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import betainc
 
@@ -59,6 +59,7 @@ def test_shares_have_the_mean_and_variance_of_the_distribution(alpha):
 
 
 @given(st.lists(WORDS, min_size=1, max_size=20), st.sampled_from([0.2, 1.0, 3.0]))
+@example([2**21 - 1, 2**21, 2**21 + 2**22], 1.0)  # Thresholds of the even distribution.
 def test_a_share_counts_the_thresholds_that_its_word_reaches(drawn, alpha):
     random = np.array(drawn, np.uint32)
     found = draw_shares(random, alpha)

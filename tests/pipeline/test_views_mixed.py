@@ -28,6 +28,7 @@ from logitbank.pipeline.views import (
     parse_augmentation,
     parse_views,
 )
+from logitbank.pipeline.views import renderer as renderer_module
 from logitbank.stores.errors import DatasetError, PixelError, UsageError
 from tests.pipeline.view_examples import file_dataset, memory_dataset
 from tests.reference import mixed_views as reference
@@ -188,7 +189,8 @@ def test_pixels_of_files_do_not_depend_on_batching_order_or_threads(
 
 
 @BOTH
-def test_many_views_are_mixed_as_few_are(mix):
+def test_many_views_are_mixed_as_few_are(mix, monkeypatch):
+    monkeypatch.setattr(renderer_module, "_MIXED_BYTES", 256 * 8 * 8 * 3)
     dataset = memory_dataset(count=700)
     augmentation = Mixed(CifarWeak(size=8, pad=2), mix, 700)
     renderer = ViewRenderer(dataset, augmentation)
