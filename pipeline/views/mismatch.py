@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ def _reordered(
         places = [] if ids is None else np.flatnonzero(ids == cached).tolist()
         if not places:
             others = _others(renderer.dataset, shown.sample)
-            places = [each for each in others if _crc(renderer, *shown.replaced(each)) == expected]
+            places = others[_crcs(renderer, *shown.replaced(others)) == expected].tolist()
         if places:
             place = min(places, key=lambda each: abs(each - shown.sample))
             return (
@@ -164,16 +163,24 @@ def _cheap_ids(dataset: ImageDataset) -> NDArray[np.uint64] | None:
     return dataset.sample_ids
 
 
-def _others(dataset: ImageDataset, sample: int) -> Iterable[int]:
+def _others(dataset: ImageDataset, sample: int) -> NDArray[np.int64]:
     """Give the samples that may stand in another one's place: all in memory, else neighbours."""
     reach = len(dataset) if dataset.images is not None else _NEIGHBOURS
-    first, last = max(0, sample - reach), min(len(dataset) - 1, sample + reach)
-    return (other for other in range(first, last + 1) if other != sample)
+    near = np.arange(max(0, sample - reach), min(len(dataset), sample + reach + 1))
+    return near[near != sample]
 
 
-def _crc(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> int | None:
-    """Give the checksum of one view from some parameters, None where it can't be rendered."""
-    try:
-        return int(pixel_crc(renderer.render([sample], params[None]))[0])
-    except LogitbankError:
-        return None
+def _crcs(
+    renderer: ViewRenderer, samples: NDArray[np.int64], params: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Give the (B,) checksums of views from their parameters, -1 where one can't be rendered."""
+    found = np.full(len(samples), -1)
+    for start in range(0, len(samples), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        try:
+            found[part] = pixel_crc(renderer.render(samples[part], params[part]))
+        except LogitbankError:
+            if len(samples) > 1:
+                alone = zip(np.split(samples[part], len(samples[part])), params[part], strict=True)
+                found[part] = [_crcs(renderer, one, row[None])[0] for one, row in alone]
+    return found

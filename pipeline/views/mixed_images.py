@@ -33,13 +33,13 @@ class ShownImage:
     params: NDArray[Any]
     augmentation: Mixed | None = None
 
-    def replaced(self, other: int) -> tuple[int, NDArray[Any]]:
-        """Give the row and numbers of the view that shows another image in this one's place."""
+    def replaced(self, others: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Give the samples and numbers of the views that show other images in this one's place."""
+        params = np.repeat(self.params[None], len(others), axis=0)
         if self.augmentation is None:
-            return other, self.params
-        parts = self.augmentation.split(self.params[None])
-        moved = dataclasses.replace(parts, partner=np.array([other]))
-        return self.row, self.augmentation.joined(moved)[0]
+            return others, params
+        moved = dataclasses.replace(self.augmentation.split(params), partner=others)
+        return np.full(len(others), self.row), self.augmentation.joined(moved)
 
 
 def shown_images(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> list[ShownImage]:

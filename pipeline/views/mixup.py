@@ -22,8 +22,8 @@ class MixUp:
     """λ · own view + (1 - λ) · partner's, λ drawn from Beta(alpha, alpha).
 
     λ is stored as `share`, the own view's weight in units of 1/1024. The default is the paper's for
-    ImageNet (table 1); it trains on CIFAR with alpha 1. The released code draws one λ a batch, here
-    every view has its own.
+    ImageNet; on CIFAR it has alpha 1. The released code draws one λ a batch, here every view has
+    its own.
     """
 
     alpha: float = 0.2
