@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
+from logitbank.jobs.yaml_mapping import read_mapping
 from logitbank.stores.errors import UsageError, unknown_name
 
 DATASET_HELP = (
@@ -46,7 +45,7 @@ class JobParser(argparse.ArgumentParser):
         first.add_argument("--config")
         path = first.parse_known_args(arguments)[0].config
         if path is not None:
-            self._apply_settings(path, _read_settings(path))
+            self._apply_settings(path, read_mapping(Path(path), title=f"--config {path}"))
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             raise self._unknown_flag(unknown[0])
@@ -70,18 +69,6 @@ class JobParser(argparse.ArgumentParser):
             action.required = False
             if not action.option_strings and action.nargs is None:
                 action.nargs = "?"
-
-
-def _read_settings(path: str) -> Mapping[str, Any]:
-    try:
-        settings = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"--config {path} is not YAML: {error}") from None
-    if not isinstance(settings, Mapping):
-        raise UsageError(f"--config {path} must map setting names to values")
-    return settings
 
 
 def _converted(path: str, name: str, action: argparse.Action, value: Any) -> Any:

@@ -123,7 +123,7 @@ def _soft_labels(options: argparse.Namespace) -> tuple[SoftLabels, ...]:
 
 
 def _plan(config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...]) -> list[str]:
-    samples = min(config.limit or samples, samples)
+    samples = len(config.trained_samples(samples))
     passes = config.epochs * samples * config.method.views
     settings = ", ".join(f"{name} {value}" for name, value in vars(config.method.settings).items())
     lines = [

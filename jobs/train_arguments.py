@@ -21,6 +21,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-dataset", metavar="SPEC", help="its test split is evaluated on")
     parser.add_argument("--download", action="store_true", help="fetch cifar100 by torchvision")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N samples alone")
+    parser.add_argument(
+        "--skip", type=non_negative, default=0, metavar="N", help="leave the first N samples out"
+    )
     parser.add_argument("--epochs", type=positive, default=240)
     parser.add_argument("--batch-size", type=positive, default=64)
     parser.add_argument(

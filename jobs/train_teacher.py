@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> None:
     config = train_config(options, student=options.model, loss="ce")
     dataset = open_dataset(options.dataset, "train", download=options.download)
     if options.dry_run:
-        samples = min(config.limit or len(dataset), len(dataset))
-        print(f"  {config.student} on {samples:,} samples for {config.epochs:,} epochs")
+        trained = config.trained_samples(len(dataset))
+        print(f"  {config.student} on {len(trained):,} samples for {config.epochs:,} epochs")
         return
     result = train(
         config,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from logitbank.jobs.yaml_mapping import read_mapping
 from logitbank.stores.errors import UsageError, unknown_name
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -74,15 +74,7 @@ def read_queue_settings(kind: str, path: Path) -> QueueSettings:
         UsageError: it can't be read, is no YAML, or a setting is unknown, lacking or of another
             type; the setting is named.
     """
-    try:
-        found = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"{kind}:{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
-    if not isinstance(found, Mapping):
-        raise UsageError(f"{path} must map setting names to values")
-    return queue_settings(kind, found, str(path))
+    return queue_settings(kind, read_mapping(path, title=f"{kind}:{path}"), str(path))
 
 
 def queue_settings(kind: str, found: Mapping[str, Any], source: str) -> QueueSettings:

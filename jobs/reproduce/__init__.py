@@ -136,8 +136,9 @@ def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageData
 def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int:
     """Run the stages; the exit code of the first that was asked to stop, else 0."""
     from logitbank.jobs.cli import run_job
+    from logitbank.jobs.reproduce.plot import save_plot
     from logitbank.jobs.reproduce.seconds import StageSeconds
-    from logitbank.jobs.reproduce.table import MARKDOWN, save_plot, shown_lines, write_table
+    from logitbank.jobs.reproduce.table import MARKDOWN, shown_lines, write_table
     from logitbank.jobs.stage_log import StageLog
     from logitbank.jobs.stopping import tell_stopped
 

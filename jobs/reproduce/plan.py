@@ -121,10 +121,21 @@ class Planner:
         """Scale epochs, up to a whole number of them."""
         return max(1, math.ceil(whole * self.request.scale))
 
-    def sample_count(self, batch_size: int, most: int | None = None) -> int:
+    def sample_count(self, batch_size: int, most: int) -> int:
         """Scale samples, to no fewer than a batch has where there are as many."""
-        whole = min(self.samples, most or self.samples)
+        whole = min(self.samples, most)
         return min(whole, max(batch_size, math.ceil(whole * self.request.scale)))
+
+    def _student_samples(self, recipe: Recipe) -> int:
+        """Give how many samples students learn from, the first ones; none of a teacher's apart."""
+        training = recipe.teacher_training
+        kept = training.limit or 0 if training is not None and training.apart else 0
+        if kept >= self.samples:
+            raise UsageError(
+                f"the teacher {recipe.teacher} is to learn from {kept:,} images of its own, but "
+                f"there are {self.samples:,} in all: none is left for the students"
+            )
+        return self.sample_count(recipe.batch_size, self.samples - kept)
 
     def _teacher(self, name: str, recipe: Recipe) -> tuple[str, Stage | None]:
         """Give the spec of a recipe's teacher with its weights, and the stage that makes them."""
@@ -142,14 +153,15 @@ class Planner:
                 "or mdistiller makes it"
             )
         folder = self.request.out / "teachers" / _file_name(architecture)
-        samples = self.sample_count(training.batch_size, training.limit)
+        samples = self.sample_count(training.batch_size, training.limit or self.samples)
+        skipped = self.samples - samples if training.apart else 0
         stage = _stage(
             f"teacher {architecture}, from {samples:,} labels",
             folder,
             "train-teacher",
             *("--dataset", self.request.dataset, "--model", architecture),
             *("--epochs", self.epochs(training.epochs), "--batch-size", training.batch_size),
-            *("--lr", training.lr, "--limit", samples),
+            *("--lr", training.lr, "--limit", samples, "--skip", skipped),
             *self._run_flags(folder),
         )
         return f"{architecture}@{folder / 'last.pt'}", stage
@@ -157,7 +169,7 @@ class Planner:
     def _stores(self, recipe: Recipe, teacher: str) -> list[_Store]:
         """List the raw stores that a recipe learns from: weak, and strong where it has one."""
         views = self.request.views or min(recipe.views, self.epochs(recipe.epochs))
-        samples = self.sample_count(recipe.batch_size)
+        samples = self._student_samples(recipe)
         stores = []
         for augmentation in filter(None, (recipe.weak, recipe.strong)):
             words = (_architecture(teacher), augmentation, f"{views}x{samples}")
@@ -184,7 +196,7 @@ class Planner:
     ) -> tuple[Stage, Student]:
         run = f"{_file_name(correction)}-{seed}"
         folder = self.request.out / "students" / name / run
-        epochs, samples = self.epochs(recipe.epochs), self.sample_count(recipe.batch_size)
+        epochs, samples = self.epochs(recipe.epochs), self._student_samples(recipe)
         drops = scaled_milestones((*recipe.milestones, recipe.epochs), epochs)
         stores = [_corrected(store.path, correction) for store in raw]
         stage = _stage(
@@ -200,7 +212,8 @@ class Planner:
             *(["--amp"] if self.request.amp else []),
             *self._run_flags(folder),
         )
-        return stage, Student(name, correction, seed, folder, epochs * samples * len(raw))
+        taught = epochs * samples * len(raw) if recipe.needs_soft_labels else 0
+        return stage, Student(name, correction, seed, folder, taught)
 
     def _run_flags(self, folder: Path) -> tuple[object, ...]:
         request = self.request

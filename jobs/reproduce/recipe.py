@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from logitbank.jobs.yaml_mapping import read_mapping
 from logitbank.pipeline.losses import DatasetKind, Method, published_method
 from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.models.loading import ModelSpec
@@ -34,15 +34,25 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class TeacherTraining:
-    """How a teacher is trained from labels where none is given; `limit` None takes all of them."""
+    """How a teacher is trained from labels where none is given; `limit` None takes all of them.
+
+    `apart` keeps the images of teacher and students apart: the teacher learns from the last `limit`
+    ones, the students from those before, so that it errs on them as it would on new images.
+
+    Raises:
+        UsageError: a value that can't be meant.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     epochs: int
     batch_size: int
     lr: float
     limit: int | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
+        if self.apart and self.limit is None:
+            raise UsageError("teacher_training: apart needs a limit, or no image is left")
         _require(self, ("epochs", "batch_size", "lr", "limit"), "above 0", lambda value: value > 0)
 
 
@@ -96,12 +106,20 @@ class Recipe:
         if needs_strong != (self.strong is not None):
             learned = "a weak and a strong view: name" if needs_strong else "one view: leave out"
             raise UsageError(f"{self.loss} learns from {learned} `strong`")
-        if not self.method(self.epochs).needs_teacher:
-            raise UsageError(f"{self.loss} learns from labels alone, there is nothing to distil")
+        if not self.needs_soft_labels and self.corrections != (UNCORRECTED,):
+            raise UsageError(
+                f"{self.loss} learns from labels alone, there are no logits to correct: "
+                f"corrections: [{UNCORRECTED}]"
+            )
         for augmentation in filter(None, (self.weak, self.strong)):
             # Partners of mixed views are drawn from as many samples as a run has.
             if isinstance(parse_augmentation(augmentation, samples=1), Mixed):
                 self._require_mixable(augmentation)
+
+    @property
+    def needs_soft_labels(self) -> bool:
+        """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
+        return self.method(self.epochs).needs_teacher
 
     def _require_mixable(self, augmentation: str) -> None:
         """Refuse mixed views where something needs one label, or the two views of one image."""
@@ -170,10 +188,10 @@ def find_recipes(name: str) -> dict[str, Path]:
         if place.is_file():
             return {recipe_name(place): place}
         if place.is_dir():
-            found = [path for path in sorted(place.rglob("*.yaml")) if path.name != BASE]
+            found = {recipe_name(path): path for path in place.rglob("*.yaml") if path.name != BASE}
             if not found:
                 raise UsageError(f"{place} holds no recipe (NAME.yaml)")
-            return {recipe_name(path): path for path in found}
+            return dict(sorted(found.items()))
     raise unknown_name("recipe", name, recipe_names())
 
 
@@ -218,15 +236,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file's settings, with those of the file that it extends beneath them."""
     if path.resolve() in above:
         raise UsageError(f"{path}: extends itself, by way of {above[-1]}")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, Mapping):
-        raise UsageError(f"{path} must map the keys of a recipe to values")
-    own = {str(name): value for name, value in settings.items()}
+    own = read_mapping(path, title=str(path), names="the keys of a recipe")
     base = own.pop(_EXTENDS, None)
     if base is None:
         return own

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from logitbank.jobs.reproduce.recipe import UNCORRECTED, Recipe
-from logitbank.pipeline.report.figures import draw_runs, save_figure
 from logitbank.pipeline.report.results import StudentRun
-from logitbank.pipeline.report.statistics import MeanStd
+from logitbank.pipeline.report.statistics import MeanStd, paired_difference
 from logitbank.pipeline.report.tables import MINUS, Table, markdown_lines, table_lines
-from logitbank.pipeline.report.themes import Theme
 from logitbank.stores.files import LocalFiles
 
-MARKDOWN, CSV, PLOT = "table.md", "table.csv", "table"
+MARKDOWN, CSV = "table.md", "table.csv"
 
 CSV_COLUMNS = (
     "recipe",
@@ -43,11 +40,6 @@ class Row:
     recipe: Recipe
     correction: str
     runs: tuple[StudentRun, ...]
-
-    @property
-    def title(self) -> str:
-        """Name the row."""
-        return f"{self.name}, {self.correction}"
 
     @property
     def published(self) -> float | None:
@@ -89,6 +81,11 @@ class Results:
     scale: float
 
     @property
+    def closing_lines(self) -> list[str]:
+        """What stands below the table, a phrase a line."""
+        return [*filter(None, [self.caveat]), *comparison_lines(self.rows), *cost_lines(self.cost)]
+
+    @property
     def caveat(self) -> str:
         """Say how the published figures are to be read, empty where there is none."""
         figures = {row.recipe.dataset for row in self.rows if row.published is not None}
@@ -124,6 +121,28 @@ def results_table(results: Results) -> Table:
     )
 
 
+def comparison_lines(rows: Sequence[Row]) -> list[str]:
+    """Compare corrections by the runs that share a recipe and a seed, a phrase for each two.
+
+    Such runs begin with the same weights and see the same views in the same order.
+    """
+    last: dict[str, dict[tuple[str, int], float]] = {row.correction: {} for row in rows}
+    for row in rows:
+        last[row.correction] |= {(row.name, run.seed): run.last_top1 for run in row.runs}
+    lines = []
+    for other, first in itertools.combinations(last, 2):
+        shared = last[first].keys() & last[other].keys()
+        if len(shared) > 1:
+            pairs = [last[first][key] - last[other][key] for key in sorted(shared)]
+            found = paired_difference(pairs)
+            lines.append(
+                f"{first} less {other}: {found.points:+.2f} ± {found.margin:.2f} points of the "
+                f"last epoch (95% interval over {len(pairs)} pairs of one recipe and seed), "
+                f"{found.verdict}".replace("-", MINUS)
+            )
+    return lines
+
+
 def cost_lines(cost: Cost) -> list[str]:
     """Say what was spent and saved, a phrase a line."""
     hours = ", ".join(f"{seconds / 3600:,.3f} {kind}" for kind, seconds in cost.seconds.items())
@@ -142,8 +161,8 @@ def write_table(results: Results, out: Path) -> None:
     Raises:
         StoreError: a file can't be written.
     """
-    ends = [*filter(None, [results.caveat]), *cost_lines(results.cost)]
-    lines = [*markdown_lines(results_table(results)), "", *(f"- {line}" for line in ends), ""]
+    ends = [f"- {line}" for line in results.closing_lines]
+    lines = [*markdown_lines(results_table(results)), "", *ends, ""]
     files = LocalFiles(out)
     files.put(MARKDOWN, ["\n".join(lines).encode()])
     files.put(CSV, [csv_text(results).encode()])
@@ -159,38 +178,12 @@ def csv_text(results: Results) -> str:
         figures = (row.last.mean, row.last.std, row.best.mean, row.best.std, row.published)
         names = (row.name, recipe.teacher, recipe.student, recipe.loss, row.correction)
         writer.writerow([*names, len(row.runs), *map(_figure, figures)])
-    ends = [*filter(None, [results.caveat]), *cost_lines(results.cost)]
-    return text.getvalue() + "".join(f"# {line}\n" for line in ends)
-
-
-def save_plot(results: Results, out: Path) -> list[Path]:
-    """Draw the rows as `table-light.png` and `table-dark.png`."""
-    picture = save_figure(PLOT, _draw(results.rows), out)
-    return [out / Path(name).name for name in (picture.light, picture.dark)]
+    return text.getvalue() + "".join(f"# {line}\n" for line in results.closing_lines)
 
 
 def shown_lines(results: Results) -> list[str]:
     """Write the table and what it cost for a terminal."""
-    ends = [*filter(None, [results.caveat]), *cost_lines(results.cost)]
-    return ["", *table_lines(results_table(results)), "", *ends]
-
-
-def _draw(rows: Sequence[Row]) -> Callable[[Theme], Figure]:
-    def draw(theme: Theme) -> Figure:
-        """Draw the runs, and a diamond where a figure was published."""
-        figure, axes = draw_runs({row.title: row.runs for row in rows}, theme)
-        published = [
-            (row.published, place) for place, row in enumerate(rows) if row.published is not None
-        ]
-        for figure_of_paper, place in published:
-            axes.plot([figure_of_paper], [place], "D", ms=6, color=theme.contrast)
-        told = "dots: last epochs; rings: best epochs; line: mean of the last"
-        axes.set_title(
-            f"{told}; diamond: published" if published else told, loc="left", color=theme.muted
-        )
-        return figure
-
-    return draw
+    return ["", *table_lines(results_table(results)), "", *results.closing_lines]
 
 
 def _figure(value: float | None) -> str:

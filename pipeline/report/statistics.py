@@ -64,6 +64,22 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(points, t_quantile(degrees) * error)
 
 
+def paired_difference(differences: Sequence[float]) -> Difference:
+    """Summarise differences of pairs that share all but one thing, by Student's t interval.
+
+    A single pair has no spread: its difference then stands without an interval.
+
+    >>> found = paired_difference([1.0, 2.0, 3.0])
+    >>> found.points, round(found.margin, 2), found.verdict
+    (2.0, 2.48, 'within the noise')
+    """
+    found = MeanStd.of(differences)
+    if found.std is None:
+        return Difference(found.mean, None)
+    pairs = len(differences)
+    return Difference(found.mean, t_quantile(pairs - 1) * found.std / math.sqrt(pairs))
+
+
 def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
     """Give t such that a Student variable lies within ± t with this probability, by bisection.
 

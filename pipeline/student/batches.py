@@ -76,7 +76,7 @@ def epoch_batches(
         dataset: as many samples as the store holds; without a store those to train on.
         views: a store's, or an augmentation, whose views are then drawn from the run's seed.
         config: resolved.
-        samples: how many are trained on, the first of the dataset.
+        samples: how many are trained on, those after the first `config.skip`.
     """
     augmentation = views.augmentation if isinstance(views, StoredViews) else views
     view_bytes = samples * augmentation.size**2 * 3
@@ -105,7 +105,7 @@ class MemoryBatches:
         self._device = torch.device(config.device or "cpu")
         self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="render")
         self._renderer = ViewRenderer(dataset, augmentation, pool=self._pool, device=self._device)
-        self._samples = np.arange(samples)
+        self._samples = config.skip + np.arange(samples)
         self._first_row = 0
         self._pixels = torch.empty(0)
         self._targets = ViewTargets(torch.empty(0), len(dataset.classes))
@@ -134,12 +134,12 @@ class MemoryBatches:
             pixels = self._renderer.render(self._samples, params)
         except PixelError:
             # Parameters that no image can have: say whose they are.
-            check_pixels(self._renderer, stored, view, samples=len(self._samples))
+            check_pixels(self._renderer, stored, view, samples=int(self._samples[-1]) + 1)
             raise
         if self._config.verify_pixels != "off":
             wrong = np.flatnonzero(pixel_crc(pixels) != stored.pixel_crc(view, self._samples))
             if len(wrong):
-                first = int(wrong[0])
+                first = int(self._samples[wrong[0]])
                 raise PixelError(explain_mismatch(self._renderer, stored, view, first))
         return pixels
 
@@ -147,7 +147,7 @@ class MemoryBatches:
         """Gather the rendered view, batch after batch."""
         samples = torch.from_numpy(order)
         for chosen, rows in zip(
-            samples.to(self._device).split(self._config.batch_size),
+            (samples - self._config.skip).to(self._device).split(self._config.batch_size),
             (samples + self._first_row).split(self._config.batch_size),
             strict=True,
         ):

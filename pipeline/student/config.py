@@ -23,6 +23,7 @@ from logitbank.pipeline.student.schedule import (
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
 VERIFY_PIXELS = ("all", "sample", "off")
+_WEIGHTS = ("ce_weight", "kd_weight", "weight_decay")
 # The stores that it learned from are held against the run by their digests.
 _CHANGE_NOTHING = ("workers", "verify_pixels", "teacher_correction")
 
@@ -40,7 +41,8 @@ class TrainConfig:
     asked for: the correction that the logits had when the loss took them, None for raw ones.
     `strong_augmentation` is drawn where strong views don't come from a store. `threads` None takes
     torch's own number. `amp` is mixed precision, on CUDA alone. `torchcompile` names the backend of
-    torch.compile. A step's gradient is the mean of those of `grad_accum_steps` batches.
+    torch.compile. A step's gradient is the mean of those of `grad_accum_steps` batches. Of the
+    split's samples the first `skip` are left out, and `limit` of the others are trained on.
 
     Raises:
         UsageError: a value that can't be meant.
@@ -73,6 +75,7 @@ class TrainConfig:
     model_ema_decay: float = 0.9998
     seed: int = 0
     limit: int | None = None
+    skip: int = 0
     amp: bool = False
     channels_last: bool = False
     torchcompile: str | None = None
@@ -84,7 +87,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "limit", "threads"):
             _require(self, name, "1 or more", lambda value: value >= 1)
-        for name in ("ce_weight", "kd_weight", "weight_decay", "workers", "seed", "warmup_epochs"):
+        for name in (*_WEIGHTS, "workers", "seed", "skip", "warmup_epochs"):
             _require(self, name, "0 or more", lambda value: value >= 0)
         for name in ("lr", "temperature"):
             _require(self, name, "above 0", lambda value: value > 0)
@@ -176,6 +179,19 @@ class TrainConfig:
             teacher_correction=correction if method.needs_teacher else None,
             **method_settings.as_fields(method),
         )
+
+    def trained_samples(self, count: int) -> range:
+        """Give the samples to train on, of a split of this many: `limit` of them after `skip`.
+
+        Raises:
+            UsageError: none is left.
+        """
+        if self.skip >= count:
+            raise UsageError(
+                f"--skip {self.skip} leaves nothing to train on: there are {count} samples"
+            )
+        end = count if self.limit is None else self.skip + self.limit
+        return range(self.skip, min(end, count))
 
     @property
     def method(self) -> Method:

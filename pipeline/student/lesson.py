@@ -49,9 +49,9 @@ class Views:
 class Lesson:
     """A learner and its material.
 
-    `samples` are trained on, the first of the dataset. `views` are the weak ones and, for a method
-    that learns from both, the strong ones. The teacher's logits come from `teacher` where there is
-    one, else from the stores; there are none for a loss of labels alone.
+    `samples` is how many are trained on. `views` are the weak ones and, for a method that learns
+    from both, the strong ones. The teacher's logits come from `teacher` where there is one, else
+    from the stores; there are none for a loss of labels alone.
     """
 
     config: TrainConfig
@@ -143,12 +143,12 @@ def prepare(
     """
     if eval_dataset is not None:
         check_evaluation_classes(dataset, eval_dataset)
-    whole = dataset
+    trained, whole = config.trained_samples(len(dataset)), dataset
     for soft in stores:
-        dataset = check_store(soft, whole, config.limit)
-    if not stores and config.limit is not None:
-        dataset = dataset.head(config.limit)
-    samples = min(config.limit or len(dataset), len(dataset))
+        dataset = check_store(soft, whole, trained)
+    if not stores:
+        dataset = dataset.head(trained.stop)
+    samples = len(trained)
     torch.manual_seed(config.seed)
     student = load_model(
         config.student,

@@ -115,13 +115,13 @@ def learned_from(
     }
 
 
-def check_store(soft: SoftLabels, dataset: ImageDataset, limit: int | None) -> ImageDataset:
+def check_store(soft: SoftLabels, dataset: ImageDataset, trained: range) -> ImageDataset:
     """Require that a store was made from this very dataset.
 
     Args:
         soft: the store.
         dataset: the whole split.
-        limit: how many samples are to be trained on, the first ones; None for all.
+        trained: the samples that are to be trained on.
 
     Returns:
         The dataset cut to the samples that the store holds.
@@ -148,11 +148,13 @@ def check_store(soft: SoftLabels, dataset: ImageDataset, limit: int | None) -> I
             f"{stored.fingerprint[:12]}, but {named} has {cut.fingerprint[:12]}: "
             f"{_what_differs(soft, cut)}"
         )
-    wanted = len(dataset) if limit is None else limit
-    if wanted > stored.samples:
+    if trained.stop > stored.samples:
+        left = stored.samples - trained.start
         raise StoreError(
-            f"{where} holds the first {stored.samples} samples, but {wanted} of {named} are to be "
-            f"trained on: say --limit {stored.samples}"
+            f"{where} holds the first {stored.samples} samples, but {len(trained)} of {named} are "
+            "to be trained on"
+            + (f" after {trained.start}" if trained.start else "")
+            + (f": say --limit {left}" if left > 0 else ": skip fewer")
         )
     return cut
 

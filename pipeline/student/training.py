@@ -49,7 +49,7 @@ def train(
     Args:
         config: what to do; what is None in it is filled as `TrainConfig.resolved` says, by what
             there is to learn from.
-        dataset: the whole training split, of which `config.limit` takes the first samples.
+        dataset: the whole training split; `config.trained_samples` says which of it.
         out: the run's folder: `config.yaml`, `metrics.jsonl`, `best.pt`, `last.pt`, TensorBoard,
             and `ema.pt`, the average of the weights after the last epoch, where it is asked for.
         soft_labels: the store that gives the views, and the teacher's logits unless there is a
@@ -171,7 +171,7 @@ def _steps(
         runs around the steps alone.
     """
     config, learner, samples, steps = lesson.config, lesson.learner, lesson.samples, lesson.steps
-    order = epoch_order(epoch, samples, config.seed)
+    order = config.skip + epoch_order(epoch, samples, config.seed)
     names: list[str] = []
     sums = torch.zeros((), dtype=torch.float64)
     started = _now(learner.device)

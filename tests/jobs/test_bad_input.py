@@ -61,7 +61,8 @@ CASES = [
         "0.png",
     ),
     Case("no checkpoint", {"teacher": "cifar:resnet8@{absent}"}, 1, "{absent}"),
-    Case("no config", ["inspect", "x", "--config", "{absent}"], 2, "--config {absent}"),
+    Case("no config", ["inspect", "x", "--config", "{absent}"], 2, "--config {absent} can't be"),
+    Case("a picture as config", ["inspect", "x", "--config", "{binary}"], 2, "{binary} is no YAML"),
     # Unknown names, each with the nearest valid one.
     Case("unknown dataset", {"dataset": "digit"}, 2, "did you mean 'digits'?"),
     Case("unknown split", {"split": "trian"}, 2, "did you mean 'train'?"),
@@ -173,6 +174,8 @@ def places(tmp_path_factory, raw, teacher) -> dict[str, Path]:
     made["empty"].mkdir()
     made["file"].write_text("mine")
     made["settings"].write_text("stor: x\n")
+    made["binary"] = root / "picture.png"
+    made["binary"].write_bytes(b"\x89PNG\xff")
     shutil.copytree(raw, made["half"])
     edit(made["half"], status="incomplete", digest=None, seal=None)
     shutil.copytree(raw, made["future"])

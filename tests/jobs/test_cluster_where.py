@@ -61,7 +61,7 @@ def test_local_workers_share_the_cores(monkeypatch):
         ("tcp://:8786", "lacks its host or port"),
         ("tcp://node1:x", "lacks its host or port"),
         ("slurm", "lacks its file: slurm:FILE.yaml"),
-        ("pbs:nowhere.yaml", "pbs:nowhere.yaml: No such file"),
+        ("pbs:nowhere.yaml", "pbs:nowhere.yaml can't be read: No such file"),
         ("cuda:1", "unknown --cluster"),
         ("http://node1:8787", "unknown --cluster"),
     ],
@@ -77,7 +77,7 @@ def test_a_wrong_where_is_one_line_and_exit_code_2(capsys, where, line):
     ("text", "line"),
     [
         ("", "must map setting names to values"),
-        ("a: [1", "is not YAML"),
+        ("a: [1", "is no YAML"),
         ("cores: 4\nmemory: 8GB", "workers is lacking"),
         ("workers: 2\nmemory: 8GB", "cores is lacking"),
         (LEAST + "partition: gpu", "unknown setting in {} 'partition': "),

@@ -109,7 +109,7 @@ class TestPublished:
 
     def test_no_other_recipe_claims_a_figure(self):
         others = ALL.keys() - OF_CIFAR.keys() - OF_IMAGENET.keys()
-        assert {name.split("/")[0] for name in others} == {"digits"}
+        assert {name.split("/")[0] for name in others} == {"cifar10", "digits"}
         assert all(ALL[name].published is None for name in others)
 
     @pytest.mark.parametrize("name", OF_CIFAR)
@@ -197,8 +197,8 @@ class TestNames:
             assert count is None or recipe.views <= count
         assert set(recipe.corrections) <= {"none", "sort", "swap"}
         # SLD swaps raw logits itself: `none` would be `swap` once more.
-        wanted = {"swap", "sort"} if recipe.loss == "sld" else {"none", "sort", "swap"}
-        assert set(recipe.corrections) == wanted
+        some = {"sld": {"swap", "sort"}, "ce": {"none"}}
+        assert set(recipe.corrections) == some.get(recipe.loss, {"none", "sort", "swap"})
 
     @pytest.mark.parametrize("name", ALL)
     def test_a_file_lies_where_its_pair_and_method_say(self, name):
@@ -320,7 +320,11 @@ class TestReading:
             ({"milestones": [150, 240]}, "milestones are epochs in order, above 0 and below 240"),
             ({"loss": "mlkd"}, "mlkd learns from a weak and a strong view: name `strong`"),
             ({"strong": "cifar-strong"}, "dkd learns from one view: leave out `strong`"),
-            ({"loss": "ce"}, "ce learns from labels alone"),
+            ({"loss": "ce"}, "ce learns from labels alone, there are no logits to correct"),
+            (
+                {"teacher_training": {"epochs": 1, "batch_size": 1, "lr": 1, "apart": True}},
+                "teacher_training: apart needs a limit",
+            ),
             ({"teacher_training": {"epoch": 1}}, "unknown key of teacher_training 'epoch'"),
             ({"teacher_training": {"epochs": 1}}, "teacher_training.batch_size: "),
         ],

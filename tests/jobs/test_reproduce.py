@@ -19,11 +19,21 @@ import yaml
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import Stage
 from logitbank.jobs.reproduce.plan import Plan, Planner, Request
+from logitbank.jobs.reproduce.plot import draw_rows
 from logitbank.jobs.reproduce.recipe import Recipe, TeacherTraining
 from logitbank.jobs.reproduce.seconds import SECONDS, StageSeconds
-from logitbank.jobs.reproduce.table import Cost, Results, Row, cost_lines, csv_text, shown_lines
+from logitbank.jobs.reproduce.table import (
+    Cost,
+    Results,
+    Row,
+    comparison_lines,
+    cost_lines,
+    csv_text,
+    shown_lines,
+)
 from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.report import StudentRun
+from logitbank.pipeline.report.themes import LIGHT
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.reader import Store
 from tests.jobs.command import run, start
@@ -131,6 +141,26 @@ class TestTable:
     def test_it_is_drawn_for_light_pages_and_for_dark_ones(self, out):
         for theme in ("light", "dark"):
             assert (out / f"table-{theme}.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_the_plot_holds_every_figure_of_the_table(self):
+        def student(seed: int, best: float, last: float) -> StudentRun:
+            return StudentRun("", seed, best, last, 1, "")
+
+        rows = (
+            Row("a/kd", recipe(published=73.0), "none", (student(0, 70, 69), student(1, 71, 68))),
+            Row("a/kd", recipe(), "sort", (student(0, 72, 67),)),
+            Row("a/b/dkd", recipe(), "sort", (student(0, 60, 59),)),
+        )
+        figure = draw_rows(rows, LIGHT)
+        (axes,) = figure.axes
+        drawn = [value for line in axes.lines for value in line.get_xdata()]
+        assert sorted(drawn) == [59, 60, 67, 68, 69, 70, 71, 72, 73]
+        means = [lines.get_segments()[0][0][0] for lines in axes.collections]
+        assert means == [68.5, 67, 59]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["kd", "b/dkd"]
+        assert axes.get_title(loc="left") == "a"
+        told = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert told == ["none", "sort", "best epoch", "mean of last", "published"]
 
     def test_corrections_take_no_room(self, out):
         kinds = {path: Store.open(path).manifest.kind for path in (out / "stores").iterdir()}
@@ -322,6 +352,29 @@ class TestPlan:
         with pytest.raises(UsageError, match="r0 needs its teacher: --teacher cifar:resnet8@"):
             planned(recipe(), teachers=())
 
+    def test_a_teacher_apart_learns_from_images_that_no_student_sees(self):
+        training = TeacherTraining(2, 16, 0.1, limit=300, apart=True)
+        for scale, kept, learned in ((1.0, 300, 700), (0.5, 150, 350)):
+            plan = planned(recipe(teacher_training=training), teachers=(), scale=scale)
+            teacher, cached, student = plan.stages[0], plan.stages[1], plan.stages[-1]
+            assert (flag(teacher, "--skip"), flag(teacher, "--limit")) == (
+                str(1000 - kept),
+                str(kept),
+            )
+            assert flag(cached, "--limit") == flag(student, "--limit") == str(learned)
+        given = planned(recipe(teacher_training=training))
+        assert flag(given.stages[0], "--limit") == "700"
+        with pytest.raises(UsageError, match="300 images .* there are 300 in all: none is left"):
+            planned(recipe(teacher_training=training), samples=300)
+
+    def test_labels_alone_are_learned_on_the_views_of_the_others(self):
+        plan = planned(recipe(), recipe(loss="ce", corrections=("none",)))
+        student = plan.stages[-1]
+        assert flag(student, "--loss") == "ce"
+        assert flag(student, "--soft-labels") == flag(plan.stages[0], "--out")
+        assert plan.students[student.output].soft_labels == 0
+        assert plan.cached_rows == 10 * 1000
+
     def test_one_checkpoint_a_network(self):
         with pytest.raises(UsageError, match="names cifar:resnet8 twice"):
             planned(recipe(), teachers=("cifar:resnet8@a.pt", "cifar:resnet8@b.pt"))
@@ -375,6 +428,33 @@ class TestResults:
             line.split() == ["kd", "none", "1", "71.25", "71.50", "73.33"]
             for line in shown_lines(self.results())
         )
+
+    def test_corrections_are_compared_by_runs_of_one_recipe_and_seed(self):
+        """Of the runs that lack a partner nothing is said."""
+        top1 = {
+            ("kd", "none"): {0: 70.0, 1: 71.0},
+            ("kd", "sort"): {0: 71.0, 1: 71.5},
+            ("dkd", "none"): {0: 60.0, 1: 61.0},
+            ("dkd", "sort"): {0: 62.0, 1: 61.5},
+            ("sld", "sort"): {0: 90.0, 1: 90.0},
+            ("ce", "none"): {0: 10.0, 1: 10.0},
+            ("kd", "swap"): {0: 50.0},
+        }
+        rows = [
+            Row(
+                name,
+                recipe(),
+                correction,
+                tuple(StudentRun("", seed, 99.0, last, 1, "") for seed, last in found.items()),
+            )
+            for (name, correction), found in top1.items()
+        ]
+        pairs = [1.0, 0.5, 2.0, 0.5]
+        margin = 3.182 * statistics.stdev(pairs) / 2  # t of 3 degrees of freedom
+        assert comparison_lines(rows) == [
+            f"sort less none: +1.00 ± {margin:.2f} points of the last epoch "
+            "(95% interval over 4 pairs of one recipe and seed), within the noise"
+        ]
 
     def test_the_cost(self):
         assert cost_lines(self.COST) == [

@@ -83,6 +83,13 @@ def test_memory_and_workers_give_the_same_batches(dataset, soft, source, workers
     one = all_batches(MemoryBatches(dataset, views, config, len(dataset)), 2, order)
     other = all_batches(WorkerBatches(dataset, views, config), 2, order)
     assert [len(rows) for _, _, rows in one] == [50, 50, 20]
+    part = MemoryBatches(dataset, views, dataclasses.replace(config, skip=100), 20)
+    for mine, theirs in zip(
+        all_batches(part, 2, order[order >= 100]),
+        all_batches(WorkerBatches(dataset, views, config), 2, order[order >= 100]),
+        strict=True,
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
     for mine, theirs in zip(one, other, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
     pixels, targets, rows = one[0]

@@ -255,6 +255,7 @@ def test_what_changes_no_weight_makes_no_difference():
         ({"epochs": 0}, "epochs must be 1 or more, not 0"),
         ({"batch_size": -1}, "batch_size must be 1 or more, not -1"),
         ({"limit": 0}, "limit must be 1 or more"),
+        ({"skip": -1}, "skip must be 0 or more"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"lr": float("nan")}, "lr must be above 0"),
         ({"temperature": -4.0}, "temperature must be above 0"),
@@ -273,6 +274,16 @@ def test_what_changes_no_weight_makes_no_difference():
 def test_a_value_that_cant_be_meant_is_refused(changes, message):
     with pytest.raises(UsageError, match=message):
         small_config(**changes)
+
+
+def test_the_samples_of_a_run():
+    assert small_config().trained_samples(120) == range(120)
+    assert small_config(limit=60).trained_samples(120) == range(60)
+    assert small_config(skip=40).trained_samples(120) == range(40, 120)
+    assert small_config(skip=40, limit=30).trained_samples(120) == range(40, 70)
+    assert small_config(skip=40, limit=300).trained_samples(120) == range(40, 120)
+    with pytest.raises(UsageError, match="--skip 120 leaves nothing .*: there are 120 samples"):
+        small_config(skip=120).trained_samples(120)
 
 
 @pytest.mark.parametrize(

@@ -89,12 +89,15 @@ def test_memory_and_workers_give_the_same_batches(dataset, stores, name, workers
     np.testing.assert_allclose(targets, np.stack(expected), atol=1e-7)
 
 
-def test_fewer_samples_are_trained_on_with_partners_from_all_of_the_store(dataset, stores):
-    soft = stores["mixup"]
-    batches = all_batches(MemoryBatches(dataset, soft.augmentation, config(), 30), 0, np.arange(30))
-    expected = [plain_weights(soft, dataset.targets, 0, sample) for sample in range(30)]
-    np.testing.assert_allclose(batches[0][1], np.stack(expected), atol=1e-7)
-    assert (soft.augmentation.params(0, range(30))[:, 0] >= 30).any()
+@pytest.mark.parametrize("skip", [0, 40])
+def test_some_samples_are_trained_on_with_partners_from_all_of_the_store(dataset, stores, skip):
+    soft, chosen = stores["mixup"], skip + np.arange(30)
+    made = MemoryBatches(dataset, soft.augmentation, config(skip=skip), 30)
+    ((_, targets, rows),) = all_batches(made, 0, chosen)
+    assert rows.tolist() == chosen.tolist()
+    expected = [plain_weights(soft, dataset.targets, 0, sample) for sample in chosen]
+    np.testing.assert_allclose(targets, np.stack(expected), atol=1e-7)
+    assert not np.isin(soft.augmentation.params(0, chosen)[:, 0], chosen).all()
 
 
 # ---- training

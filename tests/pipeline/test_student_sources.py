@@ -17,6 +17,8 @@ from tests.pipeline.student_examples import (
     small_teacher,
 )
 
+ALL = range(120)
+
 
 @pytest.fixture(scope="module")
 def dataset():
@@ -44,25 +46,25 @@ def changed(dataset, **fields):
 
 
 def test_the_dataset_it_was_made_from_passes(dataset, soft):
-    assert check_store(soft, dataset, None) is dataset
-    assert check_store(soft, dataset, 50) is dataset
+    assert check_store(soft, dataset, ALL) is dataset
+    assert check_store(soft, dataset, range(50)) is dataset
 
 
 def test_other_classes_name_both_counts(dataset, soft):
     more = changed(dataset, classes=(*dataset.classes, "another"))
     with pytest.raises(StoreError, match="raw.zarr holds 7 classes, but digits train has 8"):
-        check_store(soft, more, None)
+        check_store(soft, more, ALL)
 
 
 def test_a_smaller_dataset_names_both_counts(dataset, soft):
     with pytest.raises(StoreError, match="holds 120 samples of digits train, but .* has 100"):
-        check_store(soft, dataset.head(100), None)
+        check_store(soft, dataset.head(100), range(100))
 
 
 def test_another_dataset_names_both_fingerprints(dataset, soft):
     other = small_dataset(seed=9)
     with pytest.raises(StoreError) as caught:
-        check_store(soft, other, None)
+        check_store(soft, other, ALL)
     message = str(caught.value)
     assert dataset.fingerprint[:12] in message
     assert other.fingerprint[:12] in message
@@ -73,7 +75,7 @@ def test_one_changed_image_is_named(dataset, soft):
     images = dataset.images.copy()
     images[17, 0, 0, 0] ^= 1
     with pytest.raises(StoreError, match="1 of 120 images are others, first sample 17 of small"):
-        check_store(soft, changed(dataset, images=images), None)
+        check_store(soft, changed(dataset, images=images), ALL)
 
 
 def test_another_order_is_told_apart(dataset, soft):
@@ -81,23 +83,31 @@ def test_another_order_is_told_apart(dataset, soft):
     order[[5, 6]] = 6, 5
     swapped = changed(dataset, images=dataset.images[order], targets=dataset.targets[order])
     with pytest.raises(StoreError, match="the same images in another order, first sample 5 of"):
-        check_store(soft, swapped, None)
+        check_store(soft, swapped, ALL)
 
 
 def test_changed_targets_are_told_apart(dataset, soft):
     targets = dataset.targets.copy()
     targets[40] = (targets[40] + 1) % 7
     with pytest.raises(StoreError, match="1 targets differ, first that of sample 40 of small"):
-        check_store(soft, changed(dataset, targets=targets), None)
+        check_store(soft, changed(dataset, targets=targets), ALL)
 
 
 def test_a_store_of_the_first_samples_says_which_limit(dataset, soft_head):
     with pytest.raises(StoreError, match="holds the first 60 samples, but 120 .*: say --limit 60"):
-        check_store(soft_head, dataset, None)
+        check_store(soft_head, dataset, ALL)
     with pytest.raises(StoreError, match="holds the first 60 samples, but 61 .*: say --limit 60"):
-        check_store(soft_head, dataset, 61)
-    assert len(check_store(soft_head, dataset, 60)) == 60
-    assert len(check_store(soft_head, dataset, 40)) == 60
+        check_store(soft_head, dataset, range(61))
+    assert len(check_store(soft_head, dataset, range(60))) == 60
+    assert len(check_store(soft_head, dataset, range(40))) == 60
+
+
+def test_a_store_of_the_first_samples_says_how_many_may_be_skipped(dataset, soft_head):
+    with pytest.raises(StoreError, match="but 80 of .* after 40: say --limit 20"):
+        check_store(soft_head, dataset, range(40, 120))
+    with pytest.raises(StoreError, match="but 50 of .* after 70: skip fewer"):
+        check_store(soft_head, dataset, range(70, 120))
+    assert len(check_store(soft_head, dataset, range(40, 60))) == 60
 
 
 def test_a_limited_run_from_a_store_of_the_first_samples(tmp_path, dataset, soft, soft_head):

@@ -152,6 +152,31 @@ def test_limit_takes_the_first_samples(tmp_path, dataset, soft):
     assert limited == cut
 
 
+@pytest.mark.parametrize("from_store", [True, False])
+def test_skip_leaves_the_first_samples_out_and_keeps_the_others_views(
+    tmp_path, dataset, soft, monkeypatch, from_store
+):
+    seen: list = []
+    inner = batches.MemoryBatches.batches
+
+    def watched(self, order):
+        for batch in inner(self, order):
+            seen.append(batch)
+            yield batch
+
+    monkeypatch.setattr(batches.MemoryBatches, "batches", watched)
+    learned = {"soft_labels": soft} if from_store else {}
+    losses_of(small_config(skip=45, limit=60, epochs=1), dataset, tmp_path / "run", **learned)
+    view = view_of_epoch(0, soft.views if from_store else 162, 0)
+    samples = torch.cat([batch.rows for batch in seen]) % (120 if from_store else 105)
+    assert sorted(samples.tolist()) == list(range(45, 105))
+    renderer = ViewRenderer(dataset, parse_augmentation("cifar-weak", size=32))
+    expected, _ = renderer.draw(0, view, samples)
+    assert torch.equal(torch.cat([batch.pixels for batch in seen]), expected)
+    targets = torch.cat([batch.targets for batch in seen])
+    assert targets.tolist() == dataset.targets[samples].tolist()
+
+
 def test_a_view_of_every_sample_is_seen_once_an_epoch(tmp_path, dataset, soft, monkeypatch):
     seen: list[list[int]] = []
     inner = batches.MemoryBatches.batches
