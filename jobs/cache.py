@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from logitbank.stores.writer import StoreWriter
 
 TRIAL_SAMPLES = 1_000
+AUGMENTATION_HELP = "NAME, NAME+mixup or NAME+cutmix, with :parameter=value,... behind it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     add_dataset_arguments(parser)
     parser.add_argument("--teacher", required=True, metavar="SPEC", help="a model with weights")
-    parser.add_argument("--augmentation", required=True, help="NAME or NAME:parameter=value,...")
+    parser.add_argument("--augmentation", required=True, help=AUGMENTATION_HELP)
     parser.add_argument("--views", required=True, metavar="V|all", help="views of each image")
     parser.add_argument("--seed", type=non_negative, default=0, help="of the views")
     parser.add_argument("--encoding", default="float16", help="float32 or float16")
@@ -75,7 +76,9 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     part = chosen_part(options)
     dataset = open_samples(options)
     teacher = open_model(options.teacher, dataset, pretrained=True)
-    augmentation = parse_augmentation(options.augmentation, size=teacher.input_size)
+    augmentation = parse_augmentation(
+        options.augmentation, size=teacher.input_size, samples=len(dataset)
+    )
     settings = _settings(options, augmentation)
     computed_on = None if options.cluster is None else "a cluster"
     wanted = raw_manifest(dataset, teacher, augmentation, settings, computed_on)
@@ -159,10 +162,12 @@ class CacheWork:
 
     def complete(self, writer: StoreWriter) -> Manifest:
         """Compute all that is lacking in a store, and seal it."""
+        from logitbank.pipeline.teacher import seal_raw
+
         if writer.manifest.measured.clean_top1 is None:
             writer.record(_checked(self))
         self.compute(writer)
-        return writer.seal()
+        return seal_raw(writer, self.augmentation)
 
 
 def _checked(work: CacheWork) -> Measured:

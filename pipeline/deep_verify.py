@@ -14,6 +14,7 @@ from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, state_sha256
 from logitbank.pipeline.views import ViewRenderer, augmentation_from, pixel_crc
+from logitbank.pipeline.views.mixed_images import named_images
 from logitbank.stores.corrections import correction_named
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.layout import Unit, all_units, block_bounds, unit_index
@@ -133,7 +134,7 @@ def _view_problems(store: Store, renderer: ViewRenderer, batch: _Batch) -> Itera
         differs = _rows(store, name, batch) != again
         if differs.any():
             row = int(np.argwhere(differs)[0][0])
-            where = renderer.dataset.where(int(batch.samples[row]))
+            where = named_images(renderer, int(batch.samples[row]), drawn[row])
             yield Problem(_key(store, name, batch), f"is not what drawing again gives, see {where}")
 
 

@@ -34,6 +34,8 @@ class Purpose(IntEnum):
     IMAGENET_WEAK = 2
     CIFAR_STRONG = 3
     IMAGENET_STRONG = 4
+    MIXUP = 5
+    CUTMIX = 6
     VIEW_ORDER = 16
     SAMPLE_ORDER = 17
     STRONG_VIEW_ORDER = 18

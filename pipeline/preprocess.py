@@ -32,8 +32,8 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
     """Describe the store that a correction makes of its parent.
 
     Raises:
-        UsageError: an unknown correction, a parent that is corrected already, or a correction of
-            values for a store of codes.
+        UsageError: an unknown correction, a parent that is corrected already or holds mixed views,
+            or a correction of values for a store of codes.
     """
     found = correction_named(correction)
     manifest = parent.manifest
@@ -42,6 +42,7 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
             f"{parent.where} is corrected by {manifest.correction.name} already: correct the raw "
             "store it was made from"
         )
+    manifest.require_correctable(parent.where)
     found.require_values(encoding_named(manifest.encoding).dtype, parent.where)
     assert manifest.digest is not None, "only a complete store can be opened"
     measured = dataclasses.replace(manifest.measured, top1=None, top5=None, label_ranks=())

@@ -47,8 +47,8 @@ class SoftLabels:
 
         Raises:
             StoreError: the store is missing, incomplete or damaged, or virtual without its parent.
-            UsageError: an unknown correction, one asked of a corrected store, or one that changes
-                values asked of codes.
+            UsageError: an unknown correction, one asked of a corrected store or of mixed views, or
+                one that changes values asked of codes.
         """
         return cls(Store.open(location), correction)
 
@@ -65,7 +65,7 @@ class SoftLabels:
 
         Raises:
             StoreError: as `open`; or they differ in more than their views, all of it is said.
-            UsageError: as `open`; or the same store twice, or the strong one first.
+            UsageError: as `open`; or the same store twice, the strong one first, or mixed views.
         """
         return paired(cls.open(weak, correction), cls.open(strong, correction))
 
@@ -126,8 +126,12 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
 
     Raises:
         StoreError: they differ in teacher, dataset, sample order, size of the views or correction.
-        UsageError: the same store or augmentation twice, or the strong one first.
+        UsageError: the same store or augmentation twice, the strong one first, or one of mixed
+            views.
     """
+    for soft in (weak, strong):
+        if soft.manifest.augmentation.is_mixed:
+            raise UsageError(f"{soft.store.where} can't be one of two: {why_unpaired(soft)}")
     names = [each.manifest.augmentation.name for each in (weak, strong)]
     if weak.manifest.digest == strong.manifest.digest:
         raise UsageError(
@@ -159,6 +163,15 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
     if strong.order != Purpose.STRONG_VIEW_ORDER:
         strong = type(strong)(strong.store, strong.correction, Purpose.STRONG_VIEW_ORDER)
     return weak, strong
+
+
+def why_unpaired(soft: SoftLabels) -> str:
+    """Say why mixed views are no half of a pair, and what to do."""
+    return (
+        f"its views are {soft.manifest.augmentation.name}, each mixed with another image, and the "
+        "second view of an image would be mixed with yet another: take stores without MixUp and "
+        "CutMix, or a loss that learns from one view, as kd"
+    )
 
 
 def _shared(soft: SoftLabels) -> Mapping[str, Any]:

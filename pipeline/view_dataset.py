@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
+from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.datasets.imported import MapStyleDataset, as_image_dataset
 from logitbank.pipeline.draws import epoch_order, view_of_epoch
-from logitbank.pipeline.views.augmentation import Augmentation
+from logitbank.pipeline.view_targets import Labels, ViewTargets
 from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
+from logitbank.pipeline.views.mixed import Augmentation, partners_of
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import DatasetError, PixelError, unknown_name
@@ -22,8 +25,11 @@ from logitbank.stores.errors import DatasetError, PixelError, unknown_name
 _VERIFY = ("all", "sample", "off")
 _SAMPLED_ONE_IN = 64
 
+Item = tuple[Any, int | torch.Tensor, int]
+"""A view, its target (a class, or of a mixed view the weight of each class), and its row."""
 
-class ViewDataset(Dataset[tuple[Any, int, int]]):
+
+class ViewDataset(Dataset[Item]):
     """The views of a store (or of an augmentation) as a map-style dataset.
 
     `data[row]` is (image, target, row), where row = view * N + sample carries both identities: the
@@ -32,7 +38,8 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
     so workers may be spawned.
 
     Each image is rendered from the stored parameters alone and its checksum compared with that of
-    the pixels the teacher saw, before it is handed out.
+    the pixels the teacher saw, before it is handed out. The target of a view that is mixed of two
+    images is (C,) float32, the weight of each class, as `F.cross_entropy` takes it.
 
     Args:
         dataset: an `ImageDataset`, or any map-style dataset whose items are (image, target, ...),
@@ -82,7 +89,7 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
             raise TypeError(f"{self._renderer.augmentation.name} has no end of views")
         return views * len(self._images)
 
-    def __getitem__(self, row: int) -> tuple[Any, int, int]:
+    def __getitem__(self, row: int) -> Item:
         """Give one view.
 
         Raises:
@@ -93,17 +100,17 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
         """
         return self.__getitems__([row])[0]
 
-    def __getitems__(self, rows: Sequence[int]) -> list[tuple[Any, int, int]]:
+    def __getitems__(self, rows: Sequence[int]) -> list[Item]:
         """Give a batch of views; DataLoader calls this one. Raises as `__getitem__`."""
         numbers = np.array([int(row) for row in rows], np.int64)
         self._require_rows(numbers)
         views, samples = np.divmod(numbers, len(self._images))
-        items: dict[int, tuple[Any, int, int]] = {}
+        items: dict[int, Item] = {}
         for view in np.unique(views):
             places = np.flatnonzero(views == view)
             pixels, targets = self._checked(int(view), samples[places])
             for place, image, target in zip(places.tolist(), pixels, targets, strict=True):
-                items[place] = self._transformed(image), int(target), int(numbers[place])
+                items[place] = self._transformed(image), target, int(numbers[place])
         return [items[place] for place in range(len(numbers))]
 
     @property
@@ -127,12 +134,28 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
 
     def _checked(
         self, view: int, samples: NDArray[np.int64]
-    ) -> tuple[torch.Tensor, NDArray[np.int32]]:
-        """Render one view of some samples, and compare pixels and targets with the cached ones."""
+    ) -> tuple[torch.Tensor, list[int | torch.Tensor]]:
+        """Render one view of some samples, and compare pixels and labels with the cached ones."""
+        loaded = _Loaded.of(self._images)
+        renderer = self._renderer
+        if loaded is not None:
+            renderer = ViewRenderer(loaded, self._renderer.augmentation)
+        pixels, params = self._rendered(renderer, view, samples)
+        partners = partners_of(renderer.augmentation, params)
+        shown = samples if partners is None else np.concatenate([samples, partners])
+        labels = self._images.targets.__getitem__ if loaded is None else loaded.labels
+        self._require_labels(shown, labels)
+        return pixels, self._targets(labels, samples, params)
+
+    def _rendered(
+        self, renderer: ViewRenderer, view: int, samples: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, NDArray[Any]]:
+        """Give (B, S, S, 3) pixels, compared with the cached ones, and (B, P) parameters."""
         if self._stored is None:
-            return self._rendered(view, samples)
+            return renderer.draw(self._seed, view, samples)
+        params = self._stored.params(view, samples)
         try:
-            pixels, targets = self._rendered(view, samples)
+            pixels = renderer.render(samples, params)
         except PixelError:  # Parameters that can't be of these images.
             wrong = mismatches(self._renderer, self._stored, view, samples)
             if not len(wrong):
@@ -141,35 +164,16 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
             wrong = self._wrong(pixels, view, samples)
         if len(wrong):
             raise PixelError(explain_mismatch(self._renderer, self._stored, view, int(wrong[0])))
-        self._require_targets(samples, targets)
-        return pixels, targets
+        return pixels, params
 
-    def _rendered(
-        self, view: int, samples: NDArray[np.int64]
-    ) -> tuple[torch.Tensor, NDArray[np.int32]]:
-        """Give (B, S, S, 3) pixels and (B,) targets."""
-        if self._images.images is not None:
-            targets = self._images.targets[samples]
-            if self._stored is None:
-                return self._renderer.draw(self._seed, view, samples)[0], targets
-            return self._renderer.render(samples, self._stored.params(view, samples)), targets
+    def _targets(
+        self, labels: Labels, samples: NDArray[np.int64], params: NDArray[Any]
+    ) -> list[int | torch.Tensor]:
+        classes = len(self._images.classes) if self._stored is None else self._stored.classes
         augmentation = self._renderer.augmentation
-        loaded = [self._load(int(sample)) for sample in samples]
-        if self._stored is None:
-            sizes = [image.shape[:2] for image, _ in loaded]
-            params = augmentation.draw(self._seed, samples, view, sizes)
-        else:
-            params = self._stored.params(view, samples)
-        views = [
-            augmentation.render(image, drawn)
-            for (image, _), drawn in zip(loaded, params, strict=True)
-        ]
-        return torch.from_numpy(np.stack(views)), np.array([target for _, target in loaded])
-
-    def _load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
-        if isinstance(self._images, MapStyleDataset):
-            return self._images.load(sample)
-        return self._images.pixels(sample), int(self._images.targets[sample])
+        targets = ViewTargets.of(augmentation, labels, samples, params, classes)
+        found = targets[torch.arange(len(samples))]
+        return list(found) if found.is_floating_point() else found.tolist()
 
     def _wrong(
         self, pixels: torch.Tensor, view: int, samples: NDArray[np.int64]
@@ -182,16 +186,44 @@ class ViewDataset(Dataset[tuple[Any, int, int]]):
             pixels, samples = pixels[torch.from_numpy(chosen)], samples[chosen]
         return samples[pixel_crc(pixels) != self._stored.pixel_crc(view, samples)]
 
-    def _require_targets(self, samples: NDArray[np.int64], targets: NDArray[np.int32]) -> None:
-        """Refuse other targets than the cached ones: a row is corrected for its own label."""
-        cached = self._stored.target[samples] if self._stored is not None else targets
-        wrong = np.flatnonzero(cached != targets)
+    def _require_labels(self, samples: NDArray[np.int64], labels: Labels) -> None:
+        """Refuse other labels than the cached ones: a row is corrected for its own label."""
+        found = labels(samples)
+        cached = self._stored.target[samples] if self._stored is not None else found
+        wrong = np.flatnonzero(cached != found)
         if len(wrong):
             first = wrong[0]
             raise DatasetError(
-                f"{self._images.where(int(samples[first]))}: its target is {targets[first]}, but "
+                f"{self._images.where(int(samples[first]))}: its target is {found[first]}, but "
                 f"{cached[first]} when it was cached: the classes are numbered otherwise"
             )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Loaded(MapStyleDataset):
+    """A user's own dataset that takes note of the targets that come with the images of a batch.
+
+    Asking for all of its targets may take going through all of its items.
+    """
+
+    seen: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, images: ImageDataset) -> _Loaded | None:
+        """Wrap what a user's dataset is wrapped in; None for datasets that know their targets."""
+        if not isinstance(images, MapStyleDataset):
+            return None
+        return cls(images.dataset, images.split, images.name, images.source, images.limit)
+
+    def load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
+        """Give one image and its target, which is noted."""
+        image, target = super().load(sample)
+        self.seen[sample] = target
+        return image, target
+
+    def labels(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Give the targets that were noted of some samples."""
+        return np.array([self.seen[int(sample)] for sample in samples], np.int32)
 
 
 class RowSampler(Sampler[int]):

@@ -16,10 +16,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from logitbank.stores.errors import StoreError
+from logitbank.stores.errors import StoreError, UsageError
 
 FORMAT = "logitbank"
 FORMAT_VERSION = 1
+PARTNER = "partner"
+"""The column of `view_params` that says which second sample a view is mixed with."""
 
 _STRICT = ConfigDict(extra="forbid")
 # Fields that were not there from the first release on: left out where they hold nothing, so that a
@@ -54,6 +56,11 @@ class AugmentationIdentity:
     dtype: Literal["int16", "int32"]
     size: int
     seed: int
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether each view is mixed of two images, and so has two labels."""
+        return PARTNER in self.columns
 
 
 @dataclass(frozen=True)
@@ -157,8 +164,9 @@ class Manifest:
         """Parse a root group's attributes.
 
         Raises:
-            StoreError: not a logitbank store, one of another format version, or a field that is
-                missing, unknown or of the wrong type; the message begins with `where`.
+            StoreError: not a logitbank store, one of another format version, a field that is
+                missing, unknown or of the wrong type, or a correction of mixed views; the message
+                begins with `where`.
         """
         if not isinstance(attributes, Mapping) or attributes.get("format") != FORMAT:
             raise StoreError(f"{where} is not a logitbank store: its attributes have no manifest")
@@ -169,11 +177,31 @@ class Manifest:
                 f"{FORMAT_VERSION}: read it with the release that wrote it, or cache again"
             )
         try:
-            return _ADAPTER.validate_json(json.dumps(attributes), strict=True)
+            manifest = _ADAPTER.validate_json(json.dumps(attributes), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise StoreError(f"{where}: manifest field {name!r}: {first['msg']}") from None
+        if manifest.kind != "raw" and manifest.augmentation.is_mixed:
+            raise StoreError(f"{where} can't be corrected: {manifest.why_uncorrectable()}")
+        return manifest
+
+    def require_correctable(self, where: str) -> None:
+        """Require views of one label each, which a correction can put first.
+
+        Raises:
+            UsageError: mixed views; the message begins with `where`.
+        """
+        if self.augmentation.is_mixed:
+            raise UsageError(f"{where} can't be corrected: {self.why_uncorrectable()}")
+
+    def why_uncorrectable(self) -> str:
+        """Say why a store of mixed views takes no correction, and what to do."""
+        return (
+            f"its views are {self.augmentation.name}, each mixed of two images with a label of its "
+            "own, and a correction puts one label first: use the store as it is, or cache without "
+            "MixUp and CutMix"
+        )
 
     def to_attributes(self) -> dict[str, Any]:
         """Give the JSON-able attributes that `from_attributes` parses."""

@@ -106,7 +106,7 @@ class Store:
 
         Raises:
             UsageError: an unknown correction, one that this store's codes don't allow, or the store
-                is corrected already.
+                is corrected already, or holds mixed views, which have two labels each.
         """
         done = self.manifest.correction
         if done is not None:
@@ -114,6 +114,7 @@ class Store:
                 f"{self.where} is corrected by {done.name} already: open the raw store it was made "
                 "from, or leave the correction out"
             )
+        self.manifest.require_correctable(self.where)
         correction_named(name).require_values(self.arrays["logits"].dtype, self.where)
         return dataclasses.replace(self, correction=name)
 

@@ -114,8 +114,10 @@ def _accuracy_lines(manifest: Manifest) -> list[str]:
     if not measured.label_ranks:
         return lines
     rows, wrong = sum(measured.label_ranks), sum(measured.label_ranks[1:])
+    is_mixed = manifest.augmentation.is_mixed
+    label = "the larger share's label" if is_mixed else "the label"
     lines.append(
-        f"  these rows    top-1 {measured.top1:.2f}%, top-5 {measured.top5:.2f}%: the label is not "
+        f"  these rows    top-1 {measured.top1:.2f}%, top-5 {measured.top5:.2f}%: {label} is not "
         f"first in {wrong:,} of {rows:,} rows"
     )
     if wrong:

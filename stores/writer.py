@@ -8,10 +8,11 @@ or stale, and computes only the units that are lacking.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,9 @@ from logitbank.stores.seal import (
 from logitbank.stores.units import UnitValues, WrittenUnit, write_unit
 
 SCAN_THREADS = 4
+
+RowLabels = Callable[[NDArray[np.int32], NDArray[np.int64], NDArray[Any]], NDArray[np.int32]]
+"""Gives the (B,) labels of rows from (N,) `target`, their (B,) samples and `view_params`."""
 
 
 class StoreWriter:
@@ -150,10 +154,13 @@ class StoreWriter:
             self._tables[spec.name][unit_index(spec, written.unit)] = written.crcs[spec.name]
         self._remaining.discard(written.unit)
 
-    def seal(self) -> Manifest:
+    def seal(self, row_labels: RowLabels | None = None) -> Manifest:
         """Finish the store once every unit is there: flush, tables, digest, then manifest.
 
         The ranks of the labels and the accuracies over all rows are counted here.
+
+        Args:
+            row_labels: gives the labels that are counted, where a row's is not its sample's.
 
         Raises:
             StoreError: a unit is lacking, a chunk can't be read back or flushed, or the store was
@@ -165,7 +172,9 @@ class StoreWriter:
                 f"{self.files.where} can't be sealed: {len(self._remaining)} units lack"
             )
         manifest = self.manifest.unsealed()
-        manifest = dataclasses.replace(manifest, measured=self._with_ranks(manifest.measured))
+        manifest = dataclasses.replace(
+            manifest, measured=self._with_ranks(manifest.measured, row_labels)
+        )
         digest = digest_of(manifest, self.arrays, self._tables)
         if self._expected_digest not in (None, digest):
             raise StoreError(
@@ -185,17 +194,16 @@ class StoreWriter:
         self.files.put(ROOT_KEY, [document_bytes(root_document(manifest))])
         self.manifest = manifest
 
-    def _with_ranks(self, measured: Measured) -> Measured:
+    def _with_ranks(self, measured: Measured, row_labels: RowLabels | None) -> Measured:
         """Count the label's ranks over all rows, from `top` and `target`."""
         target = read_chunk(self.files, self.arrays["target"], (0,), None)
         counts = np.zeros(self.manifest.top_classes + 1, np.int64)
         for unit in all_units(self.manifest):
-            start, stop = block_bounds(self.manifest, unit.block)
-            spec = self.arrays["top"]
-            index = unit_index(spec, unit)
-            expected = int(self._tables["top"][index])
-            top = read_chunk(self.files, spec, index, expected)[0, : stop - start]
-            counts += label_ranks(top, target[start:stop])
+            samples = np.arange(*block_bounds(self.manifest, unit.block))
+            labels = target[samples]
+            if row_labels is not None:
+                labels = row_labels(target, samples, self._written("view_params", unit))
+            counts += label_ranks(self._written("top", unit), labels)
         percent = 100 / counts.sum()
         return dataclasses.replace(
             measured,
@@ -203,6 +211,14 @@ class StoreWriter:
             top5=round(float(counts[: min(5, len(counts) - 1)].sum() * percent), 4),
             label_ranks=tuple(counts.tolist()),
         )
+
+    def _written(self, name: str, unit: Unit) -> NDArray[Any]:
+        """Read the rows of a unit back."""
+        start, stop = block_bounds(self.manifest, unit.block)
+        spec = self.arrays[name]
+        index = unit_index(spec, unit)
+        expected = int(self._tables[name][index])
+        return read_chunk(self.files, spec, index, expected)[0, : stop - start]
 
     def _mend_small_files(
         self, target: NDArray[np.int32], sample_id: NDArray[np.uint64], tables: CrcTables

@@ -16,7 +16,7 @@ from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.models.loading import ModelSpec
 from logitbank.pipeline.student.method_settings import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
-from logitbank.pipeline.views.specs import parse_augmentation
+from logitbank.pipeline.views import Mixed, parse_augmentation
 from logitbank.stores.corrections.registry import correction_named
 from logitbank.stores.errors import UsageError, unknown_name
 
@@ -101,8 +101,6 @@ class Recipe:
                 f"{list(self.milestones)}"
             )
         _require_models(self.teacher, self.student)
-        for augmentation in filter(None, (self.weak, self.strong)):
-            parse_augmentation(augmentation)
         _require_corrections(self.corrections)
         needs_strong = self.method(self.epochs).views == 2
         if needs_strong != (self.strong is not None):
@@ -113,6 +111,10 @@ class Recipe:
                 f"{self.loss} learns from labels alone, there are no logits to correct: "
                 f"corrections: [{UNCORRECTED}]"
             )
+        for augmentation in filter(None, (self.weak, self.strong)):
+            # Partners of mixed views are drawn from as many samples as a run has.
+            if isinstance(parse_augmentation(augmentation, samples=1), Mixed):
+                self._require_mixable(augmentation)
 
     @property
     def own_correction(self) -> str:
@@ -124,6 +126,21 @@ class Recipe:
     def needs_soft_labels(self) -> bool:
         """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
         return self.method(self.epochs).needs_teacher
+
+    def _require_mixable(self, augmentation: str) -> None:
+        """Refuse mixed views where something needs one label, or the two views of one image."""
+        method = self.method(self.epochs)
+        if method.views == 2:
+            raise UsageError(
+                f"{self.loss} learns from two views of each image, and {augmentation} would mix "
+                "them with different others"
+            )
+        method.require_one_label()
+        if self.corrections != (UNCORRECTED,):
+            raise UsageError(
+                f"{augmentation} makes views of two labels, and a correction puts one first: say "
+                f"`corrections: [{UNCORRECTED}]`"
+            )
 
     def method(self, epochs: int) -> Method:
         """Give the method and its settings for a run of this many epochs.

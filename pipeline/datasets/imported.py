@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +71,9 @@ class MapStyleDataset:
         """Name one image for an error message."""
         return f"sample {sample} of {self.source}"
 
-    def head(self, count: int) -> MapStyleDataset:
+    def head(self, count: int) -> Self:
         """Give the first `count` samples."""
-        count = head_count(count, len(self))
-        return MapStyleDataset(self.dataset, self.split, self.name, self.source, count)
+        return replace(self, limit=head_count(count, len(self)))
 
     @cached_property
     def targets(self) -> NDArray[np.int32]:

@@ -131,6 +131,18 @@ class Method:
         """Whether it tells the label from the other classes, so that mixed images won't do."""
         return isinstance(self.settings, dkd.DKDSettings | sld.SLDSettings)
 
+    def require_one_label(self) -> None:
+        """Refuse mixed images where the method needs one label for each.
+
+        Raises:
+            UsageError: it does.
+        """
+        if self.needs_one_label:
+            raise UsageError(
+                f"--loss {self.name} tells an image's label from the other classes, but mixed "
+                "images have two labels: use a store without MixUp or CutMix, or --loss kd"
+            )
+
     def learned_temperature(self) -> ctkd.LearnedTemperature | None:
         """Build the module that the method trains besides the student; None for all but CTKD."""
         if isinstance(self.settings, ctkd.CTKDSettings):

@@ -66,7 +66,8 @@ def loss_terms(
             label for each image.
         ValueError: student and teacher differ in shape, or CTKD's module is missing.
     """
-    _check_targets(method, targets)
+    if are_mixed(targets):
+        method.require_one_label()
     _check_logits(method, student, teacher)
     settings = method.settings
     if isinstance(settings, CEWeights) or teacher is None:
@@ -178,14 +179,6 @@ def _pairs(student: ViewLogits, teacher: ViewLogits) -> list[Pair]:
     if student.strong is not None and teacher.strong is not None:
         pairs.append((student.strong, teacher.strong))
     return pairs
-
-
-def _check_targets(method: Method, targets: torch.Tensor) -> None:
-    if method.needs_one_label and are_mixed(targets):
-        raise UsageError(
-            f"--loss {method.name} tells an image's label from the other classes, but mixed images "
-            "have two labels: use a store without MixUp or CutMix, or --loss kd"
-        )
 
 
 def _check_logits(method: Method, student: ViewLogits, teacher: ViewLogits | None) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.report.results import Mistake, StoreOnDisk, StudentRun
 from logitbank.pipeline.report.shares import softmax
-from logitbank.pipeline.views import StoredViews
+from logitbank.pipeline.views import StoredViews, main_labels
 from logitbank.pipeline.views.renderer import ViewRenderer
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import LogitbankError
@@ -94,15 +94,16 @@ def find_mistakes(
     views = StoredViews.of(store)
     renderer = ViewRenderer(dataset, views.augmentation)
     stores = {"raw": store} | {name: Store.open(path) for name, path in corrected.items()}
+    labelled = views.augmentation, store.target
     mistakes = []
-    for row in _chosen(_surest_by_rank(store), count):
+    for row in _chosen(_surest_by_rank(store, views), count):
         params = views.params(row.view, [row.sample])
         mistakes.append(
             Mistake(
                 sample=row.sample,
                 view=row.view,
                 pixels=renderer.render([row.sample], params)[0].numpy(),
-                label=int(store.target[row.sample]),
+                label=int(main_labels(*labelled, np.array([row.sample]), params)[0]),
                 rank=row.rank,
                 logits={name: _logits(one, row.view)[row.sample] for name, one in stores.items()},
             )
@@ -110,11 +111,14 @@ def find_mistakes(
     return tuple(mistakes)
 
 
-def _surest_by_rank(store: Store) -> list[_WrongRow]:
+def _surest_by_rank(store: Store, views: StoredViews) -> list[_WrongRow]:
     """List the wrong rows by rank, and from the surest on."""
     rows = []
     for view in range(min(store.manifest.views, SEARCHED_VIEWS)):
-        hits = store.read_view("top", view) == store.target[:, None]
+        samples = np.arange(views.samples)
+        params = views.params(view, samples)
+        labels = main_labels(views.augmentation, store.target, samples, params)
+        hits = store.read_view("top", view) == labels[:, None]
         ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), hits.shape[1]) + 1
         wrong = np.flatnonzero(ranks > 1)
         confidence = softmax(_logits(store, view)[wrong], 1.0).max(axis=1)

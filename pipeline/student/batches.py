@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.view_dataset import ViewDataset
+from logitbank.pipeline.view_targets import ViewTargets
 from logitbank.pipeline.views import Augmentation, StoredViews
 from logitbank.pipeline.views.mismatch import check_pixels, explain_mismatch
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
@@ -33,7 +34,8 @@ _WHOLE_VIEW_BYTES = 2**32
 class Batch:
     """Images of one view: (B, S, S, 3) uint8 and (B,) int64 targets on the device, (B,) int64 rows.
 
-    The rows, view * N + sample, are on the CPU.
+    Targets of mixed views are (B, C) float32, the weight of each class. The rows, view * N +
+    sample, are on the CPU.
     """
 
     pixels: torch.Tensor
@@ -104,23 +106,32 @@ class MemoryBatches:
         self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="render")
         self._renderer = ViewRenderer(dataset, augmentation, pool=self._pool, device=self._device)
         self._samples = config.skip + np.arange(samples)
-        targets = torch.from_numpy(dataset.targets[self._samples].astype(np.int64))
-        self._targets = targets.to(self._device)
         self._first_row = 0
         self._pixels = torch.empty(0)
+        self._targets = ViewTargets(torch.empty(0), len(dataset.classes))
 
     def begin(self, view: int) -> None:
         """Render the view of all samples, and compare it with what the teacher saw."""
         self._first_row = view * len(self._renderer.dataset)
         self._pixels = self._pixels[:0]  # Frees the last view before the next one is made.
         if self._stored is None:
-            self._pixels, _ = self._renderer.draw(self._config.seed, view, self._samples)
+            self._pixels, params = self._renderer.draw(self._config.seed, view, self._samples)
         else:
-            self._pixels = self._rendered(self._stored, view)
+            params = self._stored.params(view, self._samples)
+            self._pixels = self._rendered(self._stored, view, params)
+        dataset = self._renderer.dataset
+        self._targets = ViewTargets.of(
+            self._renderer.augmentation,
+            dataset.targets.__getitem__,
+            self._samples,
+            params,
+            len(dataset.classes),
+            self._device,
+        )
 
-    def _rendered(self, stored: StoredViews, view: int) -> torch.Tensor:
+    def _rendered(self, stored: StoredViews, view: int, params: NDArray[Any]) -> torch.Tensor:
         try:
-            pixels = self._renderer.render(self._samples, stored.params(view, self._samples))
+            pixels = self._renderer.render(self._samples, params)
         except PixelError:
             # Parameters that no image can have: say whose they are.
             check_pixels(self._renderer, stored, view, samples=int(self._samples[-1]) + 1)
@@ -140,9 +151,7 @@ class MemoryBatches:
             (samples + self._first_row).split(self._config.batch_size),
             strict=True,
         ):
-            yield Batch(
-                self._pixels.index_select(0, chosen), self._targets.index_select(0, chosen), rows
-            )
+            yield Batch(self._pixels.index_select(0, chosen), self._targets[chosen], rows)
 
     def close(self) -> None:
         """End the threads that render."""

@@ -9,7 +9,7 @@ import numpy as np
 from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
 from logitbank.pipeline.datasets.imported import MapStyleDataset
 from logitbank.pipeline.models import LoadedModel, state_sha256
-from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.soft_labels import SoftLabels, why_unpaired
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.views.specs import AUGMENTATIONS
 from logitbank.stores.errors import StoreError, UsageError
@@ -31,7 +31,8 @@ def resolved_config(
 
     Raises:
         UsageError: as `TrainConfig.resolved`; or another number of stores than the loss learns
-            from; or strong views are asked for, or needed, where there can't be any.
+            from; or strong views are asked for, or needed, where there can't be any; or mixed views
+            for a loss that can't learn from them.
     """
     spec = stores[0].manifest.teacher.spec if stores else None
     if teacher is not None:
@@ -42,6 +43,7 @@ def resolved_config(
         teacher=spec,
         correction=stores[0].corrected_by if stores and teacher is None else None,
     )
+    _require_views(config, stores)
     _require_stores(config, stores)
     if config.method.views == 2 and not stores:
         strong = config.strong_augmentation or _strong_augmentation(config, dataset)
@@ -53,6 +55,25 @@ def resolved_config(
             "views are their own"
         )
     return config
+
+
+def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
+    """Require views that the loss can learn from: not of two images each, for some."""
+    mixed = [soft for soft in stores if soft.manifest.augmentation.is_mixed]
+    strong = config.strong_augmentation
+    if mixed and config.method.views == 2:
+        where = mixed[0].store.where
+        raise UsageError(
+            f"--loss {config.loss} learns from two views of each image: {where} can't be one of "
+            f"them: {why_unpaired(mixed[0])}"
+        )
+    if mixed:
+        config.method.require_one_label()
+    if strong is not None and "+" in strong.partition(":")[0]:
+        raise UsageError(
+            f"--strong-augmentation {strong}: the two views of an image would be mixed with "
+            "different others: name one without MixUp and CutMix"
+        )
 
 
 def _require_stores(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:

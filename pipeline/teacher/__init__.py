@@ -4,7 +4,12 @@ from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected
 from logitbank.pipeline.teacher.blocks import work_order
 from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
-from logitbank.pipeline.teacher.stage import TeacherStage, cache_views, compute_lacking
+from logitbank.pipeline.teacher.stage import (
+    TeacherStage,
+    cache_views,
+    compute_lacking,
+    seal_raw,
+)
 
 __all__ = [
     "CacheSettings",
@@ -16,6 +21,7 @@ __all__ = [
     "device_name",
     "raw_manifest",
     "require_expected_top1",
+    "seal_raw",
     "teacher_identity",
     "work_order",
 ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.teacher.settings import CacheSettings
+from logitbank.pipeline.views import Augmentation, main_labels
 from logitbank.stores.encodings import LogitOutOfRangeError, encoding_named
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit, block_bounds
@@ -108,13 +109,18 @@ class Block:
         self.logits[rows], self.params[rows], self.crc[rows] = logits, batch.params, batch.crc
         self.filled += len(logits)
 
-    def values(self, dataset: ImageDataset, manifest: Manifest) -> UnitValues:
+    def values(
+        self, dataset: ImageDataset, augmentation: Augmentation, manifest: Manifest
+    ) -> UnitValues:
         """Rank and encode the rows of a full block, as they are stored.
+
+        A mixed view is right where the label of its larger share comes first.
 
         Raises:
             LogitbankError: a logit doesn't fit the encoding; the sample is named.
         """
-        target = dataset.targets[self.start : self.start + len(self.logits)]
+        samples = np.arange(self.start, self.start + len(self.logits))
+        target = main_labels(augmentation, dataset.targets, samples, self.params)
         try:
             codes = encoding_named(manifest.encoding).encode(self.logits)
         except LogitOutOfRangeError as error:

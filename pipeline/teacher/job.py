@@ -22,10 +22,10 @@ from logitbank.pipeline.teacher.accuracy import clean_accuracy
 from logitbank.pipeline.teacher.manifest import teacher_identity
 from logitbank.pipeline.teacher.settings import CacheSettings
 from logitbank.pipeline.teacher.stage import TeacherStage
-from logitbank.pipeline.views import augmentation_from
+from logitbank.pipeline.views import Augmentation, Mixed, augmentation_from
 from logitbank.stores.chunks import read_chunk
 from logitbank.stores.errors import DatasetError, LogitbankError
-from logitbank.stores.layout import block_bounds, store_arrays
+from logitbank.stores.layout import Unit, block_bounds, store_arrays
 from logitbank.stores.manifest import Manifest, Measured, identity_differences
 from logitbank.stores.units import RemoteUnitWriter, UnitGroup, WrittenUnit
 
@@ -108,8 +108,8 @@ class OpenTeacherJob:
             if created not in self._stores:
                 self._stores[created] = _SharedStore.of(self._job, created)
             store = self._stores[created]
-            for block in sorted({unit.block for group in groups for unit in group}):
-                store.require_samples(self._dataset, block)
+            for unit in (unit for group in groups for unit in group):
+                store.require_samples(self._dataset, self._stage.augmentation, unit)
             return self._stage.compute(groups, store.writer)
 
     def clean_accuracy(self, most: int | None) -> Measured:
@@ -149,15 +149,25 @@ class _SharedStore:
     def _checked_blocks(self) -> set[int]:
         return set()
 
-    def require_samples(self, dataset: ImageDataset, block: int) -> None:
-        """Require the samples of a block to be those that the store's labels are of.
+    def require_samples(
+        self, dataset: ImageDataset, augmentation: Augmentation, unit: Unit
+    ) -> None:
+        """Require the samples that a unit shows to be those that the store's labels are of.
 
         Raises:
             DatasetError: another label, or another file.
         """
-        if block in self._checked_blocks:
-            return
-        rows = np.arange(*block_bounds(self.writer.manifest, block))
+        manifest = self.writer.manifest
+        rows = np.arange(*block_bounds(manifest, unit.block))
+        if unit.block not in self._checked_blocks:
+            self._require(dataset, rows)
+            self._checked_blocks.add(unit.block)
+        if isinstance(augmentation, Mixed):
+            seed = manifest.augmentation.seed
+            partners, _ = augmentation.draw_mix(seed, rows, unit.view)
+            self._require(dataset, np.unique(partners))
+
+    def _require(self, dataset: ImageDataset, rows: NDArray[np.int64]) -> None:
         wrong = dataset.targets[rows] != self.target[rows]
         if isinstance(dataset, FolderDataset):
             wrong |= dataset.ids_of(rows) != self.sample_id[rows]
@@ -167,4 +177,3 @@ class _SharedStore:
                 f"{dataset.where(sample)} on {platform.node()} is not sample {sample} of the store "
                 "being made: every worker must see the same files"
             )
-        self._checked_blocks.add(block)

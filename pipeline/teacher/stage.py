@@ -6,6 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -24,7 +25,7 @@ from logitbank.pipeline.teacher.blocks import (
     work_order,
 )
 from logitbank.pipeline.teacher.settings import CacheSettings
-from logitbank.pipeline.views import Augmentation, ViewRenderer, pixel_crc
+from logitbank.pipeline.views import Augmentation, ViewRenderer, main_labels, pixel_crc
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit, block_bounds
 from logitbank.stores.manifest import Manifest
@@ -57,7 +58,7 @@ class TeacherStage:
         manifest: Manifest,
     ) -> None:
         self.dataset, self.teacher = dataset, teacher
-        self.settings, self.manifest = settings, manifest
+        self.augmentation, self.settings, self.manifest = augmentation, settings, manifest
         self._together = views_together(dataset, settings, manifest)
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="render")
         self._renderer = ViewRenderer(dataset, augmentation, pool=self._pool)
@@ -164,7 +165,9 @@ class TeacherStage:
         return values
 
     def _write(self, sink: UnitSink, block: Block) -> WrittenUnit:
-        return sink.write_unit(block.unit, block.values(self.dataset, self.manifest))
+        return sink.write_unit(
+            block.unit, block.values(self.dataset, self.augmentation, self.manifest)
+        )
 
 
 def cache_views(
@@ -186,7 +189,7 @@ def cache_views(
         LogitbankError: as `TeacherStage.compute` and `StoreWriter.seal`.
     """
     compute_lacking(dataset, teacher, augmentation, settings, writer, progress)
-    return writer.seal()
+    return seal_raw(writer, augmentation)
 
 
 def compute_lacking(
@@ -215,6 +218,19 @@ def compute_lacking(
     counted = RowCount(unit_rows(writer.lacking, writer.manifest), progress)
     with TeacherStage(dataset, teacher, augmentation, settings, writer.manifest) as stage:
         stage.compute(stage.groups(writer.lacking), writer, progress=counted, stop=stop)
+
+
+def seal_raw(writer: StoreWriter, augmentation: Augmentation) -> Manifest:
+    """Seal a raw store whose units are all there.
+
+    The ranks that are counted are those of each view's label: of a mixed view that of the larger
+    share.
+
+    Raises:
+        StoreError: as `StoreWriter.seal`.
+    """
+    is_mixed = writer.manifest.augmentation.is_mixed
+    return writer.seal(partial(main_labels, augmentation) if is_mixed else None)
 
 
 class RowCount:

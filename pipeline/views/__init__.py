@@ -3,13 +3,16 @@
 The stored parameters of a view are the contract: they alone say what its pixels are.
 """
 
-from logitbank.pipeline.views.augmentation import Augmentation, check_views, parse_views
+from logitbank.pipeline.views.augmentation import check_views, parse_views
 from logitbank.pipeline.views.center import Center
 from logitbank.pipeline.views.cifar_strong import CifarStrong
 from logitbank.pipeline.views.cifar_weak import CifarWeak
+from logitbank.pipeline.views.cutmix import CutMix
 from logitbank.pipeline.views.imagenet_strong import ImagenetStrong
 from logitbank.pipeline.views.imagenet_weak import ImagenetWeak
 from logitbank.pipeline.views.mismatch import check_pixels, explain_mismatch
+from logitbank.pipeline.views.mixed import Augmentation, Mixed, main_labels
+from logitbank.pipeline.views.mixup import MixUp
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.specs import augmentation_from, parse_augmentation
 from logitbank.pipeline.views.stored import StoredViews
@@ -19,14 +22,18 @@ __all__ = [
     "Center",
     "CifarStrong",
     "CifarWeak",
+    "CutMix",
     "ImagenetStrong",
     "ImagenetWeak",
+    "MixUp",
+    "Mixed",
     "StoredViews",
     "ViewRenderer",
     "augmentation_from",
     "check_pixels",
     "check_views",
     "explain_mismatch",
+    "main_labels",
     "parse_augmentation",
     "parse_views",
     "pixel_crc",

@@ -15,8 +15,8 @@ MAX_SIZE = 4096
 MAX_PAD = 127
 
 
-class Augmentation(Protocol):
-    """A way of drawing views, with its parameters.
+class ViewKind(Protocol):
+    """What tells one augmentation from another.
 
     `columns` names the P numbers that are drawn for a view, `dtype` is what they are stored as;
     they alone say how a view is rendered. `size` is the side of a view in pixels. `parameters` are
@@ -48,6 +48,10 @@ class Augmentation(Protocol):
     def count(self) -> int | None:
         """The number of different views of an image."""
 
+
+class ImageAugmentation(ViewKind, Protocol):
+    """A way of drawing views of one image each; those of two are in `mixed.py`."""
+
     def draw(self, seed: int, samples: ArrayLike, view: int, sizes: ArrayLike) -> NDArray[Any]:
         """Draw what one view of each sample is.
 
@@ -69,7 +73,7 @@ class Augmentation(Protocol):
         """
 
 
-def check_views(augmentation: Augmentation, views: int) -> None:
+def check_views(augmentation: ViewKind, views: int) -> None:
     """Require that an image has this many different views.
 
     Raises:
@@ -84,7 +88,7 @@ def check_views(augmentation: Augmentation, views: int) -> None:
         )
 
 
-def parse_views(augmentation: Augmentation, text: str) -> int:
+def parse_views(augmentation: ViewKind, text: str) -> int:
     """Read a number of views, or `all` of those that there are.
 
     Raises:
@@ -102,7 +106,7 @@ def parse_views(augmentation: Augmentation, text: str) -> int:
     return views
 
 
-def spell_parameters(augmentation: Augmentation) -> str:
+def spell_parameters(augmentation: ViewKind) -> str:
     """Write the parameters as a spec does, such as `size=32,pad=4,flip=yes`."""
     words = {True: "yes", False: "no"}
     return ",".join(
@@ -136,7 +140,7 @@ def resized(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str)
     return Image.fromarray(image).resize((width, height), filter_)
 
 
-def require_sides(sizes: ArrayLike, augmentation: Augmentation) -> None:
+def require_sides(sizes: ArrayLike, augmentation: ViewKind) -> None:
     """Require (B, 2) square images of the augmentation's size; DatasetError otherwise."""
     sides, size = np.asarray(sizes), augmentation.size
     wrong = sides[(sides != size).any(axis=1)]
@@ -149,7 +153,7 @@ def require_sides(sizes: ArrayLike, augmentation: Augmentation) -> None:
 
 
 def require_box(
-    box: tuple[int, int, int, int], sides: tuple[int, int], augmentation: Augmentation
+    box: tuple[int, int, int, int], sides: tuple[int, int], augmentation: ViewKind
 ) -> None:
     """Require that a box (top, left, height, width) lies in an image of these sides.
 

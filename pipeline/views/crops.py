@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from logitbank.pipeline.draws import integers, uniform
-from logitbank.pipeline.views.augmentation import Augmentation, require_box, resized
+from logitbank.pipeline.views.augmentation import ViewKind, require_box, resized
 
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
@@ -17,7 +17,7 @@ BOX_WORDS = 2 * _ATTEMPTS + 2
 
 
 def padded_crop(
-    image: NDArray[np.uint8], pad: int, corner: tuple[int, int], augmentation: Augmentation
+    image: NDArray[np.uint8], pad: int, corner: tuple[int, int], augmentation: ViewKind
 ) -> NDArray[np.uint8]:
     """Pad an image by zeros and crop the augmentation's size at a corner of the padded image.
 
@@ -37,7 +37,7 @@ def resized_crop(
     image: NDArray[np.uint8],
     box: tuple[int, int, int, int],
     interpolation: str,
-    augmentation: Augmentation,
+    augmentation: ViewKind,
 ) -> Image.Image:
     """Crop a box (top, left, height, width) and resize it to the augmentation's size.
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from logitbank.pipeline.views import cutout, rand_augment
 from logitbank.pipeline.views.augmentation import (
-    Augmentation,
+    ViewKind,
     require_whole,
     require_yes_or_no,
 )
@@ -59,7 +59,7 @@ class Distortion:
         return np.concatenate(drawn, axis=1)
 
     def render(
-        self, view: Image.Image, drawn: NDArray[Any], augmentation: Augmentation
+        self, view: Image.Image, drawn: NDArray[Any], augmentation: ViewKind
     ) -> NDArray[np.uint8]:
         """Distort an RGB view from its drawn numbers: (S, S, 3) uint8.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from PIL import __version__ as pillow_version
 
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.datasets.imported import MapStyleDataset
+from logitbank.pipeline.views.mixed_images import named_images, shown_images, suspected
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import LogitbankError, PixelError
@@ -80,14 +81,15 @@ def explain_mismatch(renderer: ViewRenderer, stored: StoredViews, view: int, sam
         One line for a PixelError.
     """
     expected = int(stored.pixel_crc(view, [sample])[0])
+    params = stored.params(view, [sample])[0]
     subject = (
-        f"sample {sample} ({renderer.dataset.where(sample)}), view {view}: its pixels are not "
-        f"those the teacher saw"
+        f"sample {sample} ({named_images(renderer, sample, params)}), view {view}: its pixels are "
+        f"not those the teacher saw"
     )
     cause = (
         _changed_parameters(renderer, stored, view, sample, expected)
-        or _reordered(renderer, stored, view, sample, expected)
-        or _changed_image(renderer, stored, sample)
+        or _reordered(renderer, stored, sample, params, expected)
+        or _changed_image(renderer, stored, view, sample)
     )
     return f"{subject}: {cause}"
 
@@ -96,13 +98,11 @@ def _changed_parameters(
     renderer: ViewRenderer, stored: StoredViews, view: int, sample: int, expected: int
 ) -> str | None:
     """Draw the parameters again: do these give the cached pixels?"""
-    augmentation = stored.augmentation
     found = stored.params(view, [sample])[0]
-    image = renderer.dataset.pixels(sample)
-    drawn = augmentation.draw(stored.seed, [sample], view, [image.shape[:2]])[0]
-    if np.array_equal(drawn, found) or _crc(renderer, sample, drawn) != expected:
+    pixels, (drawn,) = renderer.draw(stored.seed, view, [sample])
+    if np.array_equal(drawn, found) or pixel_crc(pixels)[0] != expected:
         return None
-    columns = ", ".join(augmentation.columns)
+    columns = ", ".join(stored.augmentation.columns)
     return (
         f"the stored view parameters were changed: ({columns}) = {found.tolist()}, but "
         f"{drawn.tolist()} was drawn and gives the cached pixels; cache again"
@@ -110,44 +110,49 @@ def _changed_parameters(
 
 
 def _reordered(
-    renderer: ViewRenderer, stored: StoredViews, view: int, sample: int, expected: int
+    renderer: ViewRenderer, stored: StoredViews, sample: int, params: NDArray[Any], expected: int
 ) -> str | None:
-    """Look for the cached image in another place, by its id and by its pixels."""
+    """Look for the cached images of a view in other places, by their ids and by their pixels."""
     ids = _cheap_ids(renderer.dataset)
-    if ids is not None and ids[sample] == stored.sample_ids[sample]:
-        return None
-    places = [] if ids is None else np.flatnonzero(ids == stored.sample_ids[sample]).tolist()
-    if not places:
-        params = stored.params(view, [sample])[0]
-        others = _others(renderer.dataset, sample)
-        places = [other for other in others if _crc(renderer, other, params) == expected]
-    if not places:
-        return None
-    place = min(places, key=lambda each: abs(each - sample))
-    return (
-        f"the order of the dataset changed: the cached image is now sample {place}; restore the "
-        "order it had when it was cached, or cache again"
-    )
+    for shown in shown_images(renderer, sample, params):
+        cached = stored.sample_ids[shown.sample]
+        if ids is not None and ids[shown.sample] == cached:
+            continue
+        places = [] if ids is None else np.flatnonzero(ids == cached).tolist()
+        if not places:
+            others = _others(renderer.dataset, shown.sample)
+            places = others[_crcs(renderer, *shown.replaced(others)) == expected].tolist()
+        if places:
+            place = min(places, key=lambda each: abs(each - shown.sample))
+            return (
+                f"the order of the dataset changed: the cached image{shown.whose} is now sample "
+                f"{place}; restore the order it had when it was cached, or cache again"
+            )
+    return None
 
 
-def _changed_image(renderer: ViewRenderer, stored: StoredViews, sample: int) -> str:
-    """Tell another image in this place from the same one rendered otherwise."""
+def _changed_image(renderer: ViewRenderer, stored: StoredViews, view: int, sample: int) -> str:
+    """Tell another image in a place from the same one rendered otherwise."""
     ids = _cheap_ids(renderer.dataset)
     made_with = stored.made_with.get("pillow", "of unknown version")
     versions = f"cached with Pillow {made_with}, this is {pillow_version}"
+    for shown in shown_images(renderer, sample, stored.params(view, [sample])[0]):
+        if ids is not None and ids[shown.sample] != stored.sample_ids[shown.sample]:
+            return (
+                f"the image{shown.whose} changed: its id is {ids[shown.sample]:016x}, the cached "
+                f"one's {stored.sample_ids[shown.sample]:016x}, which no sample has now; restore "
+                "it, or cache again"
+            )
+    suspect = suspected(renderer, stored, view, sample)
     if ids is None:
         return (
-            f"the image, its place or the library that decodes it changed ({versions}), or this is "
-            "another dataset; restore it, or cache again"
-        )
-    if ids[sample] != stored.sample_ids[sample]:
-        return (
-            f"the image changed: its id is {ids[sample]:016x}, the cached one's "
-            f"{stored.sample_ids[sample]:016x}, which no sample has now; restore it, or cache again"
+            f"the image{suspect}, its place or the library that decodes it changed ({versions}), "
+            "or this is another dataset; restore it, or cache again"
         )
     return (
-        "the image has the cached one's id and the view its parameters, so the image's content or "
-        f"the library that decodes it changed ({versions}); restore either, or cache again"
+        f"the image{suspect} has the cached one's id and the view its parameters, so the image's "
+        f"content or the library that decodes it changed ({versions}); restore either, or cache "
+        "again"
     )
 
 
@@ -158,17 +163,24 @@ def _cheap_ids(dataset: ImageDataset) -> NDArray[np.uint64] | None:
     return dataset.sample_ids
 
 
-def _others(dataset: ImageDataset, sample: int) -> Iterable[int]:
+def _others(dataset: ImageDataset, sample: int) -> NDArray[np.int64]:
     """Give the samples that may stand in another one's place: all in memory, else neighbours."""
     reach = len(dataset) if dataset.images is not None else _NEIGHBOURS
-    first, last = max(0, sample - reach), min(len(dataset) - 1, sample + reach)
-    return (other for other in range(first, last + 1) if other != sample)
+    near = np.arange(max(0, sample - reach), min(len(dataset), sample + reach + 1))
+    return near[near != sample]
 
 
-def _crc(renderer: ViewRenderer, sample: int, params: NDArray[np.int_]) -> int | None:
-    """Give the checksum of one image under some parameters, None where it can't be rendered."""
-    try:
-        view = renderer.augmentation.render(renderer.dataset.pixels(sample), params)
-    except LogitbankError:
-        return None
-    return int(pixel_crc(view[None])[0])
+def _crcs(
+    renderer: ViewRenderer, samples: NDArray[np.int64], params: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Give the (B,) checksums of views from their parameters, -1 where one can't be rendered."""
+    found = np.full(len(samples), -1)
+    for start in range(0, len(samples), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        try:
+            found[part] = pixel_crc(renderer.render(samples[part], params[part]))
+        except LogitbankError:
+            if len(samples) > 1:
+                alone = zip(np.split(samples[part], len(samples[part])), params[part], strict=True)
+                found[part] = [_crcs(renderer, one, row[None])[0] for one, row in alone]
+    return found

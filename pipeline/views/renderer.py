@@ -1,10 +1,10 @@
-"""Views of a dataset: drawn, and rendered by the fastest way that gives the same pixels."""
+"""Views of a dataset: drawn by address, rendered from what was drawn, and mixed with others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -12,19 +12,21 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from logitbank.pipeline.datasets import ImageDataset
-from logitbank.pipeline.views.augmentation import Augmentation
-from logitbank.pipeline.views.cifar_weak import CifarWeak, PermutationTable
-from logitbank.pipeline.views.memory import PaddedImages
+from logitbank.pipeline.views.image_renderer import ImageRenderer
+from logitbank.pipeline.views.mixed import Augmentation, Mixed, MixedParams
+from logitbank.stores.errors import DatasetError
 
-Rendered = TypeVar("Rendered")
+# Bytes of the views that are mixed at a time: what is computed of them stays in the cache.
+_MIXED_BYTES = 2**20
 
 
 class ViewRenderer:
     """Draws and renders views of one dataset under one augmentation.
 
     `cifar-weak` views of images in memory are rendered by batches on `device`; all others image by
-    image in Pillow, in the threads of `pool` where there is one. Both give the same pixels. Made
-    once, it is cheap to call: padded images and permutations are kept.
+    image in Pillow, in the threads of `pool` where there is one. Both give the same pixels. Mixed
+    views are made of two of these. Made once, it is cheap to call: padded images and permutations
+    are kept.
 
     Args:
         dataset: the images.
@@ -33,7 +35,8 @@ class ViewRenderer:
         device: where views are wanted.
 
     Raises:
-        DatasetError: images in memory that `cifar-weak` can't take.
+        DatasetError: images in memory that `cifar-weak` can't take, or fewer than partners are
+            drawn from.
     """
 
     def __init__(
@@ -46,12 +49,15 @@ class ViewRenderer:
     ) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
-        self._pool = pool
-        self._device = torch.device(device)
-        self._padded: PaddedImages | None = None
-        self._table: PermutationTable | None = None
-        if isinstance(augmentation, CifarWeak) and dataset.images is not None:
-            self._padded = PaddedImages(dataset.images, augmentation, device)
+        self._mixed = augmentation if isinstance(augmentation, Mixed) else None
+        if self._mixed is not None and len(dataset) < self._mixed.partners:
+            raise DatasetError(
+                f"{augmentation.name} mixes each image with any of {self._mixed.partners} samples, "
+                f"but there are {len(dataset)}: it isn't the dataset that was cached, or is cut "
+                "otherwise"
+            )
+        base = augmentation.base if isinstance(augmentation, Mixed) else augmentation
+        self._images = ImageRenderer(dataset, base, pool=pool, device=device)
 
     def render(self, samples: ArrayLike, params: NDArray[Any]) -> torch.Tensor:
         """Render views from their parameters, and from nothing else.
@@ -65,16 +71,18 @@ class ViewRenderer:
 
         Raises:
             DatasetError: an image that can't be read.
-            PixelError: parameters that can't be of that image.
+            PixelError: parameters that can't be of that image, or not of its partner.
         """
         indices = np.asarray(samples, np.int64)
-        if self._padded is not None:
-            return self._padded.render(indices, params)
+        if self._mixed is None:
+            return self._images.render(indices, params)
+        parts = self._mixed.split(params)
 
-        def view(row: int) -> NDArray[np.uint8]:
-            return self.augmentation.render(self.dataset.pixels(int(indices[row])), params[row])
+        def views(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            own = self._images.render(indices[rows], parts.own[rows])
+            return own, self._images.render(parts.partner[rows], parts.other[rows])
 
-        return self._stacked(self._map(view, range(len(indices))), len(indices))
+        return _mixed(self._mixed, views, parts.drawn)
 
     def draw(self, seed: int, view: int, samples: ArrayLike) -> tuple[torch.Tensor, NDArray[Any]]:
         """Draw one view of each sample and render it; an image file is decoded once.
@@ -99,57 +107,53 @@ class ViewRenderer:
     ) -> list[tuple[torch.Tensor, NDArray[Any]]]:
         """Draw several views of each sample and render them; an image file is decoded once for all.
 
+        The partners of mixed views, others in each view, are decoded for each.
+
         Returns:
             For each view what `draw` gives; raises as that does.
         """
-        indices = np.asarray(samples, np.int64)
-        images = self.dataset.images
-        if images is None:
-            return self._draw_files(seed, views, indices)
-        params = [self._draw_in_memory(seed, view, indices, images) for view in views]
-        return [(self.render(indices, drawn), drawn) for drawn in params]
+        indices, mixed = np.asarray(samples, np.int64), self._mixed
+        if mixed is None:
+            return self._images.draw_views(seed, views, indices)
+        drawn = self._images.draw_views(seed, list(map(mixed.base_view, views)), indices)
+        return [
+            self._draw_mixed(mixed, seed, view, indices, own)
+            for view, own in zip(views, drawn, strict=True)
+        ]
 
-    def _draw_files(
-        self, seed: int, views: Sequence[int], samples: NDArray[np.int64]
-    ) -> list[tuple[torch.Tensor, NDArray[Any]]]:
-        augmentation, size = self.augmentation, self.augmentation.size
-        shape = (len(views), len(samples))
-        params = np.empty((*shape, len(augmentation.columns)), augmentation.dtype)
-        pixels = np.empty((*shape, size, size, 3), np.uint8)
+    def _draw_mixed(
+        self,
+        mixed: Mixed,
+        seed: int,
+        view: int,
+        samples: NDArray[np.int64],
+        own: tuple[torch.Tensor, NDArray[Any]],
+    ) -> tuple[torch.Tensor, NDArray[Any]]:
+        """Draw the partners of some views that are drawn and rendered, and mix them."""
+        pixels, params = own
+        partners, drawn = mixed.draw_mix(seed, samples, view)
+        ((others, of_others),) = self._images.draw_views(seed, [mixed.base_view(view)], partners)
+        joined = mixed.joined(MixedParams(partners, params, of_others, drawn))
+        return _mixed(mixed, lambda rows: (pixels[rows], others[rows]), drawn), joined
 
-        def draw_row(row: int) -> None:
-            image = self.dataset.pixels(int(samples[row]))
-            for place, view in enumerate(views):
-                drawn = augmentation.draw(seed, samples[row : row + 1], view, [image.shape[:2]])[0]
-                params[place, row] = drawn
-                pixels[place, row] = augmentation.render(image, drawn)
 
-        for _ in self._map(draw_row, range(len(samples))):
-            pass
-        on_device = torch.from_numpy(pixels).to(self._device)
-        return list(zip(on_device, params, strict=True))
-
-    def _draw_in_memory(
-        self, seed: int, view: int, samples: NDArray[np.int64], images: NDArray[np.uint8]
-    ) -> NDArray[Any]:
-        if self._padded is None or not isinstance(self.augmentation, CifarWeak):
-            sizes = np.broadcast_to(images.shape[1:3], (len(samples), 2))
-            return self.augmentation.draw(seed, samples, view, sizes)
-        if self._table is None or self._table.seed != seed:
-            self._table = PermutationTable(self.augmentation, seed, len(self.dataset))
-        return self._table.draw(samples, view)
-
-    def _map(
-        self, render_row: Callable[[int], Rendered], rows: Iterable[int]
-    ) -> Iterator[Rendered]:
-        return map(render_row, rows) if self._pool is None else self._pool.map(render_row, rows)
-
-    def _stacked(self, views: Iterable[NDArray[np.uint8]], count: int) -> torch.Tensor:
-        size = self.augmentation.size
-        pixels = np.empty((count, size, size, 3), np.uint8)
-        for row, view in enumerate(views):
-            pixels[row] = view
-        return torch.from_numpy(pixels).to(self._device)
+def _mixed(
+    augmentation: Mixed,
+    views: Callable[[slice], tuple[torch.Tensor, torch.Tensor]],
+    drawn: NDArray[Any],
+) -> torch.Tensor:
+    """Mix views, some at a time: `views` gives own ones and partners' for a run of rows."""
+    count, size = len(drawn), augmentation.size
+    step = max(1, _MIXED_BYTES // (3 * size * size))
+    first = augmentation.mix.mix(*views(slice(step)), drawn[:step])
+    if count <= step:
+        return first
+    pixels = first.new_empty((count, *first.shape[1:]))
+    pixels[:step] = first
+    for start in range(step, count, step):
+        rows = slice(start, start + step)
+        pixels[rows] = augmentation.mix.mix(*views(rows), drawn[rows])
+    return pixels
 
 
 def pixel_crc(pixels: torch.Tensor | NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -1,4 +1,4 @@
-"""Augmentations by spec, such as `cifar-weak:pad=2,flip=no`, and from a manifest."""
+"""Augmentations by spec, such as `cifar-weak+mixup:pad=2,alpha=1`, and from a manifest."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from logitbank.pipeline.views.augmentation import Augmentation
 from logitbank.pipeline.views.center import Center
 from logitbank.pipeline.views.cifar_strong import CifarStrong
 from logitbank.pipeline.views.cifar_weak import CifarWeak
+from logitbank.pipeline.views.cutmix import CutMix
 from logitbank.pipeline.views.imagenet_strong import ImagenetStrong
 from logitbank.pipeline.views.imagenet_weak import ImagenetWeak
+from logitbank.pipeline.views.mixed import Augmentation, Mixed
+from logitbank.pipeline.views.mixup import MixUp
 from logitbank.stores.errors import UsageError, unknown_name
 
 _KINDS = (Center, CifarWeak, CifarStrong, ImagenetWeak, ImagenetStrong)
 AUGMENTATIONS = {kind.name: kind for kind in _KINDS}
+MIXES = {kind.name: kind for kind in (MixUp, CutMix)}
 _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
-def parse_augmentation(spec: str, *, size: int | None = None) -> Augmentation:
+def parse_augmentation(
+    spec: str, *, size: int | None = None, samples: int | None = None
+) -> Augmentation:
     """Read a spec: a name, and after a colon parameters, separated by commas.
 
     Args:
-        spec: such as `center` or `cifar-weak:pad=2,flip=no`.
+        spec: such as `center`, `cifar-weak:pad=2,flip=no` or `cifar-weak+mixup:pad=2,alpha=1`.
         size: the side of a view where the spec doesn't give one: the model's input size.
+        samples: N, how many the dataset has, from which mixed views draw their partners.
 
     Raises:
-        UsageError: an unknown name or parameter, or a value that can't be meant.
+        UsageError: an unknown name or parameter, a value that can't be meant, or `partners` that
+            aren't the dataset's samples.
     """
     name, _, listed = spec.partition(":")
     parameters: dict[str, Any] = {}
@@ -40,6 +47,13 @@ def parse_augmentation(spec: str, *, size: int | None = None) -> Augmentation:
         parameters[key] = _literal(text)
     if size is not None:
         parameters.setdefault("size", size)
+    if "+" in name and samples is not None:
+        given = parameters.setdefault("partners", samples)
+        if given != samples:
+            raise UsageError(
+                f"augmentation {spec!r}: partners are drawn from all {samples} samples of the "
+                "dataset: leave partners out"
+            )
     return _augmentation(name, parameters)
 
 
@@ -57,20 +71,41 @@ def augmentation_from(name: str, parameters: Mapping[str, Any]) -> Augmentation:
 
 
 def _augmentation(name: str, parameters: Mapping[str, Any]) -> Augmentation:
-    if name not in AUGMENTATIONS:
-        raise unknown_name("augmentation", name, AUGMENTATIONS)
-    kind = AUGMENTATIONS[name]
-    known = [field.name for field in dataclasses.fields(kind)]
+    base, plus, mix = name.partition("+")
+    if name in MIXES:
+        raise UsageError(f"{name} mixes the views of another augmentation: say cifar-weak+{name}")
+    if base not in AUGMENTATIONS:
+        raise unknown_name("augmentation", base, AUGMENTATIONS)
+    if plus and mix not in MIXES:
+        raise unknown_name("way to mix views", mix, MIXES)
+    of_base = _fields(AUGMENTATIONS[base])
+    known = [*of_base, *_fields(MIXES[mix]), "partners"] if plus else of_base
     for key in parameters:
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)
-    return kind(**parameters)
+    image = AUGMENTATIONS[base](**_those(parameters, of_base))
+    if not plus:
+        return image
+    if "partners" not in parameters:
+        raise UsageError(f"{name} lacks its partners: the number of samples of the dataset")
+    mixing = MIXES[mix](**_those(parameters, _fields(MIXES[mix])))
+    return Mixed(image, mixing, parameters["partners"])
 
 
-def _literal(text: str) -> bool | int | str:
+def _fields(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _those(parameters: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name in names}
+
+
+def _literal(text: str) -> bool | int | float | str:
     if text.lower() in _TRUTH:
         return _TRUTH[text.lower()]
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

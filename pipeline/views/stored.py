@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from logitbank.pipeline.views.augmentation import Augmentation
+from logitbank.pipeline.views.mixed import Augmentation
 from logitbank.pipeline.views.specs import augmentation_from
 from logitbank.stores.errors import StoreError
 from logitbank.stores.reader import Store
@@ -63,6 +63,11 @@ class StoredViews:
     def samples(self) -> int:
         """N, how many samples there are."""
         return self.store.manifest.dataset.samples
+
+    @property
+    def classes(self) -> int:
+        """C, how many classes there are."""
+        return self.store.manifest.dataset.classes
 
     @property
     def size(self) -> int:

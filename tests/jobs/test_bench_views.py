@@ -69,7 +69,7 @@ def test_both_ways_make_as_many_views_from_the_same_draws(monkeypatch):
 def test_a_slice_of_strong_views_is_what_the_augmentation_draws(monkeypatch):
     work, augmentation = ViewWork(VIEWS), CifarStrong()
     made, draw = [], work._strong.draw
-    assert work._strong._pool is None
+    assert work._strong._images._pool is None
 
     def recorded(seed, view, samples):
         pixels, params = draw(seed, view, samples)

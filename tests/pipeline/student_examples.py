@@ -57,7 +57,7 @@ def small_store(
     seed: int = 0,
 ) -> SoftLabels:
     """A finished raw store of a dataset."""
-    drawn = parse_augmentation(augmentation, size=teacher.input_size)
+    drawn = parse_augmentation(augmentation, size=teacher.input_size, samples=len(dataset))
     settings = CacheSettings(
         views, seed=seed, encoding=encoding, batch_size=64, block_rows=48, workers=1
     )

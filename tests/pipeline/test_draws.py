@@ -70,6 +70,8 @@ def test_purposes_keep_their_numbers():
         "IMAGENET_WEAK": 2,
         "CIFAR_STRONG": 3,
         "IMAGENET_STRONG": 4,
+        "MIXUP": 5,
+        "CUTMIX": 6,
         "VIEW_ORDER": 16,
         "SAMPLE_ORDER": 17,
         "STRONG_VIEW_ORDER": 18,

@@ -148,6 +148,33 @@ def test_labels_of_other_samples_are_noticed(started):
     opened.close()
 
 
+def test_labels_of_partners_from_other_blocks_are_noticed(tmp_path, teacher):
+    """Each task looks at the samples that its views are mixed with, not at its own block alone."""
+    dataset = open_dataset("digits").head(40)
+    augmentation = parse_augmentation("cifar-weak+mixup", size=32, samples=40)
+    model = load_model_for(teacher, dataset, pretrained=True)
+    manifest = raw_manifest(dataset, model, augmentation, SETTINGS)
+    out = tmp_path / "out.zarr"
+    writer = StoreWriter.open(out, manifest, dataset.targets, dataset.sample_ids)
+    opened = TeacherJob("digits", "train", 40, teacher, SETTINGS, manifest, str(out)).open(1)
+    unit, created = writer.lacking[0], writer.manifest.provenance.created
+    partners, _ = augmentation.draw_mix(0, range(16), unit.view)
+    outside = int(partners[partners >= 16][0])
+    never = next(each for each in range(16, 40) if each not in partners)
+
+    def relabel(sample: int) -> None:
+        targets = dataset.targets.copy()
+        targets[sample] = (targets[sample] + 1) % 10
+        opened._dataset = dataclasses.replace(dataset, targets=targets)
+
+    relabel(never)
+    opened.compute([(unit,)], created)
+    relabel(outside)
+    with pytest.raises(DatasetError, match=f"is not sample {outside} of the store"):
+        opened.compute([(unit,)], created)
+    opened.close()
+
+
 def test_a_failure_that_a_user_can_act_on_is_a_result():
     result = run_task(lambda: 20, lambda opened: opened + 1)
     assert (result.value, result.error) == (21, None)

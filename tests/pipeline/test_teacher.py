@@ -23,6 +23,7 @@ from logitbank.stores.errors import LogitbankError, StoreError, UsageError
 from logitbank.stores.manifest import Measured
 from logitbank.stores.reader import Store
 from logitbank.stores.writer import StoreWriter
+from tests.reference import mixed_views
 from tests.reference.corrections import true_order
 
 SETTINGS = CacheSettings(views=3, seed=5, batch_size=16, block_rows=20, encoding="float32")
@@ -42,7 +43,7 @@ def teacher(digits):
 
 
 def cache(path, dataset, teacher, settings=SETTINGS, augmentation="cifar-weak") -> Store:
-    augmentation = parse_augmentation(augmentation, size=32)
+    augmentation = parse_augmentation(augmentation, size=32, samples=len(dataset))
     wanted = raw_manifest(dataset, teacher, augmentation, settings)
     writer = StoreWriter.open(path, wanted, dataset.targets, dataset.sample_ids)
     cache_views(dataset, teacher, augmentation, settings, writer)
@@ -67,6 +68,36 @@ def test_logits_are_the_teachers_on_the_stored_views(tmp_path, digits, teacher):
             assert top[n].tolist() == true_order(logits[n].tolist(), digits.targets[n])
     np.testing.assert_array_equal(store.target, digits.targets)
     np.testing.assert_array_equal(store.sample_id, digits.sample_ids)
+
+
+@pytest.mark.parametrize("mix", ["mixup:alpha=1", "cutmix"])
+def test_a_mixed_row_is_of_the_mixed_pixels_and_right_by_its_larger_share(
+    tmp_path, digits, teacher, mix
+):
+    store = cache(tmp_path / "raw.zarr", digits, teacher, augmentation=f"cifar-weak+{mix}")
+    identity = store.manifest.augmentation
+    ranks = np.zeros(11, int)
+    for view in range(3):
+        params, logits, top = (
+            store.read_view(name, view) for name in ("view_params", "logits", "top")
+        )
+        plain = [
+            mixed_views.render(identity.name, identity.parameters, digits.pixels, n, params[n])
+            for n in range(len(digits))
+        ]
+        with torch.inference_mode():
+            images = normalise(torch.from_numpy(np.stack(plain)), teacher.normalisation)
+            expected = teacher.module.eval()(images).numpy()
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+        for n, row in enumerate(params):
+            is_own = mixed_views.own_share(identity.name, 32, row) >= 0.5
+            label = int(digits.targets[n if is_own else row[0]])
+            assert top[n].tolist() == true_order(logits[n].tolist(), label)
+            ranks[top[n].tolist().index(label)] += 1
+    measured = store.manifest.measured
+    assert measured.label_ranks == tuple(ranks)
+    assert measured.top1 == pytest.approx(100 * ranks[0] / 150, abs=1e-4)
+    np.testing.assert_array_equal(store.target, digits.targets)
 
 
 @pytest.mark.parametrize("changes", [{"block_rows": 7}, {"workers": 1}, {"block_rows": None}])
