@@ -32,10 +32,14 @@ if TYPE_CHECKING:
     from logitbank.pipeline.teacher import CacheSettings
     from logitbank.pipeline.views import Augmentation
     from logitbank.stores.layout import Unit
-    from logitbank.stores.manifest import Manifest, Measured
+    from logitbank.stores.manifest import Manifest, Measured, Probe
     from logitbank.stores.writer import StoreWriter
 
 TRIAL_SAMPLES = 1_000
+ACCEPT_HELP = (
+    "what is meant, though a teacher is refused for it: probabilities (or their logarithms) in the "
+    "place of logits, class-order (another one than the dataset's)"
+)
 AUGMENTATION_HELP = "NAME, NAME+mixup or NAME+cutmix, with :parameter=value,... behind it"
 
 
@@ -48,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=non_negative, default=0, help="of the views")
     parser.add_argument("--encoding", default="float16", help="float32 or float16")
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
+    parser.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=ACCEPT_HELP)
     parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
     parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
     parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
@@ -69,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     from logitbank.jobs.cluster.stages import teacher_on_cluster
-    from logitbank.pipeline.teacher import raw_manifest, work_order
+    from logitbank.pipeline.teacher import raw_manifest, teacher_probe, work_order
     from logitbank.pipeline.views import parse_augmentation
     from logitbank.stores.layout import all_units
 
@@ -87,8 +92,9 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
         print("\n".join([*store_plan(options.out, wanted, share), *_break_even(wanted)]))
         return
     require_room(Path(options.out), store_bytes(wanted))
-    with teacher_on_cluster(options, dataset, settings, wanted) as on_cluster:
-        work = CacheWork(options, dataset, teacher, augmentation, settings, stop, on_cluster)
+    probe = teacher_probe(dataset, teacher, augmentation, settings.seed, settings.device)
+    with teacher_on_cluster(options, dataset, settings, wanted, probe) as on_cluster:
+        work = CacheWork(options, dataset, teacher, augmentation, settings, stop, probe, on_cluster)
         _fill(work, wanted, part, share)
 
 
@@ -101,6 +107,7 @@ def _fill(work: CacheWork, wanted: Manifest, part: Part | None, share: list[Unit
         wanted = work.measured(wanted)
     open_writer = partial(StoreWriter.open, out, wanted, dataset.targets, dataset.sample_ids)
     writer = open_writer(share)
+    work.require_probe(writer.manifest)
     if writer.complete:
         whose = "" if part is None else f" of part {part}"
         print(f"{out} is complete: every chunk{whose} was checked, nothing is lacking")
@@ -123,7 +130,10 @@ def _fill(work: CacheWork, wanted: Manifest, part: Part | None, share: list[Unit
 
 @dataclass(frozen=True)
 class CacheWork:
-    """All that is needed to compute what a store, or a share of it, lacks, here or on a cluster."""
+    """All that is needed to compute what a store, or a share of it, lacks, here or on a cluster.
+
+    `probe` is what the teacher says in this process, which has just imported it.
+    """
 
     options: argparse.Namespace
     dataset: ImageDataset
@@ -131,15 +141,27 @@ class CacheWork:
     augmentation: Augmentation
     settings: CacheSettings
     stop: StopSignals
+    probe: Probe
     on_cluster: TeacherOnCluster | None = None
+
+    def require_probe(self, manifest: Manifest) -> None:
+        """Require the teacher to say what the one that began the store said.
+
+        Raises:
+            StoreError: it doesn't; both figures are named.
+        """
+        from logitbank.pipeline.teacher import require_probe
+
+        if manifest.probe is not None:
+            require_probe(self.probe, manifest.probe, self.options.teacher, self.options.out)
 
     def measured(self, manifest: Manifest) -> Manifest:
         """Give a manifest with what has to be known before the store is made.
 
         Raises:
-            LogitbankError: the teacher is worse than it should be.
+            LogitbankError: the teacher is worse than it should be, or not what one must be.
         """
-        manifest = dataclasses.replace(manifest, measured=_checked(self))
+        manifest = dataclasses.replace(manifest, measured=_checked(self), probe=self.probe)
         return manifest if self.on_cluster is None else self.on_cluster.described(manifest)
 
     def compute(self, writer: StoreWriter) -> None:
@@ -164,16 +186,22 @@ class CacheWork:
         """Compute all that is lacking in a store, and seal it."""
         from logitbank.pipeline.teacher import seal_raw
 
-        if writer.manifest.measured.clean_top1 is None:
-            writer.record(_checked(self))
+        known = writer.manifest
+        if known.measured.clean_top1 is None or known.probe is None:
+            writer.record(_checked(self), self.probe)
         self.compute(writer)
         return seal_raw(writer, self.augmentation)
 
 
 def _checked(work: CacheWork) -> Measured:
-    """Measure the teacher on centre crops before the first block: a badly fed one is found here."""
+    """Try the teacher before the first block: what is none, or is badly fed, is found here."""
     from logitbank.pipeline.datasets import has_split, open_dataset
-    from logitbank.pipeline.teacher import clean_accuracy, require_expected_top1
+    from logitbank.pipeline.teacher import (
+        clean_accuracy,
+        probe_pixels,
+        require_expected_top1,
+        require_sound_teacher,
+    )
 
     options = work.options
     # A trial on a few samples should not wait for the whole of ImageNet's evaluation split.
@@ -181,6 +209,9 @@ def _checked(work: CacheWork) -> Measured:
     if work.on_cluster is not None:
         measured = work.on_cluster.clean_accuracy(most)
     else:
+        seed = work.settings.seed
+        pixels = probe_pixels(work.dataset, work.augmentation, seed)
+        require_sound_teacher(work.teacher, pixels, work.settings)
         has_test = has_split(options.dataset, "test")
         clean = open_dataset(options.dataset, "test") if has_test else work.dataset
         measured = clean_accuracy(work.teacher, clean, work.settings, most)
@@ -209,6 +240,7 @@ def _settings(options: argparse.Namespace, augmentation: Augmentation) -> CacheS
         device="cpu" if options.cluster is not None else open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
         workers=options.workers,
+        accept=tuple(options.accept),
     )
 
 

@@ -47,6 +47,7 @@ def evaluate(
     tf32: bool = False,
     channels_last: bool = False,
     samples: NDArray[np.int64] | None = None,
+    on_logits: Callable[[torch.Tensor], None] = lambda logits: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Accuracy:
     """Measure a network on one centre crop of each image.
@@ -64,6 +65,7 @@ def evaluate(
         tf32: let CUDA compute float32 in TF32.
         channels_last: compute in that memory format.
         samples: the (M,) samples to measure on, by default all.
+        on_logits: called with the (B, C) logits of each batch, in the order of the samples.
         progress: called with the images done and their number.
 
     Raises:
@@ -87,6 +89,7 @@ def evaluate(
                 tf32=tf32,
                 channels_last=channels_last,
             )
+            on_logits(logits)
             targets = torch.from_numpy(dataset.targets[part].astype(np.int64))
             ranks.append(label_ranks(logits, targets.to(logits.device)).cpu())
             progress(sum(map(len, ranks)), len(samples))

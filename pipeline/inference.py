@@ -42,7 +42,8 @@ def forward_logits(
         (B, C) float32 on the device.
 
     Raises:
-        LogitbankError: the images are of another size than the model's.
+        LogitbankError: the images are of another size than the model's, a batch doesn't fit the
+            device, or the model doesn't give a row of logits for each image.
     """
     if pixels.shape[1:] != (model.input_size, model.input_size, 3):
         raise LogitbankError(
@@ -63,9 +64,28 @@ def forward_logits(
             batch = pixels[start : start + batch_size]
             rows = len(batch)
             images = normalise(_filled(batch, batch_size).to(device), model.normalisation)
-            output = module(images.contiguous(memory_format=layout))
+            try:
+                output = module(images.contiguous(memory_format=layout))
+            except torch.OutOfMemoryError as error:
+                raise LogitbankError(
+                    f"{model.spec} with batches of {batch_size} does not fit the memory of "
+                    f"{device}: lower --batch-size"
+                ) from error
+            _require_rows(model, output, batch_size)
             logits[start : start + rows] = output[:rows]
     return logits
+
+
+def _require_rows(model: LoadedModel, output: object, rows: int) -> None:
+    """Require a row for each image: torch would spread a single one over all of them in silence."""
+    wanted = (rows, model.classes)
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != wanted:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise LogitbankError(
+            f"{model.spec} gives {found} for {rows} images, not {wanted}: a row of logits for each"
+        )
+    if not output.is_floating_point():
+        raise LogitbankError(f"{model.spec} gives {output.dtype} for logits, not floating point")
 
 
 @contextmanager

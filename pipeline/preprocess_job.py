@@ -11,6 +11,7 @@ from logitbank.pipeline.preprocess import BATCH_ROWS, CorrectionStage, corrected
 from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.tasks import attached_writer, require_device, require_versions
 from logitbank.stores.errors import StoreError
+from logitbank.stores.importing import module_of_spec
 from logitbank.stores.manifest import Manifest, identity_differences
 from logitbank.stores.reader import Store
 from logitbank.stores.units import RemoteUnitWriter, UnitGroup, WrittenUnit
@@ -27,6 +28,11 @@ class CorrectionJob:
     device: str = "cpu"
     batch_rows: int = BATCH_ROWS
     versions: Mapping[str, str] = field(default_factory=shared_versions)
+
+    @property
+    def user_modules(self) -> tuple[str, ...]:
+        """The module of the user's own that registers the correction."""
+        return tuple(filter(None, [module_of_spec(self.correction)]))
 
     def open(self, threads: int) -> OpenCorrectionJob:
         """Open the raw store; as many units as there are threads are corrected at a time.

@@ -48,6 +48,10 @@ class OpenJob(Protocol):
 class Job(Protocol):
     """What a process needs to know to compute units of a store."""
 
+    @property
+    def user_modules(self) -> tuple[str, ...]:
+        """The names of the modules of the user's own that it imports."""
+
     def open(self, threads: int) -> OpenJob:
         """Open all that the job reads, to compute with so many threads."""
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from logitbank.stores.errors import UsageError
+
+IMPORT = "import:"
 
 
 def import_module(name: str, spec: str) -> ModuleType:
@@ -33,3 +38,50 @@ def import_module(name: str, spec: str) -> ModuleType:
         raise UsageError(
             f"{spec}: importing {name} failed: {type(error).__name__}: {error}"
         ) from error
+
+
+def module_of_spec(spec: str) -> str | None:
+    """Name the module that a spec imports, None for a spec of another kind.
+
+    >>> module_of_spec("import:mine.nets:teacher@weights.pth"), module_of_spec("cifar:resnet8")
+    ('mine.nets', None)
+    """
+    if not spec.startswith(IMPORT):
+        return None
+    return spec.removeprefix(IMPORT).partition(":")[0] or None
+
+
+def forget_modules(names: Iterable[str]) -> list[str]:
+    """Forget modules that were imported before, so that the next import reads their files again.
+
+    With each module goes all that was imported from the folder that it lies in, unless that is one
+    of installed packages: what a user edits between two jobs of one worker. Objects made of the old
+    code live on with it.
+
+    Args:
+        names: of modules, such as `package.module`.
+
+    Returns:
+        The names of the modules forgotten.
+    """
+    roots = set()
+    for name in names:
+        module = sys.modules.get(name.partition(".")[0])
+        if module is not None and (root := _root(module)) is not None:
+            roots.add(root)
+    forgotten = [name for name, module in list(sys.modules.items()) if _root(module) in roots]
+    for name in forgotten:
+        del sys.modules[name]
+    return forgotten if roots else []
+
+
+def _root(module: ModuleType) -> Path | None:
+    """Give the folder that a top-level module was found in, None for an installed one's."""
+    top = sys.modules.get(module.__name__.partition(".")[0], module)
+    file = getattr(top, "__file__", None)
+    if file is None or top.__name__ in ("__main__", "logitbank"):
+        return None
+    folder = Path(file).parent
+    root = folder.parent if Path(file).stem == "__init__" else folder
+    installed = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")]
+    return None if any(root.is_relative_to(each) for each in installed) else root

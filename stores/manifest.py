@@ -27,7 +27,7 @@ _STRICT = ConfigDict(extra="forbid")
 # Fields that were not there from the first release on: left out where they hold nothing, so that a
 # store keeps its digest and seal, and older releases read what they know.
 _LATER = (("correction", "temperature"), ("provenance", "parent_places"))
-_BESIDE_IDENTITY = ("format", "status", "measured", "provenance", "digest", "seal")
+_BESIDE_IDENTITY = ("format", "status", "measured", "probe", "provenance", "digest", "seal")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,19 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What the teacher said of view 0 of the store's first samples, a row of C logits a sample.
+
+    Computed in float32 whatever the store's precision, and kept to six digits. It is no part of the
+    identity, since devices differ in the last bits; who computes a unit must come near it, so that
+    a teacher of the same weights and other code is found out.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    logits: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where and when the store was made; no part of its identity.
 
@@ -152,6 +165,7 @@ class Manifest:
     teacher: TeacherIdentity
     correction: CorrectionIdentity | None = None
     measured: Measured = Measured()
+    probe: Probe | None = None
     provenance: Provenance = field(default_factory=Provenance)
     status: Literal["incomplete", "complete"] = "incomplete"
     digest: str | None = None
@@ -209,6 +223,8 @@ class Manifest:
         for part, name in _LATER:
             if attributes[part] and attributes[part][name] in (None, []):
                 del attributes[part][name]
+        if self.probe is None:
+            del attributes["probe"]
         return attributes
 
     def identity(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from logitbank.stores.layout import (
     unit_arrays,
     unit_index,
 )
-from logitbank.stores.manifest import Manifest, Measured
+from logitbank.stores.manifest import Manifest, Measured, Probe
 from logitbank.stores.ranking import label_ranks
 from logitbank.stores.recovery import recognise
 from logitbank.stores.seal import (
@@ -129,9 +129,9 @@ class StoreWriter:
             create_layout(path, manifest, target, sample_id, durable=shared)
         return cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
 
-    def record(self, measured: Measured) -> None:
+    def record(self, measured: Measured, probe: Probe | None) -> None:
         """Keep what a job measured before its first unit."""
-        self._put_manifest(dataclasses.replace(self.manifest, measured=measured))
+        self._put_manifest(dataclasses.replace(self.manifest, measured=measured, probe=probe))
 
     def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
         """Write a unit's chunks and enter them into the ledger.

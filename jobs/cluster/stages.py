@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from logitbank.jobs.cluster.running import OpenedJob, Progress, Workers, open_workers
 from logitbank.jobs.cluster.where import planned_device
-from logitbank.stores.manifest import Manifest, Measured
+from logitbank.stores.manifest import Manifest, Measured, Probe
 from logitbank.stores.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def teacher_on_cluster(
-    options: argparse.Namespace, dataset: ImageDataset, settings: CacheSettings, wanted: Manifest
+    options: argparse.Namespace,
+    dataset: ImageDataset,
+    settings: CacheSettings,
+    wanted: Manifest,
+    probe: Probe,
 ) -> Iterator[TeacherOnCluster | None]:
     """Give the teacher's workers if a cluster is asked for, None where this process computes.
 
@@ -32,7 +36,7 @@ def teacher_on_cluster(
         yield None
         return
     with ExitStack() as stack:
-        yield TeacherOnCluster(options, dataset, settings, wanted, stack)
+        yield TeacherOnCluster(options, dataset, settings, wanted, probe, stack)
 
 
 class TeacherOnCluster:
@@ -43,6 +47,7 @@ class TeacherOnCluster:
         dataset: the split, as this machine sees it.
         settings: of the store's manifest; the workers tell the device.
         wanted: the store's manifest.
+        probe: what the teacher says in this process; each worker's must say the same.
         stack: closes what is opened.
     """
 
@@ -52,9 +57,10 @@ class TeacherOnCluster:
         dataset: ImageDataset,
         settings: CacheSettings,
         wanted: Manifest,
+        probe: Probe,
         stack: ExitStack,
     ) -> None:
-        self._options, self._dataset = options, dataset
+        self._options, self._dataset, self._probe = options, dataset, probe
         self._settings, self._wanted, self._stack = settings, wanted, stack
 
     def clean_accuracy(self, most: int | None) -> Measured:
@@ -103,6 +109,7 @@ class TeacherOnCluster:
             settings=dataclasses.replace(self._settings, device=self._workers.device),
             manifest=self._wanted,
             store=str(Path(options.out).absolute()),
+            probe=self._probe,
         )
         return self._stack.enter_context(self._workers.job(job))
 

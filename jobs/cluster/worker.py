@@ -19,6 +19,7 @@ from logitbank.jobs.memory import keep_freed_memory
 from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.tasks import OpenJob, TaskResult, run_task
 from logitbank.stores.errors import LogitbankError
+from logitbank.stores.importing import forget_modules
 from logitbank.stores.manifest import Measured
 from logitbank.stores.units import UnitGroup, WrittenUnit
 
@@ -40,6 +41,7 @@ class JobPlugin(WorkerPlugin):
         self.name = name
         self._job, self._threads, self._folder = job, threads, folder
         self._opened: OpenJob | None = None
+        self._added = False
 
     def setup(self, worker: Worker) -> None:
         """Get ready on a worker; opens nothing yet, so that nobody waits for it here."""
@@ -47,9 +49,11 @@ class JobPlugin(WorkerPlugin):
         self._threads = self._threads or worker.state.nthreads
 
     def teardown(self, worker: Worker) -> None:
-        """Let the job go."""
+        """Let the job go, and its folder: the next one's modules may have the same names."""
         if self._opened is not None:
             self._opened.close()
+        if self._added:
+            sys.path.remove(self._folder)
 
     def open_job(self) -> OpenJob:
         """Give the opened job; raises whatever opening it does."""
@@ -57,8 +61,12 @@ class JobPlugin(WorkerPlugin):
             if self._opened is None:
                 if self._folder not in sys.path:
                     sys.path.append(self._folder)
+                    self._added = True
                 keep_freed_memory()
-                self._opened = pickle.loads(self._job).open(self._threads)
+                job = pickle.loads(self._job)
+                # A worker outlives a job, and its user edits code between two of them.
+                forget_modules(job.user_modules)
+                self._opened = job.open(self._threads)
             return self._opened
 
 

@@ -3,7 +3,9 @@
 from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected_top1
 from logitbank.pipeline.teacher.blocks import work_order
 from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
+from logitbank.pipeline.teacher.probe import probe_pixels, require_probe, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
+from logitbank.pipeline.teacher.soundness import require_sound_teacher
 from logitbank.pipeline.teacher.stage import (
     TeacherStage,
     cache_views,
@@ -19,9 +21,13 @@ __all__ = [
     "clean_accuracy",
     "compute_lacking",
     "device_name",
+    "probe_pixels",
     "raw_manifest",
     "require_expected_top1",
+    "require_probe",
+    "require_sound_teacher",
     "seal_raw",
     "teacher_identity",
+    "teacher_probe",
     "work_order",
 ]

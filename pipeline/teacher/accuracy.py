@@ -6,11 +6,13 @@ import dataclasses
 import math
 
 import numpy as np
+import torch
 
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.evaluate import evaluate
 from logitbank.pipeline.models import LoadedModel
-from logitbank.pipeline.teacher.settings import CacheSettings
+from logitbank.pipeline.teacher.class_order import require_class_order
+from logitbank.pipeline.teacher.settings import CLASS_ORDER, CacheSettings
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.manifest import Measured
 
@@ -27,10 +29,14 @@ def clean_accuracy(
 
     The sample is spread evenly, so that splits which are sorted by class are covered. `most` is an
     upper limit of the samples.
+
+    Raises:
+        LogitbankError: the teacher numbers its classes otherwise than the dataset.
     """
     limit = TRAINING_SAMPLE if dataset.split == "train" else len(dataset)
     limit = min(limit, most or limit)
     spread = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(np.int64)
+    top: list[torch.Tensor] = []
     found = evaluate(
         teacher,
         dataset,
@@ -38,8 +44,12 @@ def clean_accuracy(
         device=settings.device,
         workers=settings.workers,
         samples=spread,
+        on_logits=lambda logits: top.append(logits.argmax(dim=1).cpu()),
         **dataclasses.asdict(settings.precision),
     )
+    if CLASS_ORDER not in settings.accept:
+        labels, predicted = dataset.targets[spread], torch.cat(top).numpy()
+        require_class_order(teacher.spec, dataset.classes, labels, predicted)
     return Measured(
         clean_top1=round(found.top1, 4),
         clean_top5=round(found.top5, 4),

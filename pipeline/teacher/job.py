@@ -20,13 +20,16 @@ from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.tasks import attached_writer, require_device, require_versions
 from logitbank.pipeline.teacher.accuracy import clean_accuracy
 from logitbank.pipeline.teacher.manifest import teacher_identity
+from logitbank.pipeline.teacher.probe import probe_pixels, require_probe, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings
+from logitbank.pipeline.teacher.soundness import require_sound_teacher
 from logitbank.pipeline.teacher.stage import TeacherStage
 from logitbank.pipeline.views import Augmentation, Mixed, augmentation_from
 from logitbank.stores.chunks import read_chunk
 from logitbank.stores.errors import DatasetError, LogitbankError
+from logitbank.stores.importing import module_of_spec
 from logitbank.stores.layout import Unit, block_bounds, store_arrays
-from logitbank.stores.manifest import Manifest, Measured, identity_differences
+from logitbank.stores.manifest import Manifest, Measured, Probe, identity_differences
 from logitbank.stores.units import RemoteUnitWriter, UnitGroup, WrittenUnit
 
 
@@ -34,8 +37,8 @@ from logitbank.stores.units import RemoteUnitWriter, UnitGroup, WrittenUnit
 class TeacherJob:
     """The units of a raw store: which teacher over which views of which dataset.
 
-    Specs name files by their whole path. `manifest` is the store's, of `raw_manifest`; `versions`
-    are those of the process that made the job.
+    Specs name files by their whole path. `manifest` is the store's, of `raw_manifest`; `probe`
+    is what the teacher says in the process that made the job, and `versions` are the ones there.
     """
 
     dataset: str
@@ -45,6 +48,7 @@ class TeacherJob:
     settings: CacheSettings
     manifest: Manifest
     store: str
+    probe: Probe | None = None
     versions: Mapping[str, str] = field(default_factory=shared_versions)
 
     def open(self, threads: int) -> OpenTeacherJob:
@@ -55,6 +59,7 @@ class TeacherJob:
         Raises:
             LogitbankError: either is not the one of the manifest, the device is not there, or
                 packages have other versions.
+            StoreError: the teacher says something else than in the process that made the job.
         """
         require_versions(self.versions)
         require_device(self.settings.device)
@@ -63,7 +68,14 @@ class TeacherJob:
         dataset = dataset if self.limit is None else dataset.head(self.limit)
         teacher = load_model_for(self.teacher, dataset, pretrained=True)
         self._require_identity(dataset, teacher)
-        return OpenTeacherJob(self, dataset, teacher)
+        opened = OpenTeacherJob(self, dataset, teacher)
+        opened.require_probe()
+        return opened
+
+    @property
+    def user_modules(self) -> tuple[str, ...]:
+        """The modules of the user's own that the specs name."""
+        return tuple(filter(None, map(module_of_spec, (self.dataset, self.teacher))))
 
     def _require_identity(self, dataset: ImageDataset, teacher: LoadedModel) -> None:
         wanted = self.manifest
@@ -94,8 +106,23 @@ class OpenTeacherJob:
         augmentation = job.manifest.augmentation
         drawn = augmentation_from(augmentation.name, augmentation.parameters)
         self._stage = TeacherStage(dataset, teacher, drawn, job.settings, job.manifest)
+        self._augmentation = drawn
         self._lock = threading.Lock()
         self._stores: dict[str, _SharedStore] = {}
+
+    def require_probe(self) -> None:
+        """Require the teacher to say here what it says where the job was made.
+
+        Raises:
+            StoreError: it doesn't; its code differs.
+        """
+        job = self._job
+        if job.probe is not None:
+            seed = job.manifest.augmentation.seed
+            found = teacher_probe(
+                self._dataset, self._teacher, self._augmentation, seed, job.settings.device
+            )
+            require_probe(found, job.probe, f"{job.teacher} on {platform.node()}", job.store)
 
     def compute(self, groups: Sequence[UnitGroup], created: str) -> list[WrittenUnit]:
         """Compute groups of units.
@@ -116,11 +143,18 @@ class OpenTeacherJob:
         """Measure the teacher as `pipeline.teacher.clean_accuracy` does, on the evaluation split.
 
         Without such a split it is measured on the job's own.
+
+        Raises:
+            LogitbankError: it is no function of the image, gives no logits, or numbers its classes
+                otherwise than the dataset.
         """
         job, clean = self._job, self._dataset
         if has_split(job.dataset, "test"):
             clean = open_dataset(job.dataset, "test")
         with self._lock:
+            seed = job.manifest.augmentation.seed
+            pixels = probe_pixels(self._dataset, self._augmentation, seed)
+            require_sound_teacher(self._teacher, pixels, job.settings)
             return clean_accuracy(self._teacher, clean, job.settings, most)
 
     def close(self) -> None:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from logitbank.stores.errors import unknown_name
+
+ACCEPT = "--accept"
+PROBABILITIES, CLASS_ORDER = "probabilities", "class-order"
+ACCEPTED = (PROBABILITIES, CLASS_ORDER)
+"""What a teacher is refused for, unless it is said to be meant."""
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -30,7 +37,11 @@ class CacheSettings:
 
     `views` is V; `batch_size` the rows of each forward pass; `block_rows` the rows of a chunk, None
     for about 32 MiB of them; `workers` the threads that render image files; `views_per_decode` how
-    many views of an image file are made, at most, each time it is decoded.
+    many views of an image file are made, at most, each time it is decoded. `accept` names those of
+    `ACCEPTED` that are meant.
+
+    Raises:
+        UsageError: an unknown name in `accept`.
     """
 
     views: int
@@ -42,3 +53,9 @@ class CacheSettings:
     precision: Precision = Precision()
     workers: int = 2
     views_per_decode: int = 8
+    accept: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.accept:
+            if name not in ACCEPTED:
+                raise unknown_name(f"name for {ACCEPT}", name, ACCEPTED)

@@ -10,7 +10,6 @@ from functools import partial
 from types import TracebackType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets import ImageDataset
@@ -140,19 +139,13 @@ class TeacherStage:
     def _logits(self, batch: DrawnBatch) -> NDArray[np.float32]:
         """Run the teacher over a batch; stop at the first sample whose logits are not finite."""
         settings, teacher = self.settings, self.teacher
-        try:
-            logits = forward_logits(
-                teacher,
-                batch.pixels,
-                batch_size=settings.batch_size,
-                device=settings.device,
-                **dataclasses.asdict(settings.precision),
-            )
-        except torch.cuda.OutOfMemoryError as error:
-            raise LogitbankError(
-                f"{teacher.spec} with batches of {settings.batch_size} does not fit the memory of "
-                f"{settings.device}: lower --batch-size"
-            ) from error
+        logits = forward_logits(
+            teacher,
+            batch.pixels,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            **dataclasses.asdict(settings.precision),
+        )
         values = logits.cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
