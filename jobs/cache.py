@@ -148,12 +148,19 @@ class CacheWork:
         """Require the teacher to say what the one that began the store said.
 
         Raises:
-            StoreError: it doesn't; both figures are named.
+            LogitbankError, StoreError: it doesn't; the cause is named, and both figures.
         """
-        from logitbank.pipeline.teacher import require_probe
+        from logitbank.pipeline.teacher import probe_pixels, require_same_teacher
 
         if manifest.probe is not None:
-            require_probe(self.probe, manifest.probe, self.options.teacher, self.options.out)
+            require_same_teacher(
+                self.probe,
+                manifest.probe,
+                self.teacher,
+                lambda: probe_pixels(self.dataset, self.augmentation, self.settings.seed),
+                self.settings,
+                self.options.out,
+            )
 
     def measured(self, manifest: Manifest) -> Manifest:
         """Give a manifest with what has to be known before the store is made.

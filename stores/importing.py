@@ -13,6 +13,7 @@ from types import ModuleType
 from logitbank.stores.errors import UsageError
 
 IMPORT = "import:"
+INSTALLED = {"site-packages", "dist-packages"}
 
 
 def import_module(name: str, spec: str) -> ModuleType:
@@ -83,5 +84,5 @@ def _root(module: ModuleType) -> Path | None:
         return None
     folder = Path(file).parent
     root = folder.parent if Path(file).stem == "__init__" else folder
-    installed = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")]
-    return None if any(root.is_relative_to(each) for each in installed) else root
+    is_installed = INSTALLED & set(root.parts) or root.is_relative_to(sysconfig.get_path("stdlib"))
+    return None if is_installed else root

@@ -3,9 +3,9 @@
 from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected_top1
 from logitbank.pipeline.teacher.blocks import work_order
 from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
-from logitbank.pipeline.teacher.probe import probe_pixels, require_probe, teacher_probe
+from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
-from logitbank.pipeline.teacher.soundness import require_sound_teacher
+from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
 from logitbank.pipeline.teacher.stage import (
     TeacherStage,
     cache_views,
@@ -24,7 +24,7 @@ __all__ = [
     "probe_pixels",
     "raw_manifest",
     "require_expected_top1",
-    "require_probe",
+    "require_same_teacher",
     "require_sound_teacher",
     "seal_raw",
     "teacher_identity",

@@ -20,9 +20,9 @@ from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.tasks import attached_writer, require_device, require_versions
 from logitbank.pipeline.teacher.accuracy import clean_accuracy
 from logitbank.pipeline.teacher.manifest import teacher_identity
-from logitbank.pipeline.teacher.probe import probe_pixels, require_probe, teacher_probe
+from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings
-from logitbank.pipeline.teacher.soundness import require_sound_teacher
+from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
 from logitbank.pipeline.teacher.stage import TeacherStage
 from logitbank.pipeline.views import Augmentation, Mixed, augmentation_from
 from logitbank.stores.chunks import read_chunk
@@ -114,15 +114,20 @@ class OpenTeacherJob:
         """Require the teacher to say here what it says where the job was made.
 
         Raises:
-            StoreError: it doesn't; its code differs.
+            LogitbankError, StoreError: it doesn't, as `require_same_teacher`.
         """
-        job = self._job
-        if job.probe is not None:
-            seed = job.manifest.augmentation.seed
-            found = teacher_probe(
-                self._dataset, self._teacher, self._augmentation, seed, job.settings.device
-            )
-            require_probe(found, job.probe, f"{job.teacher} on {platform.node()}", job.store)
+        job, dataset, drawn = self._job, self._dataset, self._augmentation
+        if job.probe is None:
+            return
+        seed = job.manifest.augmentation.seed
+        require_same_teacher(
+            teacher_probe(dataset, self._teacher, drawn, seed, job.settings.device),
+            job.probe,
+            self._teacher,
+            lambda: probe_pixels(dataset, drawn, seed),
+            job.settings,
+            f"{job.store}, as {platform.node()} sees it,",
+        )
 
     def compute(self, groups: Sequence[UnitGroup], created: str) -> list[WrittenUnit]:
         """Compute groups of units.

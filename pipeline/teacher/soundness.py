@@ -8,6 +8,7 @@ it is found out on a few images, before the first block.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, state_sha256
-from logitbank.pipeline.teacher.probe import row_differences
+from logitbank.pipeline.teacher.probe import require_probe, row_differences
 from logitbank.pipeline.teacher.settings import ACCEPT, PROBABILITIES, CacheSettings
-from logitbank.stores.errors import LogitbankError
+from logitbank.stores.errors import LogitbankError, StoreError
+from logitbank.stores.manifest import Probe
 
 # Shares of a row's range. Of one shape of batch a library computes a row in one way, whatever
 # stands beside it; of another shape it may round otherwise, in the precision that it has.
@@ -67,6 +69,38 @@ def require_sound_teacher(
         )
     if PROBABILITIES not in settings.accept:
         require_logits(teacher.spec, np.concatenate([first, others]))
+
+
+def require_same_teacher(
+    found: Probe,
+    recorded: Probe,
+    teacher: LoadedModel,
+    pixels: Callable[[], torch.Tensor],
+    settings: CacheSettings,
+    where: str,
+) -> None:
+    """Require a teacher to say what the one that began a store said.
+
+    One that says something else may have other code, or may never say the same twice: it is tried
+    before the code is blamed.
+
+    Args:
+        found: what it says of the store's first images.
+        recorded: the store's own probe.
+        teacher: the network.
+        pixels: renders views of a few images, to try it on.
+        settings: how it computes.
+        where: the store.
+
+    Raises:
+        LogitbankError: as `require_sound_teacher`.
+        StoreError: as `require_probe`.
+    """
+    try:
+        require_probe(found, recorded, teacher.spec, where)
+    except StoreError:
+        require_sound_teacher(teacher, pixels(), settings)
+        raise
 
 
 def require_logits(teacher: str, rows: NDArray[np.float32]) -> None:
@@ -151,8 +185,10 @@ def _cause(asked: _Asked, pixels: torch.Tensor, first: NDArray[np.float32]) -> s
             "a function of the image: switch dropout and noise off, and give it no memory of "
             "earlier calls (functional dropout takes training=self.training)"
         )
-    turned = asked.logits(pixels.flip(0))[::-1]
-    if asked.difference(first, turned, SAME_SHAPE) is not None:
+    # The very same images in one full batch, so that nothing but their places is another.
+    full = pixels[torch.arange(asked.settings.batch_size) % len(pixels)]
+    turned = asked.logits(full.flip(0))[::-1]
+    if asked.difference(asked.logits(full), turned, SAME_SHAPE) is not None:
         return (
             "answers otherwise about an image in another place of the batch, and a teacher must be "
             "a function of the image alone"
