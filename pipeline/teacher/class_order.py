@@ -41,8 +41,8 @@ def require_class_order(
         predicted: (M,) the teacher's top classes.
 
     Raises:
-        LogitbankError: of the images that the permutation speaks of two fifths or more agree with it,
-            three times as many as agree as they are; the permutation is shown.
+        LogitbankError: of the images that the permutation speaks of two fifths or more agree with
+            it, three times as many as agree as they are; the permutation is shown.
     """
     half = _halves(labels)
     counted = np.zeros(3, np.int64)
