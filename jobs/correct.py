@@ -174,8 +174,10 @@ class CorrectWork:
         from logitbank.pipeline.preprocess import row_corrector
         from logitbank.stores.corrections import correction_named
 
-        correction = correction_named(self.options.correction)
-        row_corrector(correction, _device(self.options.device), self.options.batch_rows)
+        device = _device(self.options.device)
+        if device != "cpu":
+            kernel = correction_named(self.options.correction)
+            row_corrector(kernel, device, self.options.batch_rows)
 
     def compute(self, writer: StoreWriter) -> None:
         """Correct what is lacking; here less, where a signal asks for an end."""
