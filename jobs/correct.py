@@ -226,3 +226,5 @@ def _make_virtual(options: argparse.Namespace, parent: Store) -> None:
         f"{options.out}: reads {options.store} corrected by {options.correction}; "
         f"digest {sealed.digest}"
     )
+    if "://" in options.store:
+        print(f"{options.out}: no URL is fetched by itself: read it by --parent {options.store}")

@@ -28,7 +28,7 @@ def add_allowance_argument(parser: argparse.ArgumentParser) -> None:
     """Declare `--allow-correction`."""
     parser.add_argument(
         "--allow-correction",
-        action="append",
+        nargs="+",
         default=[],
         metavar="NAME",
         help="let a store that says it is corrected by import:MODULE:NAME import just that",

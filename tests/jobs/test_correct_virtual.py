@@ -109,7 +109,8 @@ def test_every_job_that_reads_it_takes_parent(moved, tmp_path, capsys):
     done("inspect", path, "--parent", parent)
     assert f"reads         {parent}: 12 of 12 units are there" in capsys.readouterr().out
     done("verify", path, "--parent", parent)
-    done(*train, "--parent", parent)
+    (tmp_path / "job.yaml").write_text(f"parent: {parent}\n")
+    done(*train, "--config", tmp_path / "job.yaml")
     assert str(parent) not in (tmp_path / "run" / "config.yaml").read_text()
     # Found by itself again, it is the same run.
     parent.rename(tmp_path / "virtual" / "raw.zarr")
