@@ -70,7 +70,10 @@ def require_no_parent(files: Files, manifest: Manifest, given: str | Path | None
 
 def _given_parent(where: str, given: str, wanted: str) -> str:
     """Find the parent where the caller says that it is."""
-    places = [given] if "://" in given else [str(Path(given).absolute()), *_beside(where, given)]
+    places = [given]
+    if "://" not in given:
+        named = os.path.expanduser(given)
+        places = [str(Path(named).absolute()), *_beside(where, named)]
     problems = []
     for place in dict.fromkeys(places):
         problem = _problem(place, wanted)

@@ -77,7 +77,9 @@ def test_the_caller_says_where_it_is(moved, tmp_path, monkeypatch):
     path, parent = moved
     assert "or say where it is by --parent PATH" in refusal(path)
     monkeypatch.chdir(tmp_path)
-    for named in (parent, str(parent), "elsewhere/parent.zarr", "../elsewhere/parent.zarr"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    near = ("elsewhere/parent.zarr", "../elsewhere/parent.zarr", "~/elsewhere/parent.zarr")
+    for named in (parent, str(parent), *near):
         store = Store.open(path, parent=named)
         assert os.path.samefile(store.parent.where, parent)
         assert store.read_view("logits", 0).shape == (10, 7)
