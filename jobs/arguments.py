@@ -65,6 +65,8 @@ class JobParser(argparse.ArgumentParser):
             if dest not in actions:
                 raise unknown_name(f"setting in {path}", str(name), actions)
             action = actions[dest]
+            if action.nargs in ("+", "*") and not isinstance(value, list):
+                value = [value]
             action.default = _converted(path, str(name), action, value)
             action.required = False
             if not action.option_strings and action.nargs is None:

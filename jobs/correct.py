@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +13,15 @@ from typing import TYPE_CHECKING
 from logitbank.jobs.arguments import positive
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
-from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
+from logitbank.jobs.parts import Part, add_part_argument, chosen_part, seal_when_whole
 from logitbank.jobs.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
+from logitbank.stores.errors import UsageError
 
 if TYPE_CHECKING:
+    from logitbank.jobs.cluster.stages import CorrectionOnCluster
+    from logitbank.stores.layout import Unit
     from logitbank.stores.manifest import Manifest
     from logitbank.stores.reader import Store
     from logitbank.stores.writer import StoreWriter
@@ -46,16 +51,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Correct what is lacking and seal the store."""
     check_cluster_arguments(options)
+    require_apart(options.store, options.out)
     if options.devices and not options.dry_run:
         return run_on_devices("correct", options)
     return until_stopped("correct", lambda stop: _make_store(options, stop))
 
 
+def require_apart(store: str, out: str) -> None:
+    """Require a store to be made that is not, holds nothing of, and is no part of the one read.
+
+    Raises:
+        UsageError: one lies in the other, also by another path or link.
+    """
+    for scheme in ("file://", "local://"):
+        store = store.removeprefix(scheme)
+    if "://" in store:
+        return
+    source, target = (Path(os.path.realpath(place)) for place in (store, out))
+    relations = {
+        "is": _is_same(target, source),
+        "lies in": any(_is_same(folder, source) for folder in target.parents),
+        "holds": any(_is_same(target, folder) for folder in source.parents),
+    }
+    for relation, holds in relations.items():
+        if holds:
+            raise UsageError(
+                f"--out {out} {relation} the store that is to be corrected, which stays as it is: "
+                "name another --out"
+            )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
 def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
+    from logitbank.jobs.cluster.stages import correction_on_cluster
     from logitbank.pipeline.preprocess import corrected_manifest, wrong_rows
     from logitbank.stores.layout import all_units
     from logitbank.stores.reader import Store
-    from logitbank.stores.writer import StoreWriter
 
     part = chosen_part(options)
     parent = Store.open(options.store)
@@ -73,6 +110,24 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
         print("\n".join(store_plan(options.out, wanted, share)))
         return
     require_room(Path(options.out), store_bytes(wanted))
+    with correction_on_cluster(options, wanted) as cluster:
+        work = CorrectWork(options, parent, stop, cluster)
+        if not Path(options.out).exists():
+            work.require(all_units(wanted) if share is None else share)
+        _correct(options, work, wanted, part, share)
+
+
+def _correct(
+    options: argparse.Namespace,
+    work: CorrectWork,
+    wanted: Manifest,
+    part: Part | None,
+    share: list[Unit] | None,
+) -> None:
+    """Make the layout or go on with what is there, compute what is lacking, and seal."""
+    from logitbank.stores.writer import StoreWriter
+
+    parent = work.parent
     open_writer = partial(StoreWriter.open, options.out, wanted, parent.target, parent.sample_id)
     writer = open_writer(share)
     if writer.complete:
@@ -81,7 +136,6 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
         return
     for key in writer.mended:
         print(f"{options.out}: {key} was bad or stale; mending it")
-    work = CorrectWork(options, parent, stop)
     sealed: Manifest | None
     if part is None:
         sealed = work.complete(writer)
@@ -102,13 +156,33 @@ class CorrectWork:
     options: argparse.Namespace
     parent: Store
     stop: StopSignals
+    cluster: CorrectionOnCluster | None
+
+    def require(self, units: Sequence[Unit]) -> None:
+        """Require all that can be known to be needed, before anything is written.
+
+        Raises:
+            StoreError: a chunk of the raw store is missing or of another size.
+            UsageError: there is no such device, or it doesn't know the correction.
+            LogitbankError: the cluster's workers can't compute.
+        """
+        names = ("logits", "top", "view_params", "pixel_crc")
+        self.parent.require_chunks(names, {unit.view for unit in units})
+        if self.cluster is not None:
+            self.cluster.require()
+            return
+        from logitbank.pipeline.preprocess import row_corrector
+        from logitbank.stores.corrections import correction_named
+
+        device = _device(self.options.device)
+        if device != "cpu":
+            kernel = correction_named(self.options.correction)
+            row_corrector(kernel, device, self.options.batch_rows)
 
     def compute(self, writer: StoreWriter) -> None:
         """Correct what is lacking; here less, where a signal asks for an end."""
-        if self.options.cluster is not None:
-            from logitbank.jobs.cluster.stages import correct_on_cluster
-
-            correct_on_cluster(self.options, writer, Progress("correct", "chunk"))
+        if self.cluster is not None:
+            self.cluster.compute(writer, Progress("correct", "chunk"))
             return
         from logitbank.pipeline.preprocess import correct_lacking
 
@@ -152,3 +226,5 @@ def _make_virtual(options: argparse.Namespace, parent: Store) -> None:
         f"{options.out}: reads {options.store} corrected by {options.correction}; "
         f"digest {sealed.digest}"
     )
+    if "://" in options.store:
+        print(f"{options.out}: no URL is fetched by itself: read it by --parent {options.store}")

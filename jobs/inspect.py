@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 
+from logitbank.jobs.opening import PARENT_HELP
 from logitbank.stores.summary import summarise, summary_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     parser.add_argument("store", metavar="STORE", help="path or URL of a store")
+    parser.add_argument("--parent", metavar="STORE", help=PARENT_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the summary of a store."""
-    summary = summarise(options.store)
+    summary = summarise(options.store, parent=options.parent)
     print(json.dumps(summary.to_json()) if options.json else "\n".join(summary_lines(summary)))

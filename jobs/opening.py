@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from logitbank.stores.errors import UsageError
 
 if TYPE_CHECKING:
     from logitbank.pipeline.datasets import ImageDataset
     from logitbank.pipeline.models import LoadedModel
+
+
+PARENT_HELP = "where the parent of a virtual store is, if it has moved"
 
 
 def open_samples(options: argparse.Namespace) -> ImageDataset:
@@ -16,6 +22,40 @@ def open_samples(options: argparse.Namespace) -> ImageDataset:
 
     dataset = open_dataset(options.dataset, options.split, download=options.download)
     return dataset if options.limit is None else dataset.head(options.limit)
+
+
+def add_allowance_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--allow-correction`."""
+    parser.add_argument(
+        "--allow-correction",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="let a store that says it is corrected by import:MODULE:NAME import just that",
+    )
+
+
+def parents_of(locations: Sequence[str], given: Sequence[str] | None) -> list[str | None]:
+    """Tell which of some stores each parent is of: they are given in order, for virtual ones.
+
+    Raises:
+        UsageError: another number of parents than of virtual stores.
+        StoreError: a store's manifest can't be read.
+    """
+    if given is None:
+        return [None] * len(locations)
+    from logitbank.stores.documents import read_manifest
+    from logitbank.stores.files import files_at
+
+    kinds = [read_manifest(files_at(location)).kind for location in locations]
+    virtual = kinds.count("virtual")
+    if virtual != len(given):
+        raise UsageError(
+            f"--parent names the parents of virtual stores, one for each: {virtual} of "
+            f"--soft-labels are virtual, {len(given)} given"
+        )
+    parents = iter(given)
+    return [next(parents) if kind == "virtual" else None for kind in kinds]
 
 
 def open_device(name: str | None) -> str:

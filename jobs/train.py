@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.opening import open_model
+from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument, open_model, parents_of
 from logitbank.jobs.train_arguments import (
     RunProgress,
     add_run_arguments,
@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "strong ones",
     )
     parser.add_argument("--correction", metavar="NAME", help="correct a raw store while reading")
+    parser.add_argument(
+        "--parent",
+        nargs="+",
+        metavar="STORE",
+        help=f"{PARENT_HELP}; of two such stores, both in their order",
+    )
+    add_allowance_argument(parser)
     parser.add_argument("--teacher", metavar="SPEC", help="run this teacher in the loop instead")
     parser.add_argument(
         "--strong-augmentation",
@@ -64,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
-    from logitbank.pipeline.student import resolved_config, train
+    from logitbank.pipeline.student import chunks_ahead, resolved_config, train
 
     config = train_config(options, loss_settings=dict(options.loss_setting))
     stores = _soft_labels(options)
@@ -75,7 +82,8 @@ def run(options: argparse.Namespace) -> None:
         teacher = open_model(options.teacher, dataset, pretrained=True)
     if options.dry_run:
         config = resolved_config(config, dataset, stores, teacher)
-        print("\n".join(_plan(config, len(dataset), stores)))
+        chunks = chunks_ahead(config, Path(options.out), stores, teacher)
+        print("\n".join(_plan(config, len(dataset), stores, chunks)))
         return
     result = train(
         config,
@@ -106,23 +114,32 @@ def loss_setting(text: str) -> tuple[str, Any]:
 def _soft_labels(options: argparse.Namespace) -> tuple[SoftLabels, ...]:
     from logitbank.pipeline.soft_labels import SoftLabels
 
-    locations = options.soft_labels
+    locations, allowed = options.soft_labels, options.allow_correction
     if len(locations) > 2:
         raise UsageError(
             f"--soft-labels takes one store, or one of weak and one of strong views, not "
             f"{len(locations)}"
         )
+    parents = parents_of(locations, options.parent)
     if len(locations) == 2:
         weak, strong = locations
-        return SoftLabels.open_pair(weak, strong, correction=options.correction)
+        return SoftLabels.open_pair(
+            weak, strong, options.correction, parents=parents, allow_corrections=allowed
+        )
     if locations:
-        return (SoftLabels.open(locations[0], correction=options.correction),)
+        return (
+            SoftLabels.open(
+                locations[0], options.correction, parent=parents[0], allow_corrections=allowed
+            ),
+        )
     if options.correction is not None:
         raise UsageError("--correction needs --soft-labels STORE")
     return ()
 
 
-def _plan(config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...]) -> list[str]:
+def _plan(
+    config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...], chunks: int
+) -> list[str]:
     samples = len(config.trained_samples(samples))
     passes = config.epochs * samples * config.method.views
     settings = ", ".join(f"{name} {value}" for name, value in vars(config.method.settings).items())
@@ -135,6 +152,8 @@ def _plan(config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...]) -> 
         where = " and ".join(soft.store.where for soft in stores)
         have = "have" if len(stores) > 1 else "has"
         lines.append(f"  {passes:,} teacher forward passes are saved: {where} {have} them")
+    if stores:
+        lines.append(f"  {chunks:,} chunks that its epochs will read are there, each of its size")
     if config.teacher is not None:
         lines.append(f"  {passes:,} teacher forward passes of {config.teacher} in the loop")
     return [*lines, "", config.to_yaml().rstrip()]

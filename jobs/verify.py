@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 
 from logitbank.jobs.arguments import positive
+from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import UsageError
 from logitbank.stores.verify import Problem, verify_store
@@ -21,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", metavar="SPEC", help="what the store was made from")
     parser.add_argument("--teacher", metavar="SPEC", help="run it again on a batch of each unit")
+    parser.add_argument("--parent", metavar="STORE", help=PARENT_HELP)
+    add_allowance_argument(parser)
     parser.add_argument("--device", help="of the teacher")
     parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -30,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Check a store; 1 when anything is wrong with it."""
     if options.deep != (options.dataset is not None) or (options.teacher and not options.deep):
         raise UsageError("--deep goes with --dataset SPEC, and --teacher SPEC with both")
-    problems = verify_store(options.store, Progress("verify", "chunk"))
+    problems = verify_store(options.store, Progress("verify", "chunk"), parent=options.parent)
     if options.deep and not problems:
         problems = _deep_problems(options)
     if options.json:
@@ -59,7 +62,9 @@ def _deep_problems(options: argparse.Namespace) -> list[Problem]:
     from logitbank.pipeline.deep_verify import Depth, verify_deeply
     from logitbank.stores.reader import Store
 
-    store = Store.open(options.store)
+    store = Store.open(
+        options.store, parent=options.parent, allow_corrections=options.allow_correction
+    )
     identity = store.manifest.dataset
     dataset = open_dataset(options.dataset, identity.split)
     if len(dataset) > identity.samples:

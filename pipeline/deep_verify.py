@@ -15,7 +15,7 @@ from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, state_sha256
 from logitbank.pipeline.views import ViewRenderer, augmentation_from, pixel_crc
 from logitbank.pipeline.views.mixed_images import named_images
-from logitbank.stores.corrections import correction_named
+from logitbank.stores.corrections import Correction, correction_of_manifest
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.layout import Unit, all_units, block_bounds, unit_index
 from logitbank.stores.ranking import top_classes
@@ -62,8 +62,11 @@ def verify_deeply(
 
     Raises:
         DatasetError: an image can't be read.
-        StoreError: a chunk is damaged.
+        StoreError: a chunk is damaged, or the store's correction is one that the caller doesn't let
+            it import, so that its logits can't be computed again.
     """
+    if depth.teacher is not None and store.manifest.correction is not None:
+        _correction(store)
     problems = list(_sample_problems(store, dataset))
     if problems:
         return problems  # Every view would differ: this is another dataset.
@@ -151,7 +154,7 @@ def _logit_problems(
     if manifest.correction is not None:
         targets = store.target[batch.samples]
         top = top_classes(exact, targets, manifest.top_classes)
-        correction_named(manifest.correction.name)(again, top, targets)
+        _correction(store)(again, top, targets)
     stored = encoding.decode(_rows(store, "logits", batch))
     span = np.ptp(stored, axis=1).clip(min=1e-6)
     worst = np.abs(stored - encoding.decode(again)).max(axis=1) / span
@@ -162,6 +165,13 @@ def _logit_problems(
             f"is not what the teacher says: {100 * worst.max():.1f}% of the row's range off for "
             f"{where}",
         )
+
+
+def _correction(store: Store) -> Correction:
+    """Give the correction that a store's manifest names, if the caller lets it be run."""
+    made = store.manifest.correction
+    assert made is not None, "only a corrected store is asked for it"
+    return correction_of_manifest(made.name, store.where, store.opening.allow_corrections)
 
 
 def _rows(store: Store, name: str, batch: _Batch) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +33,52 @@ class SoftLabels:
         self.store = store
         self.correction = correction
         self.order = order
-        self._loader = SlabLoader(store, correction)
+        self._as_read = store if correction is None else store.corrected_by(correction)
+        self._loader = SlabLoader(self._as_read)
         self._views = StoredViews.of(store)
 
     @classmethod
-    def open(cls, location: str | Path, correction: str | None = None) -> SoftLabels:
+    def open(
+        cls,
+        location: str | Path,
+        correction: str | None = None,
+        *,
+        parent: str | Path | None = None,
+        allow_corrections: Collection[str] = (),
+    ) -> SoftLabels:
         """Open a complete store: raw, corrected, or virtual and so corrected as it is read.
 
         Args:
             location: path or URL.
             correction: corrects a raw store's rows as they are read: `sort`, `swap`, or one of
                 your own.
+            parent: where a virtual store's parent is, if it has moved.
+            allow_corrections: corrections of your own that a virtual store's manifest may import,
+                as `import:MODULE:NAME`.
 
         Raises:
-            StoreError: the store is missing, incomplete or damaged, or virtual without its parent.
+            StoreError: the store is missing, incomplete or damaged, or virtual without its parent
+                or with a correction that would have to be imported.
             UsageError: an unknown correction, one asked of a corrected store or of mixed views, or
-                one that changes values asked of codes.
+                one that changes values asked of codes; or a parent for a store that isn't virtual.
         """
-        return cls(Store.open(location), correction)
+        store = Store.open(location, parent=parent, allow_corrections=allow_corrections)
+        return cls(store, correction)
 
     @classmethod
     def open_pair(
-        cls, weak: str | Path, strong: str | Path, correction: str | None = None
+        cls,
+        weak: str | Path,
+        strong: str | Path,
+        correction: str | None = None,
+        *,
+        parents: Sequence[str | Path | None] = (None, None),
+        allow_corrections: Collection[str] = (),
     ) -> tuple[SoftLabels, SoftLabels]:
         """Open two stores of one teacher: of weak and of strong views of the same images.
 
-        An epoch trains on one view of each; each has its own order of views.
+        An epoch trains on one view of each; each has its own order of views. `parents` are those of
+        virtual stores that have moved, None where one is to be looked for.
 
         >>> weak, strong = SoftLabels.open_pair("w.zarr", "s.zarr")  # doctest: +SKIP
         >>> slabs = weak.epoch(0, seed=0), strong.epoch(0, seed=0)  # doctest: +SKIP
@@ -67,7 +87,11 @@ class SoftLabels:
             StoreError: as `open`; or they differ in more than their views, all of it is said.
             UsageError: as `open`; or the same store twice, the strong one first, or mixed views.
         """
-        return paired(cls.open(weak, correction), cls.open(strong, correction))
+        opened = [
+            cls.open(location, correction, parent=parent, allow_corrections=allow_corrections)
+            for location, parent in zip((weak, strong), parents, strict=True)
+        ]
+        return paired(*opened)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as the store's location, which is opened again."""
@@ -107,6 +131,40 @@ class SoftLabels:
     def view(self, epoch: int, *, seed: int = 0) -> int:
         """Choose the view that an epoch trains on: pi(epoch mod V), a fresh pi for each cycle."""
         return view_of_epoch(epoch, self.views, seed, self.order)
+
+    def corrected(self, correction: str) -> SoftLabels:
+        """Give the same soft labels of a raw store, its rows corrected as they are read.
+
+        Raises:
+            UsageError: as `open`.
+        """
+        return type(self)(self.store, correction, self.order)
+
+    def require_epochs(
+        self,
+        epochs: Iterable[int],
+        *,
+        seed: int = 0,
+        arrays: Iterable[str] = ("logits", "view_params", "pixel_crc"),
+    ) -> int:
+        """Require every chunk that these epochs will read to be there, whole, before the first.
+
+        Chunks are looked for, not read: their bytes are checked as their epoch comes.
+
+        Args:
+            epochs: from 0, as `epoch` takes them.
+            seed: the student's.
+            arrays: what is read of a view; `pixel_crc` where pixels are verified.
+
+        Returns:
+            How many chunks there are.
+
+        Raises:
+            StoreError: a chunk is missing or of another size; the first is named, the others are
+                counted.
+        """
+        views = {self.view(epoch, seed=seed) for epoch in epochs}
+        return self._as_read.require_chunks(arrays, views)
 
     def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:
         """Give the slab of the view that this epoch trains on; the next epoch's is read meanwhile.

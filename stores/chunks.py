@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from logitbank.stores.checksum import as_bytes, crc32c
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import Files, LocalFiles, fill
+from logitbank.stores.files import UNKNOWN_SIZE, Files, LocalFiles, fill
 from logitbank.stores.layout import TRAILER_BYTES, ArraySpec
 
 PIECE_BYTES = 2 * 2**20
@@ -158,6 +158,19 @@ def read_chunk_into(
         raise ChunkError(files.where, key, "is missing") from None
     found = crc32c(padding, found)
     check_crc(files.where, key, found, int.from_bytes(trailer.tobytes(), "little"), expected)
+
+
+def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
+    """Hold the size that a chunk's file has, None where there is none, against the layout.
+
+    Raises:
+        ChunkError: as `read_chunk`, of a chunk that is missing or of another size.
+    """
+    key = spec.chunk_key(index)
+    if size is None:
+        raise ChunkError(where, key, "is missing")
+    if size not in (UNKNOWN_SIZE, spec.payload_bytes + TRAILER_BYTES):
+        raise _wrong_size(where, key, size, spec)
 
 
 def check_crc(where: str, key: str, found: int, trailer: int, expected: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from logitbank.stores.memory import aligned_empty
 
 PARTIAL = ".partial"
 SYNC_THREADS = 16
+REMOTE_REQUESTS = 32
+UNKNOWN_SIZE = -1
 
 
 class Files(Protocol):
@@ -31,6 +34,9 @@ class Files(Protocol):
 
     def get(self, key: str) -> bytes | None:
         """Give the bytes of a key, None where it is absent."""
+
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Give the sizes of keys, None where one is absent, without reading them."""
 
 
 class LocalFiles:
@@ -68,6 +74,10 @@ class LocalFiles:
                 return data[: fill(file, [data])].data
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Give the sizes of keys' files in bytes, None where there is no file; none is opened."""
+        return [_file_size(f"{self.root}/{key}") for key in keys]
 
     def put(self, key: str, parts: Sequence[Any]) -> None:
         """Write a key's file: beside its place first, then renamed into it.
@@ -141,6 +151,23 @@ class RemoteFiles:
         found = sync(self._store.get(key, default_buffer_prototype()))
         return None if found is None else found.to_bytes()
 
+    def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Give the sizes of keys in bytes, None where one is absent; many are asked at a time.
+
+        Where a server tells no size, that of a key which is there is `UNKNOWN_SIZE`.
+        """
+        from zarr.core.common import concurrent_map
+        from zarr.core.sync import sync
+
+        async def size(key: str) -> int | None:
+            try:
+                told = (await self._store.fs._info(f"{self._store.path}/{key}")).get("size")
+            except FileNotFoundError:
+                return None
+            return UNKNOWN_SIZE if told is None else int(told)
+
+        return sync(concurrent_map([(key,) for key in keys], size, REMOTE_REQUESTS))
+
 
 def files_at(location: str | Path) -> LocalFiles | RemoteFiles:
     """Choose by the look of a location: a URL, or a path.
@@ -184,6 +211,14 @@ def write_error(path: Path, error: OSError) -> StoreError:
 def is_disk_full(error: OSError) -> bool:
     """Say whether an error means that there is no room left, or no quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _file_size(path: str) -> int | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _flush(path: Path) -> None:

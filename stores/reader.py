@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import CheckedChunk, read_checked, read_chunk, read_chunk_into
-from logitbank.stores.corrections import BadRowError, Correction, correction_named
+from logitbank.stores.corrections import (
+    BadRowError,
+    Correction,
+    correction_named,
+    correction_of_manifest,
+)
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
@@ -36,10 +41,24 @@ from logitbank.stores.layout import (
 )
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.memory import aligned_empty
+from logitbank.stores.parent import parent_of, require_no_parent
+from logitbank.stores.presence import require_present
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
-from logitbank.stores.virtual import check_virtual, parent_of
+from logitbank.stores.virtual import check_virtual
 
 CORRECTED = ("logits", "top")
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """What a caller said beside a store's place, so that a worker opens it in the same way.
+
+    `parent` is where a virtual store's parent is, None where it is looked for. `allow_corrections`
+    are the corrections of a user's own that the store's manifest may import.
+    """
+
+    parent: str | None = None
+    allow_corrections: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +76,39 @@ class Store:
     tables: CrcTables
     parent: Store | None = None
     correction: str | None = None
+    opening: Opening = Opening()
 
     @classmethod
-    def open(cls, location: str | Path) -> Store:
+    def open(
+        cls,
+        location: str | Path,
+        *,
+        parent: str | Path | None = None,
+        allow_corrections: Collection[str] = (),
+    ) -> Store:
         """Open a store by its path or URL, from its small files alone; no folder is listed.
+
+        Nothing that the store says is imported, and no other host is asked.
+
+        Args:
+            location: path or URL.
+            parent: where the parent of a virtual store is, if it has moved; a relative path is
+                looked for from the current folder, then beside the store.
+            allow_corrections: corrections `import:MODULE:NAME` that a virtual store may import,
+                each by its very name.
 
         Raises:
             StoreError: it is absent, incomplete, of another format version, or its manifest,
                 metadata or tables are not as they were sealed; or it is virtual and its parent is
-                absent or changed.
+                absent or changed, or its correction would have to be imported.
+            UsageError: a parent is named for a store that is not virtual.
         """
         files = files_at(location)
         manifest = read_manifest(files)
+        opening = Opening(None if parent is None else str(parent), tuple(allow_corrections))
         if manifest.kind == "virtual":
-            return cls._open_virtual(files, manifest)
+            return cls._open_virtual(files, manifest, opening)
+        require_no_parent(files, manifest, parent)
         check_seal(files, manifest)
         arrays = store_arrays(manifest)
         tables = {}
@@ -86,20 +124,23 @@ class Store:
             raise DamagedDocumentError(
                 files.where, CRC_GROUP_KEY, "does not match the digest of the manifest"
             )
-        return cls(files, manifest, arrays, tables)
+        return cls(files, manifest, arrays, tables, opening=opening)
 
     @classmethod
-    def _open_virtual(cls, files: Files, manifest: Manifest) -> Store:
+    def _open_virtual(cls, files: Files, manifest: Manifest, opening: Opening) -> Store:
         check_virtual(files, manifest)
-        parent = cls.open(parent_of(files, manifest))
+        assert manifest.correction is not None, "check_virtual requires it"
+        name = manifest.correction.name
+        correction_of_manifest(name, files.where, opening.allow_corrections)
+        parent = cls.open(parent_of(files, manifest, opening.parent))
         if store_arrays(manifest) != parent.arrays:
             raise DamagedDocumentError(
                 files.where, ROOT_KEY, "describes other arrays than its parent's"
             )
-        assert manifest.correction is not None, "check_virtual requires it"
-        name = manifest.correction.name
-        correction_named(name)
-        return cls(files, manifest, parent.arrays, parent.tables, parent, name)
+        if opening.parent is not None:
+            # Found from wherever it is opened again.
+            opening = dataclasses.replace(opening, parent=parent.where)
+        return cls(files, manifest, parent.arrays, parent.tables, parent, name, opening)
 
     def corrected_by(self, name: str) -> Store:
         """Give the same store, its rows corrected as they are read.
@@ -189,6 +230,34 @@ class Store:
             name, {Unit(view, block): out[slice(*rows)] for block, rows in bounds.items()}
         )
         return out
+
+    def require_chunks(self, names: Iterable[str], views: Iterable[int]) -> int:
+        """Require the chunks of some views to be there, whole, without reading them.
+
+        Bytes are not looked at: each chunk is checked as it is read.
+
+        Args:
+            names: arrays, as `read_view` takes them; with a correction `logits` needs `top` as
+                well, and `target` and `sample_id` are always looked for.
+            views: 0 to V - 1.
+
+        Returns:
+            How many chunks there are.
+
+        Raises:
+            ChunkError: the first that is missing or of another size, and how many more are.
+        """
+        wanted = dict.fromkeys(names)
+        if self.correction is not None and wanted.keys() & set(CORRECTED):
+            wanted |= dict.fromkeys(CORRECTED)
+        chosen = sorted(set(views))
+        chunks: list[tuple[ArraySpec, tuple[int, ...]]]
+        chunks = [(self.arrays[name], (0,)) for name in ("target", "sample_id")]
+        for spec in (self.arrays[name] for name in wanted):
+            blocks = range(spec.grid[1])
+            chunks += [(spec, unit_index(spec, Unit(v, b))) for v in chosen for b in blocks]
+        require_present((self.parent or self).files, chunks)
+        return len(chunks)
 
     def _read_blocks(self, name: str, blocks: dict[Unit, NDArray[Any]]) -> None:
         """Read blocks, each into its memory, as they are stored or through the correction."""

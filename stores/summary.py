@@ -7,21 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from logitbank.stores.documents import check_seal, read_manifest
+from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles, files_at
 from logitbank.stores.layout import all_units, store_arrays, unit_index
 from logitbank.stores.manifest import Manifest
+from logitbank.stores.parent import parent_of, require_no_parent
 from logitbank.stores.virtual import check_virtual
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `inspect` says; `stored_bytes` and `units_present` are None for a store behind a URL."""
+    """What `inspect` says; `stored_bytes` and `units_present` are None for a store behind a URL.
+
+    `parent` is where a virtual store's parent was found, whose units are counted;
+    `parent_problem` says why it was not.
+    """
 
     location: str
     manifest: Manifest
     units: int
     units_present: int | None
     stored_bytes: int | None
+    parent: str | None = None
+    parent_problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON-able object."""
@@ -29,28 +37,39 @@ class Summary:
         return fields | {"manifest": self.manifest.to_attributes()}
 
 
-def summarise(location: str | Path) -> Summary:
+def summarise(location: str | Path, *, parent: str | Path | None = None) -> Summary:
     """Read what a store says of itself; its chunks are counted, not checked.
+
+    Args:
+        location: path or URL.
+        parent: where the parent of a virtual store is, if it has moved.
 
     Raises:
         StoreError: there is no store, its manifest can't be read, or it was edited.
+        UsageError: a parent is named for a store that is not virtual.
     """
     files = files_at(location)
     manifest = read_manifest(files)
+    of_units, found, problem = files, None, None
     if manifest.kind == "virtual":
         check_virtual(files, manifest)
-    elif manifest.status == "complete":
-        check_seal(files, manifest)
+        try:
+            found = parent_of(files, manifest, parent)
+            of_units = files_at(found)
+        except StoreError as error:
+            problem = str(error)
+    else:
+        require_no_parent(files, manifest, parent)
+        if manifest.status == "complete":
+            check_seal(files, manifest)
     units, present, size = all_units(manifest), None, None
-    if manifest.kind == "virtual":
-        present = len(units)
     if isinstance(files, LocalFiles):
         size = sum(files.path(key).stat().st_size for key in files.list_keys())
-    if isinstance(files, LocalFiles) and manifest.kind != "virtual":
+    if isinstance(of_units, LocalFiles) and problem is None:
         logits = store_arrays(manifest)["logits"]
         keys = [logits.chunk_key(unit_index(logits, unit)) for unit in units]
-        present = sum(files.path(key).exists() for key in keys)
-    return Summary(files.where, manifest, len(units), present, size)
+        present = sum(of_units.path(key).exists() for key in keys)
+    return Summary(files.where, manifest, len(units), present, size, found, problem)
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -62,6 +81,7 @@ def summary_lines(summary: Summary) -> list[str]:
         *_size_lines(summary),
         *_accuracy_lines(manifest),
         *_provenance_lines(manifest),
+        *_parent_lines(summary),
     ]
 
 
@@ -147,6 +167,20 @@ def _provenance_lines(manifest: Manifest) -> list[str]:
     if manifest.digest is not None:
         lines.append(f"  digest        {manifest.digest} (sealed {provenance.sealed})")
     return lines
+
+
+def _parent_lines(summary: Summary) -> list[str]:
+    """Say where a virtual store's rows come from, or why they can't be read."""
+    if summary.parent is not None:
+        there = (
+            ""
+            if summary.units_present is None
+            else (f": {summary.units_present:,} of {summary.units:,} units are there")
+        )
+        return [f"  reads         {summary.parent}{there}"]
+    if summary.parent_problem is not None:
+        return [f"  can't be read {summary.parent_problem}"]
+    return []
 
 
 def _bytes(count: int) -> str:

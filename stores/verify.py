@@ -21,8 +21,9 @@ from logitbank.stores.errors import StoreError
 from logitbank.stores.files import Files, LocalFiles, files_at
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, store_keys
 from logitbank.stores.manifest import Manifest
+from logitbank.stores.parent import parent_of, require_no_parent
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
-from logitbank.stores.virtual import check_virtual, parent_of
+from logitbank.stores.virtual import check_virtual
 
 THREADS = 4
 
@@ -36,24 +37,30 @@ class Problem:
 
 
 def verify_store(
-    location: str | Path, progress: Callable[[int, int], None] = lambda done, total: None
+    location: str | Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    parent: str | Path | None = None,
 ) -> list[Problem]:
     """Check all of a store and list what is wrong, each thing by its key.
 
     Args:
         location: path or URL; stray files are looked for in a local folder only.
         progress: called with the chunks checked so far and their number.
+        parent: where the parent of a virtual store is, if it has moved.
 
     Returns:
         The problems, none for a good store.
 
     Raises:
         StoreError: there is no store there, or its manifest can't be read at all.
+        UsageError: a parent is named for a store that is not virtual.
     """
     files = files_at(location)
     manifest = read_manifest(files)
     if manifest.kind == "virtual":
-        return _virtual_problems(files, manifest, progress)
+        return _virtual_problems(files, manifest, progress, parent)
+    require_no_parent(files, manifest, parent)
     arrays = store_arrays(manifest)
     problems = list(_manifest_problems(files, manifest))
     tables, table_problems = _checked_tables(files, arrays)
@@ -67,12 +74,15 @@ def verify_store(
 
 
 def _virtual_problems(
-    files: Files, manifest: Manifest, progress: Callable[[int, int], None]
+    files: Files,
+    manifest: Manifest,
+    progress: Callable[[int, int], None],
+    named: str | Path | None,
 ) -> list[Problem]:
     """Check a manifest that stands alone, and all of the parent that it reads."""
     try:
         check_virtual(files, manifest)
-        parent = parent_of(files, manifest)
+        parent = parent_of(files, manifest, named)
     except DamagedDocumentError as error:
         return [Problem(error.key, error.cause)]
     except StoreError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import posixpath
 import shutil
 import uuid
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, Files, LocalFiles, files_at, write_error
+from logitbank.stores.files import PARTIAL, Files, LocalFiles, write_error
 from logitbank.stores.manifest import Manifest, canonical_json, identity_differences
 from logitbank.stores.seal import document_bytes, root_document
 
@@ -134,57 +133,3 @@ def _found(files: LocalFiles, wanted: Manifest) -> Manifest | None:
     # A parent that moved is written down where it is now.
     moved = found.provenance.parent_places != wanted.provenance.parent_places
     return None if moved else found
-
-
-def parent_of(files: Files, manifest: Manifest) -> str:
-    """Find a virtual store's parent: where it was, or beside the store.
-
-    Returns:
-        The path or URL of the store that has the parent's digest.
-
-    Raises:
-        StoreError: it is nowhere, or what is there has another digest.
-    """
-    assert manifest.correction is not None, "check_virtual requires it"
-    wanted = manifest.correction.parent_digest
-    places, refusals = _candidates(files.where, manifest.provenance.parent_places), []
-    for place in places:
-        try:
-            found = read_manifest(files_at(place))
-        except StoreError as error:
-            if "://" in place or Path(place).is_dir():
-                refusals.append(str(error))
-            continue
-        if found.digest == wanted:
-            return place
-        refusals.append(
-            f"{place} changed, or is another store (digest {(found.digest or 'none')[:12]}, "
-            f"expected {wanted[:12]})"
-        )
-    cause = "; ".join(refusals) or f"nothing is at {' or '.join(places)}"
-    raise StoreError(
-        f"{files.where} is virtual and its parent can't be found: {cause}: put the parent back, or "
-        f"beside {files.where}"
-    )
-
-
-def _candidates(where: str, places: tuple[str, ...]) -> list[str]:
-    """List where a parent may be, in order: the places, then its name beside the store.
-
-    >>> _candidates("s3://bucket/a/v.zarr", ("../../raw.zarr",))
-    ['s3://bucket/raw.zarr', 's3://bucket/a/raw.zarr']
-    """
-    beside = [posixpath.join("..", posixpath.basename(place.rstrip("/"))) for place in places[-1:]]
-    remote = "://" in where
-    # An absolute path of the machine that made a store means nothing behind a URL.
-    usable = [place for place in [*places, *beside] if not (remote and place.startswith("/"))]
-    return list(dict.fromkeys(_resolved(where, place) for place in usable))
-
-
-def _resolved(where: str, place: str) -> str:
-    if "://" in place:
-        return place
-    scheme, url, path = where.rpartition("://")
-    if url:
-        return scheme + url + posixpath.normpath(posixpath.join(path, place))
-    return str(Path(where, place).resolve())

@@ -63,6 +63,21 @@ class OpenedJob:
     def __init__(self, cluster: OpenCluster, name: str) -> None:
         self._cluster, self._name = cluster, name
 
+    def require(self) -> None:
+        """Have one worker open the job.
+
+        Raises:
+            LogitbankError: it can't.
+        """
+        from logitbank.jobs.cluster.worker import open_only
+
+        future = self._cluster.client.submit(
+            open_only, self._name, key=f"{self._name}-open", pure=False
+        )
+        result: TaskResult[bool] = _waited(future, self._cluster)
+        if result.error is not None:
+            raise LogitbankError(f"a worker on {result.host} can't begin: {result.error}")
+
     def measure(self, most: int | None) -> Measured:
         """Have one worker measure the teacher on centre crops.
 
@@ -245,5 +260,5 @@ def _waited(future: Any, cluster: OpenCluster) -> Any:
             continue
         except Exception as error:
             raise LogitbankError(
-                f"a worker can't measure the teacher: {type(error).__name__}: {error}"
+                f"a worker can't begin the job: {type(error).__name__}: {error}"
             ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from logitbank.jobs.cluster.running import OpenedJob, Progress, Workers, open_workers
 from logitbank.jobs.cluster.where import planned_device
+from logitbank.stores.errors import UsageError
 from logitbank.stores.manifest import Manifest, Measured, Probe
 from logitbank.stores.writer import StoreWriter
 
@@ -114,33 +115,90 @@ class TeacherOnCluster:
         return self._stack.enter_context(self._workers.job(job))
 
 
-def correct_on_cluster(
-    options: argparse.Namespace, writer: StoreWriter, progress: Progress
-) -> None:
-    """Have the units that a corrected store lacks computed by a cluster.
+@contextmanager
+def correction_on_cluster(
+    options: argparse.Namespace, wanted: Manifest
+) -> Iterator[CorrectionOnCluster | None]:
+    """Give the workers that correct if a cluster is asked for, None where this process computes.
+
+    The cluster is opened when it is first needed, as `teacher_on_cluster` does.
+
+    Raises:
+        UsageError: the raw store lies where no worker can read it.
+    """
+    if options.cluster is None:
+        yield None
+        return
+    parent = shared_location(options.store)
+    with ExitStack() as stack:
+        yield CorrectionOnCluster(options, parent, wanted, stack)
+
+
+class CorrectionOnCluster:
+    """A correction whose units are computed by a cluster's workers.
 
     Args:
         options: of the job `correct`.
-        writer: the corrected store being made.
-        progress: called with the units done in this run and their number.
+        parent: the raw store's whole path or URL.
+        wanted: the corrected store's manifest.
+        stack: closes what is opened.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, parent: str, wanted: Manifest, stack: ExitStack
+    ) -> None:
+        self._options, self._parent, self._wanted = options, parent, wanted
+        self._stack = stack
+
+    def require(self) -> None:
+        """Require workers that can compute, one of which opens the raw store.
+
+        Raises:
+            LogitbankError: as `open_workers`, or what keeps the worker from it.
+        """
+        self._job.require()
+
+    def compute(self, writer: StoreWriter, progress: Progress) -> None:
+        """Have the units that a store lacks computed, and close the cluster.
+
+        Raises:
+            LogitbankError: as `open_workers` and `OpenedJob.compute`.
+        """
+        if writer.lacking:
+            self._job.compute([(unit,) for unit in writer.lacking], writer, progress)
+        self._stack.close()
+
+    @cached_property
+    def _job(self) -> OpenedJob:
+        from logitbank.pipeline.preprocess_job import CorrectionJob
+
+        options = self._options
+        job = CorrectionJob(
+            parent=self._parent,
+            correction=options.correction,
+            manifest=self._wanted,
+            store=str(Path(options.out).absolute()),
+            device=options.device,
+            batch_rows=options.batch_rows,
+        )
+        workers = self._stack.enter_context(
+            open_workers(options.cluster, options.device, options.performance_report)
+        )
+        return self._stack.enter_context(workers.job(job))
+
+
+def shared_location(location: str) -> str:
+    """Give a store's location as workers know it: a whole path, or a URL as it is.
+
+    >>> shared_location("s3://bucket/raw.zarr")
+    's3://bucket/raw.zarr'
 
     Raises:
-        LogitbankError: as `open_workers` and `OpenedJob.compute`.
+        UsageError: it lies in this process's memory.
     """
-    from logitbank.pipeline.preprocess_job import CorrectionJob
-
-    if not writer.lacking:
-        return
-    job = CorrectionJob(
-        parent=str(Path(options.store).absolute()),
-        correction=options.correction,
-        manifest=writer.manifest,
-        store=str(Path(options.out).absolute()),
-        device=options.device,
-        batch_rows=options.batch_rows,
-    )
-    with (
-        open_workers(options.cluster, options.device, options.performance_report) as workers,
-        workers.job(job) as opened,
-    ):
-        opened.compute([(unit,) for unit in writer.lacking], writer, progress)
+    if "memory://" in location:
+        raise UsageError(
+            f"{location} lies in the memory of this process, where no worker can read it: leave "
+            "--cluster out, or give a store that the workers can read"
+        )
+    return location if "://" in location else str(Path(location).absolute())

@@ -70,6 +70,11 @@ class JobPlugin(WorkerPlugin):
             return self._opened
 
 
+def open_only(job: str) -> TaskResult[bool]:
+    """Open a job, and compute nothing."""
+    return run_task(_plugin(job).open_job, lambda opened: True)
+
+
 def compute_groups(
     job: str, groups: Sequence[UnitGroup], created: str
 ) -> TaskResult[list[WrittenUnit]]:

@@ -121,7 +121,7 @@ class Planner:
             raw = self._stores(recipe, spec)
             stores |= {store.path: store for store in raw}
             for seed in range(self.request.seeds):
-                for correction in recipe.corrections:
+                for correction in recipe.tabled_corrections:
                     made = [_correction(store.path, correction) for store in raw]
                     corrections |= {stage.output: stage for stage in made if stage is not None}
                     stage, student = self._student(name, recipe, raw, correction, seed)

@@ -119,8 +119,15 @@ class Recipe:
     @property
     def own_correction(self) -> str:
         """The correction of the logits that is the method's own, which figures are published of."""
-        swaps = "swap_teacher" in vars(self.method(self.epochs).settings)
-        return "swap" if swaps else UNCORRECTED
+        return self.method(self.epochs).own_correction or UNCORRECTED
+
+    @property
+    def tabled_corrections(self) -> tuple[str, ...]:
+        """The corrections to make rows of, each once: `none` of raw logits is the method's own."""
+        own = self.own_correction
+        return tuple(
+            dict.fromkeys(own if each == UNCORRECTED else each for each in self.corrections)
+        )
 
     @property
     def needs_soft_labels(self) -> bool:

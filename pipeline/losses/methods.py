@@ -131,6 +131,11 @@ class Method:
         """Whether it tells the label from the other classes, so that mixed images won't do."""
         return isinstance(self.settings, dkd.DKDSettings | sld.SLDSettings)
 
+    @property
+    def own_correction(self) -> str | None:
+        """The correction that it makes of raw logits, as it was published: SLD's swap."""
+        return "swap" if isinstance(self.settings, sld.SLDSettings) else None
+
     def require_one_label(self) -> None:
         """Refuse mixed images where the method needs one label for each.
 
@@ -170,11 +175,12 @@ class Method:
     def on_logits(self, correction: str | None) -> Method:
         """Give the method as it takes a teacher's logits with or without a correction.
 
-        SLD swaps raw logits itself; any correction that a store already has, it leaves. The others
-        take logits as they come.
+        SLD swaps the logits that a teacher in the loop gives; those of a store come swapped (see
+        `own_correction`) or with another correction, and are left. The others take logits as they
+        come.
 
         Args:
-            correction: the store's, None for a raw one or a teacher in the loop.
+            correction: what was made of the logits before the loss, None for raw ones.
         """
         if isinstance(self.settings, sld.SLDSettings):
             return self.with_settings(swap_teacher=correction is None)

@@ -10,11 +10,12 @@ released:
   CIFAR-100; on ImageNet's 100 epochs the second teacher then never comes. Here γ is a setting, for
   ImageNet 30 by default, the last epoch before that schedule's first drop.
 
-What the teacher's logits are swapped from is the store's matter: raw logits are swapped here, those
-of a store with a correction are taken as they are. On a swapped store that is SLD; on a sorted one
-it is sort's teacher beside SLD's second one, what the two papers together suggest. Decoded logits
-may tie at the top where the teacher's own did not, and a swap here then takes the first of them: a
-raw store that is read with its own swap (`SoftLabels.open(path, correction="swap")`) knows better.
+What the teacher's logits are swapped from is the store's matter. Only those of a teacher in the
+loop are swapped here, in float32; a raw store is read with its own swap, since decoded logits may
+tie at the top where the teacher's did not, and the store alone knows the teacher's order. Both keep
+one rule: a label that ties for the maximum is right, of other tied classes the first is largest. A
+store with a correction is taken as it is: on a swapped one that is SLD, on a sorted one sort's
+teacher beside SLD's second one, what the two papers together suggest.
 """
 
 from __future__ import annotations

@@ -3,6 +3,6 @@
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.progress import Progress, TrainResult
 from logitbank.pipeline.student.sources import resolved_config
-from logitbank.pipeline.student.training import train
+from logitbank.pipeline.student.training import chunks_ahead, train
 
-__all__ = ["Progress", "TrainConfig", "TrainResult", "resolved_config", "train"]
+__all__ = ["Progress", "TrainConfig", "TrainResult", "chunks_ahead", "resolved_config", "train"]

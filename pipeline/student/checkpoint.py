@@ -63,6 +63,16 @@ def load_history(run: RunFolder, learned_from: LearnedFrom) -> History | None:
     return history
 
 
+def remaining_epochs(run: RunFolder, epochs: int) -> range:
+    """Give the epochs that a run of so many still has to train.
+
+    Raises:
+        LogitbankError: `last.pt` is damaged.
+    """
+    content = run.checkpoint(LAST)
+    return range(0 if content is None else len(content["training"]["metrics"]), epochs)
+
+
 def resume(run: RunFolder, learner: Learner) -> None:
     """Put learner and random generators to where `last.pt` left them."""
     content = run.checkpoint(LAST)

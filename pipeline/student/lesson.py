@@ -21,6 +21,7 @@ from logitbank.pipeline.student.sources import (
     check_evaluation_classes,
     check_size,
     check_store,
+    require_chunks,
 )
 from logitbank.pipeline.views import Augmentation, StoredViews, parse_augmentation
 
@@ -126,6 +127,7 @@ def prepare(
     stores: tuple[SoftLabels, ...],
     teacher: LoadedModel | None,
     eval_dataset: ImageDataset | None,
+    epochs: range,
 ) -> Lesson:
     """Check that everything fits together, and build the student from the run's seed.
 
@@ -135,9 +137,11 @@ def prepare(
         stores: none, one, or a pair; they give the views even where a teacher gives the logits.
         teacher: a teacher in the loop.
         eval_dataset: where accuracy is to be measured.
+        epochs: those that are still to be trained.
 
     Raises:
-        StoreError: a store was made from another dataset, or holds too few samples.
+        StoreError: a store was made from another dataset, holds too few samples, or lacks a chunk
+            that the epochs will read.
         UsageError: sizes or classes that don't fit.
         LogitbankError: the student can't be built, or its checkpoint is another network's.
     """
@@ -148,6 +152,7 @@ def prepare(
         dataset = check_store(soft, whole, trained)
     if not stores:
         dataset = dataset.head(trained.stop)
+    require_chunks(config, stores, teacher, epochs)
     samples = len(trained)
     torch.manual_seed(config.seed)
     student = load_model(

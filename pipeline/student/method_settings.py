@@ -60,8 +60,9 @@ def changed(method: Method, given: Mapping[str, Any]) -> Method:
     usual = dataclasses.asdict(method.settings).get(_OF_THE_LOGITS)
     if dataclasses.asdict(found.settings).get(_OF_THE_LOGITS) != usual:
         raise UsageError(
-            f"{method.name}: {_OF_THE_LOGITS} follows the store's manifest, here {usual}: give a "
-            "raw store to have its logits swapped, a corrected one to have them taken as they are"
+            f"{method.name}: {_OF_THE_LOGITS} follows the store's manifest, here {usual}: a raw "
+            "store is swapped as it is read, a corrected one is taken as it is, and the loss swaps "
+            "what a teacher in the loop says"
         )
     return found
 

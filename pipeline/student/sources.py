@@ -8,6 +8,7 @@ import numpy as np
 
 from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
 from logitbank.pipeline.datasets.imported import MapStyleDataset
+from logitbank.pipeline.losses import DatasetKind, published_method
 from logitbank.pipeline.models import LoadedModel, state_sha256
 from logitbank.pipeline.soft_labels import SoftLabels, why_unpaired
 from logitbank.pipeline.student.config import TrainConfig
@@ -41,7 +42,7 @@ def resolved_config(
         in_memory=dataset.images is not None,
         has_soft_labels=spec is not None,
         teacher=spec,
-        correction=stores[0].corrected_by if stores and teacher is None else None,
+        correction=None if teacher is not None else _correction(config, stores),
     )
     _require_views(config, stores)
     _require_stores(config, stores)
@@ -55,6 +56,56 @@ def resolved_config(
             "views are their own"
         )
     return config
+
+
+def stores_as_taught(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> tuple[SoftLabels, ...]:
+    """Give the stores as the loss takes them: SLD's raw ones swapped as they are read.
+
+    Args:
+        config: resolved.
+        stores: none, one, or a pair.
+    """
+    wanted = config.teacher_correction
+    return tuple(
+        soft.corrected(wanted) if wanted is not None and soft.corrected_by is None else soft
+        for soft in stores
+    )
+
+
+def require_chunks(
+    config: TrainConfig,
+    stores: tuple[SoftLabels, ...],
+    teacher: LoadedModel | None,
+    epochs: range,
+) -> int:
+    """Require all that these epochs will read of the stores to be there, before their first step.
+
+    Args:
+        config: resolved.
+        stores: as the loss takes them.
+        teacher: a teacher in the loop, beside whom no logits are read.
+        epochs: those that are still to be trained.
+
+    Returns:
+        How many chunks there are.
+
+    Raises:
+        StoreError: a chunk is missing or of another size.
+    """
+    arrays = ["view_params"]
+    if config.verify_pixels != "off":
+        arrays.append("pixel_crc")
+    if teacher is None and config.method.needs_teacher:
+        arrays.insert(0, "logits")
+    return sum(soft.require_epochs(epochs, seed=config.seed, arrays=arrays) for soft in stores)
+
+
+def _correction(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> str | None:
+    """Name what is made of the stores' logits before the loss: theirs, or the loss's own."""
+    if not stores or config.loss is None:
+        return stores[0].corrected_by if stores else None
+    method = published_method(config.loss, DatasetKind.CIFAR)
+    return stores[0].corrected_by or method.own_correction
 
 
 def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:

@@ -14,7 +14,14 @@ from logitbank.pipeline.draws import epoch_order
 from logitbank.pipeline.evaluate import Accuracy, evaluate
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.soft_labels import SoftLabels, paired
-from logitbank.pipeline.student.checkpoint import History, load_history, mend, resume, save
+from logitbank.pipeline.student.checkpoint import (
+    History,
+    load_history,
+    mend,
+    remaining_epochs,
+    resume,
+    save,
+)
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.lesson import Lesson, TeacherLogits, prepare
 from logitbank.pipeline.student.progress import (
@@ -25,7 +32,12 @@ from logitbank.pipeline.student.progress import (
 )
 from logitbank.pipeline.student.run_folder import Metrics, RunFolder
 from logitbank.pipeline.student.schedule import learning_rate
-from logitbank.pipeline.student.sources import learned_from, resolved_config
+from logitbank.pipeline.student.sources import (
+    learned_from,
+    require_chunks,
+    resolved_config,
+    stores_as_taught,
+)
 from logitbank.pipeline.student.tensorboard import event_writer, write_events
 from logitbank.stores.errors import LogitbankError, UsageError
 
@@ -68,12 +80,14 @@ def train(
         UsageError: a request that can't be meant; more or fewer stores than the loss learns from.
         LogitbankError: the run's folder holds another configuration, or learned from another store;
             the loss is not finite.
-        StoreError: the store is damaged, or was made from another dataset.
+        StoreError: the store is damaged, was made from another dataset, or lacks a chunk that the
+            epochs still to be trained will read.
         PixelError: the dataset's pixels are not those the teacher saw.
         DatasetError: an image can't be read.
     """
     stores = _stores(soft_labels)
     config = resolved_config(config, dataset, stores, teacher)
+    stores = stores_as_taught(config, stores)
     run = RunFolder.find(out, config)
     origins = learned_from(dataset, stores, teacher)
     history = load_history(run, origins)
@@ -83,12 +97,35 @@ def train(
         mend(run, history)
     if len(history.metrics) < config.epochs:
         with torch_threads(history.threads):
-            lesson = prepare(config, dataset, stores, teacher, eval_dataset)
+            epochs = range(len(history.metrics), config.epochs)
+            lesson = prepare(config, dataset, stores, teacher, eval_dataset, epochs)
             try:
                 history = _go_on(lesson, run, history, progress, on_step)
             finally:
                 lesson.close()
     return TrainResult(out, history.metrics, history.best)
+
+
+def chunks_ahead(
+    config: TrainConfig,
+    out: Path,
+    stores: tuple[SoftLabels, ...],
+    teacher: LoadedModel | None,
+) -> int:
+    """Count the chunks of the stores that a run will read from where it stands, and require them.
+
+    Args:
+        config: resolved.
+        out: the run's folder, which need not exist yet.
+        stores: none, one, or a pair.
+        teacher: a teacher in the loop.
+
+    Raises:
+        StoreError: a chunk is missing or of another size.
+        LogitbankError: the run's checkpoint is damaged.
+    """
+    epochs = remaining_epochs(RunFolder(out), config.epochs)
+    return require_chunks(config, stores_as_taught(config, stores), teacher, epochs)
 
 
 def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[SoftLabels, ...]:

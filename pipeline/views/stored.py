@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from logitbank.pipeline.views.mixed import Augmentation
 from logitbank.pipeline.views.specs import augmentation_from
 from logitbank.stores.errors import StoreError
-from logitbank.stores.reader import Store
+from logitbank.stores.reader import Opening, Store
 
 _KEPT_VIEWS = 2
 
@@ -19,8 +19,9 @@ _KEPT_VIEWS = 2
 class StoredViews:
     """What a store says about its views.
 
-    It pickles as the store's location, and opens the store again where it is unpickled, so that it
-    travels to workers. Whole views are read and the last two are kept: an epoch needs one.
+    It pickles as the store's location, and opens the store again where it is unpickled, as it was
+    opened here, so that it travels to workers. Whole views are read and the last two are kept: an
+    epoch needs one.
 
     Args:
         location: a complete store's path or URL.
@@ -111,11 +112,11 @@ class StoredViews:
             self._kept = dict([*others, *recent[1 - _KEPT_VIEWS :], ((name, view), kept)])
         return kept
 
-    def __getstate__(self) -> tuple[str, str | None]:
-        return self.store.where, self.store.manifest.digest
+    def __getstate__(self) -> tuple[str, str | None, Opening]:
+        return self.store.where, self.store.manifest.digest, self.store.opening
 
-    def __setstate__(self, state: tuple[str, str | None]) -> None:
-        where, digest = state
-        self._use(Store.open(where))
+    def __setstate__(self, state: tuple[str, str | None, Opening]) -> None:
+        where, digest, opening = state
+        self._use(Store.open(where, **vars(opening)))
         if self.store.manifest.digest != digest:
             raise StoreError(f"{where} was replaced by another store while it was in use")

@@ -11,6 +11,7 @@ from logitbank.stores.corrections.registry import (
     BUILT_IN,
     CORRECTIONS,
     correction_named,
+    correction_of_manifest,
     register_correction,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "BadRowError",
     "Correction",
     "correction_named",
+    "correction_of_manifest",
     "register_correction",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from logitbank.stores.corrections.correction import Correction, RowKernel
 from logitbank.stores.corrections.kernels import check_rows, sort_rows, swap_rows
 from logitbank.stores.encodings import LogitOutOfRangeError, encoding_named
-from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+from logitbank.stores.errors import LogitbankError, StoreError, UsageError, unknown_name
 from logitbank.stores.importing import import_module
 from logitbank.stores.ranking import top_classes
 
@@ -42,6 +42,33 @@ def correction_named(name: str) -> Correction:
         raise UsageError(f"{name} is not of the form import:package.module:name")
     import_module(module, name)
     return _registered(registered, f"correction (after importing {module})")
+
+
+def correction_of_manifest(name: str, where: str, allowed: Collection[str] = ()) -> Correction:
+    """Look up a correction that a store names, not the caller: no module is imported for it.
+
+    Args:
+        name: as the manifest has it.
+        where: the store.
+        allowed: the names of the form `import:MODULE:NAME` that the caller lets a store import.
+
+    Raises:
+        StoreError: it would have to be imported, and is not allowed by that very name; or this
+            process doesn't know it.
+        UsageError: as `correction_named`, of one that is allowed.
+    """
+    if name in CORRECTIONS or name in allowed:
+        return correction_named(name)
+    if name.startswith(IMPORT):
+        raise StoreError(
+            f"{where} is corrected by {name}, and a manifest runs no code: to correct its rows, "
+            f"allow that code by its name (--allow-correction {name}, or allow_corrections=[...] "
+            "in Python)"
+        )
+    raise StoreError(
+        f"{where} is corrected by {name!r}, which is none of {', '.join(sorted(CORRECTIONS))}: "
+        "import the module that registers it first"
+    )
 
 
 def register_correction(name: str, revise: Revision, *, temperature: float | None) -> Correction:

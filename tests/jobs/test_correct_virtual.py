@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 import pytest
 import torch
 import zarr
 
+from logitbank.stores.corrections import CORRECTIONS
 from tests.jobs.command import done, run
 
 
@@ -79,3 +82,94 @@ def test_batches_on_a_device_give_the_store_of_the_kernels(raw, tmp_path, monkey
 def test_a_wrong_request_is_one_line_and_exit_code_2(raw, tmp_path, capsys, words, line):
     assert run("correct", raw, *words, "--out", tmp_path / "out.zarr") == 2
     assert line in capsys.readouterr().err
+
+
+# ---- A parent that moved, and code that a manifest names
+
+
+@pytest.fixture
+def moved(raw, tmp_path):
+    """A virtual store whose parent lies where nothing leads to."""
+    parent = shutil.copytree(raw, tmp_path / "raw.zarr")
+    path = tmp_path / "virtual" / "sort.zarr"
+    done("correct", parent, "--correction", "sort", "--virtual", "--out", path)
+    (tmp_path / "far").mkdir()
+    return path, parent.rename(tmp_path / "far" / "parent.zarr")
+
+
+def test_every_job_that_reads_it_takes_parent(moved, tmp_path, capsys):
+    path, parent = moved
+    student = ("--dataset", "digits", "--student", "cifar:resnet8", "--limit", 160, "--epochs", 1)
+    train = ("train", *student, "--soft-labels", path, "--out", tmp_path / "run")
+    done("inspect", path)
+    assert f"{path} is virtual and its parent can't be found" in capsys.readouterr().out
+    for words in (("verify", path), train):
+        assert run(*words) == 1
+        assert "--parent PATH" in "".join(capsys.readouterr())
+    done("inspect", path, "--parent", parent)
+    assert f"reads         {parent}: 12 of 12 units are there" in capsys.readouterr().out
+    done("verify", path, "--parent", parent)
+    (tmp_path / "job.yaml").write_text(f"parent: {parent}\n")
+    done(*train, "--config", tmp_path / "job.yaml")
+    assert str(parent) not in (tmp_path / "run" / "config.yaml").read_text()
+    # Found by itself again, it is the same run.
+    parent.rename(tmp_path / "virtual" / "raw.zarr")
+    done(*train)
+    assert run(*train, "--parent", tmp_path / "virtual" / "raw.zarr", parent) == 2
+    assert "one for each: 1 of --soft-labels are virtual, 2 given" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_of_chunks_that_lack(moved, tmp_path, capsys):
+    path, parent = moved
+    words = (
+        "train",
+        "--dataset",
+        "digits",
+        "--student",
+        "cifar:resnet8",
+        "--epochs",
+        3,
+        "--limit",
+        160,
+    )
+    words = (*words, "--soft-labels", path, "--parent", parent, "--out", tmp_path / "run")
+    done(*words, "--dry-run")
+    assert "  50 chunks that its epochs will read are there" in capsys.readouterr().out
+    (parent / "top/c/1/0/0").unlink()
+    assert run(*words, "--dry-run") == run(*words) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len({*lines}) == 1
+    assert "chunk top/c/1/0/0 is missing" in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_verify_deep_runs_a_corrections_code_by_its_allowance_alone(raw, teacher, tmp_path, capsys):
+    name = "import:deep_of_a_user:theirs"
+    (tmp_path / "deep_of_a_user.py").write_text(
+        "import pathlib\n"
+        "from logitbank import register_correction\n"
+        "pathlib.Path(__file__).with_name('ran').touch()\n"
+        "register_correction('theirs', lambda logits, target: logits, temperature=None)\n"
+    )
+    words = ("correct", raw, "--correction", name, "--out", tmp_path / "theirs.zarr")
+    deep = ("verify", tmp_path / "theirs.zarr", "--deep", "--dataset", "digits")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "path", [*sys.path, str(tmp_path)])
+        try:
+            done(*words)
+            forget("deep_of_a_user", "theirs")
+            (tmp_path / "ran").unlink()
+            done("inspect", tmp_path / "theirs.zarr")
+            done(*deep)
+            assert run(*deep, "--teacher", teacher) == 1
+            assert f"--allow-correction {name}" in capsys.readouterr().err
+            assert not (tmp_path / "ran").exists()
+            done(*deep, "--teacher", teacher, "--allow-correction", name)
+            assert (tmp_path / "ran").exists()
+        finally:
+            forget("deep_of_a_user", "theirs")
+
+
+def forget(module: str, correction: str) -> None:
+    sys.modules.pop(module, None)
+    CORRECTIONS.pop(correction, None)

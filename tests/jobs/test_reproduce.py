@@ -337,6 +337,20 @@ class TestPlan:
         assert [stage.words[0] for stage in plan.stages].count("train") == 9
         assert plan.cached_rows == 2 * 10 * 1000
 
+    @pytest.mark.parametrize(
+        ("loss", "corrections", "made"),
+        [
+            ("sld-kd", ("none", "sort", "swap"), ["swap", "sort"]),
+            ("sld-kd", ("none",), ["swap"]),
+            ("kd", ("none", "sort", "swap"), ["none", "sort", "swap"]),
+        ],
+    )
+    def test_raw_logits_of_a_method_that_swaps_are_its_swap_and_one_row(
+        self, loss, corrections, made
+    ):
+        plan = planned(recipe(loss=loss, corrections=corrections))
+        assert [student.correction for student in plan.students.values()] == made
+
     def test_other_views_are_another_store(self):
         plan = planned(recipe(), recipe(views=12))
         assert len({stage.output for stage in plan.stages if stage.words[0] == "cache"}) == 2

@@ -118,7 +118,9 @@ def test_two_stores_teach_together(tmp_path, raw, strong):
     assert 0 <= line["view"] < 3
     assert 0 <= line["strong_view"] < 2
     assert config_of(tmp_path).soft_labels == (str(raw), str(strong))
-    assert config_of(tmp_path).method.settings.swap_teacher
+    # Raw ones are swapped as they are read, not by the loss.
+    assert config_of(tmp_path).teacher_correction == "swap"
+    assert not config_of(tmp_path).method.settings.swap_teacher
 
 
 def test_two_raw_stores_are_sorted_as_they_are_read(tmp_path, raw, strong):

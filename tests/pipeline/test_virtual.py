@@ -116,6 +116,18 @@ def test_a_worker_opens_it_again(raw):
     )
 
 
+def test_a_worker_opens_it_as_it_was_opened_here(raw, tmp_path, monkeypatch):
+    path = virtual(raw, "sort", tmp_path / "far" / "sort.zarr")
+    raw.rename(tmp_path / "parent.zarr")
+    monkeypatch.chdir(tmp_path)
+    soft = SoftLabels.open(path, parent="parent.zarr", allow_corrections=["import:a:b"])
+    monkeypatch.chdir("/")
+    again, views = pickle.loads(pickle.dumps((soft, soft.augmentation)))
+    assert again.store.opening == views.store.opening == soft.store.opening
+    slab, other = soft.epoch(0), again.epoch(0)
+    assert torch.equal(slab[slab.rows], other[other.rows])
+
+
 # Where the parent is
 
 
