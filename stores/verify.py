@@ -34,6 +34,7 @@ class Problem:
 
     key: str
     cause: str
+    remedy: str = "rerun"
 
 
 def verify_store(

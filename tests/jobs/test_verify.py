@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -10,10 +11,13 @@ import pytest
 import torch
 
 from logitbank.pipeline.models import load_model
+from logitbank.pipeline.stored_logits import StoredRows, StoredTeacher, order_cause
 from logitbank.stores.layout import all_units
+from logitbank.stores.manifest import DatasetIdentity
 from logitbank.stores.reader import Store
 from logitbank.stores.writer import StoreWriter
 from tests.jobs.command import done, run
+from tests.stores import store_examples
 
 
 def found(capfd) -> dict:
@@ -66,6 +70,11 @@ def resealed(raw, out, **changes):
         ("view_params", lambda values: (values + 1) % 9, "view_params/c/1/2/0"),
         ("pixel_crc", lambda values: values ^ 1, "pixel_crc/c/1/2"),
         ("logits", lambda values: np.roll(values, 1, axis=0), "logits/c/1/2/0"),
+        ("logits", lambda values: values * np.float16(1.01), "logits/c/1/2/0"),
+        ("top", lambda values: values[:, [1, 0, *range(2, 10)]], "top/c/1/2/0"),
+        ("top", lambda values: values[:, [*range(8), 9, 8]], "top/c/1/2/0"),
+        ("top", lambda values: values[:, [0, 0, *range(2, 10)]], "top/c/1/2/0"),
+        ("top", lambda values: values * 0 + 200, "top/c/1/2/0"),
     ],
 )
 def test_a_store_that_lies_under_a_whole_seal(raw, teacher, tmp_path, name, change, key, capfd):
@@ -83,6 +92,52 @@ def test_another_teacher_is_named(raw, tmp_path, capfd):
     words = ["--teacher", f"cifar:resnet8@{tmp_path}/x.pt", "--json"]
     assert run("verify", raw, "--deep", "--dataset", "digits", *words) == 1
     assert "names a teacher with weights" in found(capfd)["problems"][0]["cause"]
+
+
+def test_another_teachers_rows_are_not_called_bad_files(raw, tmp_path, capfd):
+    torch.manual_seed(1)
+    torch.save(load_model("cifar:resnet8", classes=10).module.state_dict(), tmp_path / "x.pt")
+    words = ["--teacher", f"cifar:resnet8@{tmp_path}/x.pt"]
+    assert run("verify", raw, "--deep", "--dataset", "digits", *words, "--json") == 1
+    assert [problem["key"] for problem in found(capfd)["problems"]] == ["zarr.json"]
+    assert run("verify", raw, "--deep", "--dataset", "digits", *words) == 1
+    assert "run the job" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("correction", ["sort", "swap"])
+def test_the_order_of_a_corrected_store_is_checked(raw, teacher, tmp_path, correction, capfd):
+    done("correct", raw, "--correction", correction, "--out", tmp_path / "corrected.zarr")
+    exchanged = {"top": lambda values: values[:, [0, 2, 1, *range(3, 10)]]}
+    resealed(tmp_path / "corrected.zarr", tmp_path / "lies.zarr", **exchanged)
+    capfd.readouterr()
+    words = ["--deep", "--dataset", "digits", "--teacher", teacher, "--json"]
+    assert run("verify", tmp_path / "lies.zarr", *words) == 1
+    assert [problem["key"] for problem in found(capfd)["problems"]] == ["top/c/1/2/0"]
+
+
+@pytest.mark.parametrize("recorded", ["float32", "tf32", "amp"])
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_the_teacher_computes_as_the_manifest_records(raw, teacher, recorded, memory_format):
+    manifest = Store.open(raw).manifest
+    identity = dataclasses.replace(
+        manifest.teacher, precision=recorded, memory_format=memory_format
+    )
+    model = load_model(teacher, classes=10, pretrained=True)
+    again = StoredTeacher(model, dataclasses.replace(manifest, teacher=identity), "cpu").settings
+    assert (again.precision.name, again.precision.memory_format) == (recorded, memory_format)
+    assert again.batch_size == 64
+
+
+def test_what_became_equal_in_the_encoding_is_told_apart_by_the_teacher():
+    """Two classes that float16 makes one: their order in `top` is the teacher's all the same."""
+    exact = np.float32([[1.0, 3.0001, 3.0002, 0.0]])
+    made = store_examples.manifest(
+        dataset=DatasetIdentity("digits", "train", 1, 4, "f" * 64), top_classes=3, rows_per_chunk=1
+    )
+    for top, is_wrong in (([2, 1, 0], False), ([1, 2, 0], True)):
+        stored = StoredRows(exact.astype(np.float16), np.uint8([top]))
+        found = order_cause(stored, exact * [[1, 1, 1.001, 1]], np.int32([0]), None, made)
+        assert (found is not None) == is_wrong
 
 
 def test_another_dataset_is_named_once(raw, tmp_path, shared, capfd):

@@ -1,0 +1,207 @@
+"""A store's logits and order of classes, held against the teacher that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.inference import forward_logits
+from logitbank.pipeline.models import LoadedModel, state_sha256
+from logitbank.pipeline.teacher import CacheSettings, Precision, probe_pixels, teacher_probe
+from logitbank.pipeline.teacher.probe import probe_difference, row_differences
+from logitbank.pipeline.teacher.settings import PROBABILITIES
+from logitbank.pipeline.teacher.soundness import require_sound_teacher
+from logitbank.pipeline.views import Augmentation
+from logitbank.stores.corrections import Correction
+from logitbank.stores.encodings import encoding_named
+from logitbank.stores.errors import LogitbankError
+from logitbank.stores.manifest import Manifest
+from logitbank.stores.ranking import top_classes
+from logitbank.stores.verify import Problem
+
+# Shares of a row's range by precision: above what another device changes, below what one percent
+# of another scale does, in float32.
+LOGITS = {"float32": 3e-3, "tf32": 1e-2, "amp": 5e-2}
+ORDER = {"float32": 1e-4, "tf32": 1e-2, "amp": 5e-2}
+
+AGAIN = "its checksums hold, so it was written like this: cache again, into another --out"
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a unit as they are stored: (B, C) codes and (B, K) `top`."""
+
+    codes: NDArray[Any]
+    top: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StoredTeacher:
+    """A teacher that is to be the one of a manifest, and where it runs.
+
+    It computes in the precision, memory format and batch size that the manifest records.
+    """
+
+    model: LoadedModel
+    manifest: Manifest
+    device: str
+
+    @property
+    def settings(self) -> CacheSettings:
+        """How the manifest says that it computed."""
+        identity = self.manifest.teacher
+        return CacheSettings(
+            views=self.manifest.views,
+            batch_size=identity.batch_size,
+            device=self.device,
+            precision=Precision(
+                amp=identity.precision == "amp",
+                tf32=identity.precision == "tf32",
+                channels_last=identity.memory_format == "channels_last",
+            ),
+            # Whether probabilities are meant was asked when they were cached.
+            accept=(PROBABILITIES,),
+        )
+
+    def problems(self, dataset: ImageDataset, augmentation: Augmentation) -> list[Problem]:
+        """Say why this is another teacher than the manifest's, or none at all.
+
+        What its rows are compared with would then say nothing about the store's files.
+
+        Raises:
+            DatasetError: an image can't be read.
+        """
+        found = [Problem("zarr.json", cause, "none") for cause in self._identity_differences()]
+        if found:
+            return found
+        seed = self.manifest.augmentation.seed
+        try:
+            pixels = probe_pixels(dataset, augmentation, seed)
+            require_sound_teacher(self.model, pixels, self.settings)
+        except LogitbankError as error:
+            return [Problem("zarr.json", f"can't be held against a teacher: {error}", "none")]
+        recorded = self.manifest.probe
+        if recorded is None:
+            return []
+        probe = teacher_probe(dataset, self.model, augmentation, seed, self.device)
+        differs = probe_difference(probe, recorded)
+        if differs is None:
+            return []
+        cause = (
+            f"was begun by a teacher of these weights that answers otherwise: {differs}: its code, "
+            "or a library that it computes with, is another one here"
+        )
+        return [Problem("zarr.json", cause, "none")]
+
+    def logits(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """Give the (B, C) float32 logits of (B, S, S, 3) uint8 views."""
+        settings = self.settings
+        found = forward_logits(
+            self.model,
+            pixels,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            **asdict(settings.precision),
+        )
+        return found.cpu().numpy()
+
+    def _identity_differences(self) -> Iterator[str]:
+        identity, model = self.manifest.teacher, self.model
+        weights = state_sha256(model.module)
+        if identity.state_sha256 != weights:
+            yield (
+                f"names a teacher with weights {identity.state_sha256[:12]}, this one has "
+                f"{weights[:12]}: it is another teacher, and its logits were not compared"
+            )
+        fed = (identity.mean, identity.std)
+        if fed != (model.normalisation.mean, model.normalisation.std):
+            yield (
+                f"names a teacher of images normalised by mean {list(fed[0])} and std "
+                f"{list(fed[1])}, this one takes {list(model.normalisation.mean)} and "
+                f"{list(model.normalisation.std)}"
+            )
+        if identity.input_size != model.input_size:
+            yield (
+                f"names a teacher of images of {identity.input_size} pixels, this one takes "
+                f"{model.input_size}"
+            )
+
+
+def logits_cause(
+    stored: StoredRows,
+    exact: NDArray[np.float32],
+    target: NDArray[np.int32],
+    correction: Correction | None,
+    manifest: Manifest,
+) -> tuple[int, str] | None:
+    """Say which stored row is not what the teacher says, corrected as the store is.
+
+    Args:
+        stored: rows of the store.
+        exact: (B, C) what the teacher says of them.
+        target: (B,) labels.
+        correction: the store's, None for a raw one.
+        manifest: the store's.
+
+    Returns:
+        The place of the worst row and by how much it is off; None where each is near enough.
+    """
+    encoding = encoding_named(manifest.encoding)
+    again = encoding.encode(exact)
+    if correction is not None:
+        correction(again, top_classes(exact, target, manifest.top_classes), target)
+    worst = row_differences(encoding.decode(again), encoding.decode(stored.codes))
+    row = int(worst.argmax())
+    if worst[row] <= LOGITS[manifest.teacher.precision]:
+        return None
+    return row, f"is not what the teacher says: {100 * worst[row]:.1f}% of the row's range off for"
+
+
+def order_cause(
+    stored: StoredRows,
+    exact: NDArray[np.float32],
+    target: NDArray[np.int32],
+    correction: Correction | None,
+    manifest: Manifest,
+) -> tuple[int, str] | None:
+    """Say which row of `top` is not the order of its logits.
+
+    It is held against the stored logits, whose order it must have to the letter, and against the
+    teacher's own, which tell apart what became equal in the encoding. Arguments and return value
+    are those of `logits_cause`.
+    """
+    codes = encoding_named(manifest.encoding).decode(stored.codes)
+    wrong = _disordered(codes, stored.top, np.zeros(len(codes)))
+    if len(wrong):
+        return int(wrong[0]), "is not in the order of the stored logits for"
+    if correction is not None:
+        exact = exact.copy()
+        correction(exact, top_classes(exact, target, manifest.top_classes), target)
+    allowed = ORDER[manifest.teacher.precision] * np.ptp(exact, axis=1)
+    wrong = _disordered(exact, stored.top, allowed)
+    if len(wrong):
+        return int(wrong[0]), "is not in the teacher's own order for"
+    return None
+
+
+def _disordered(
+    logits: NDArray[np.float32], top: NDArray[Any], allowed: NDArray[np.floating]
+) -> NDArray[np.int64]:
+    """Give the rows whose `top` is not the largest classes, each once, in falling order."""
+    classes = logits.shape[1]
+    order = top.astype(np.int64)
+    is_class = (order < classes).all(axis=1)
+    order = np.where(order < classes, order, 0)
+    is_once = (np.diff(np.sort(order, axis=1), axis=1) > 0).all(axis=1)
+    ranked = np.take_along_axis(logits, order, axis=1).astype(np.float64)
+    falls = (np.diff(ranked, axis=1) <= allowed[:, None]).all(axis=1)
+    others = logits.astype(np.float64)
+    np.put_along_axis(others, order, -np.inf, axis=1)
+    is_least = ranked[:, -1] >= others.max(axis=1) - allowed
+    return np.flatnonzero(~(is_class & is_once & falls & is_least))
