@@ -10,7 +10,7 @@ import torch
 from logitbank.stores.errors import UsageError
 
 
-def usable_device(name: str | None) -> torch.device:
+def usable_device(name: str | torch.device | None) -> torch.device:
     """Give the device of this name; without one CUDA's where there is one, else the CPU.
 
     Raises:
@@ -21,9 +21,11 @@ def usable_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"device {name!r}: torch knows cpu, cuda, cuda:1 and so on") from None
+        raise UsageError(f"device {str(name)!r}: torch knows cpu, cuda, cuda:1 and so on") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {name!r}: torch finds {torch.cuda.device_count()} CUDA devices")
+        raise UsageError(
+            f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA devices"
+        )
     return device
 
 

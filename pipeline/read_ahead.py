@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+
+from logitbank.stores.errors import LogitbankError
 
 Item = TypeVar("Item")
 
@@ -15,6 +18,9 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
 
     An exception of the iterable is raised in its place. The thread ends with the iterable, or soon
     after the consumer stops early.
+
+    Raises:
+        LogitbankError: a forked process goes on with it: the thread is not in there.
 
     >>> list(read_ahead(range(4), depth=2))
     [0, 1, 2, 3]
@@ -32,6 +38,7 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
         return False
 
     end = StopIteration()
+    process = os.getpid()
 
     def make() -> None:
         try:
@@ -45,6 +52,11 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     threading.Thread(target=make, name="read-ahead", daemon=True).start()
     try:
         while True:
+            if os.getpid() != process:
+                raise LogitbankError(
+                    "what one process reads ahead can't be gone on with in another that was forked "
+                    "from it: begin anew there"
+                )
             item, error = made.get()
             if error is end:
                 return

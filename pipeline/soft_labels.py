@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.draws import Purpose, view_of_epoch
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import StoreError, UsageError
@@ -170,13 +171,16 @@ class SoftLabels:
         """Give the slab of the view that this epoch trains on; the next epoch's is read meanwhile.
 
         The view is pi(epoch mod V), pi a fresh permutation for each cycle, drawn from `seed`. A
-        slab serves until the next epoch begins.
+        slab serves until the next epoch begins. Any thread may call this, and a forked process,
+        which then reads for itself; the slabs of one epoch on several devices serve together.
 
         Raises:
-            StoreError: a chunk of the view is missing, damaged or belongs elsewhere.
+            StoreError: a chunk of the view is missing, damaged or belongs elsewhere. It is read
+                anew when the epoch is asked for again.
+            UsageError: torch knows no such device, or the machine has none.
         """
         view, following = self.view(epoch, seed=seed), self.view(epoch + 1, seed=seed)
-        return self._loader.load(view, following, torch.device(device))
+        return self._loader.load(view, following, usable_device(device))
 
 
 def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels]:

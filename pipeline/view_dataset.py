@@ -35,7 +35,7 @@ class ViewDataset(Dataset[Item]):
     `data[row]` is (image, target, row), where row = view * N + sample carries both identities: the
     slab of an epoch gives its `rows`, any sampler orders them, and the slab refuses rows of another
     view. It keeps no epoch of its own, so persistent workers can't serve a stale one; it pickles,
-    so workers may be spawned.
+    so workers may be spawned. Threads may share it where they may share what it wraps.
 
     Each image is rendered from the stored parameters alone and its checksum compared with that of
     the pixels the teacher saw, before it is handed out. The target of a view that is mixed of two
@@ -262,8 +262,9 @@ class RowSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Go through this process's rows."""
-        first = view_of_epoch(self._epoch, self._views, self._seed) * self._samples
-        positions: Iterable[int] = epoch_order(self._epoch, self._samples, self._seed)
+        epoch = self._epoch  # Read once: another thread may set it.
+        first = view_of_epoch(epoch, self._views, self._seed) * self._samples
+        positions: Iterable[int] = epoch_order(epoch, self._samples, self._seed)
         if self._positions is not None:
             positions = self._positions
         return (first + int(position) for position in positions)

@@ -127,16 +127,23 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """A store behind a URL that fsspec understands (`s3://`, `gs://`, `https://`, `memory://`)."""
+    """A store behind a URL that fsspec understands (`s3://`, `gs://`, `https://`, `memory://`).
+
+    A forked process, which has none of the threads and connections of fsspec's, makes its own.
+    """
 
     def __init__(self, url: str) -> None:
+        self._url = url
+        self._open()
+
+    def _open(self) -> None:
         import zarr.storage
 
-        self._url = url
         try:
-            self._store = zarr.storage.FsspecStore.from_url(url, read_only=True)
+            self._store = zarr.storage.FsspecStore.from_url(self._url, read_only=True)
         except (ImportError, ValueError) as error:
-            raise StoreError(f"{url} can't be opened: {error}") from error
+            raise StoreError(f"{self._url} can't be opened: {error}") from error
+        self._process = os.getpid()
 
     @property
     def where(self) -> str:
@@ -148,6 +155,8 @@ class RemoteFiles:
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
 
+        if self._process != os.getpid():
+            self._open()
         found = sync(self._store.get(key, default_buffer_prototype()))
         return None if found is None else found.to_bytes()
 

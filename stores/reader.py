@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -77,6 +76,9 @@ class Store:
     parent: Store | None = None
     correction: str | None = None
     opening: Opening = Opening()
+    _whole: dict[str, NDArray[Any]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def open(
@@ -164,15 +166,15 @@ class Store:
         """The store's path or URL, as it was given."""
         return self.files.where
 
-    @cached_property
+    @property
     def target(self) -> NDArray[np.int32]:
         """The (N,) ground truth, in dataset order."""
-        return self._chunk("target", (0,))
+        return self._kept("target")
 
-    @cached_property
+    @property
     def sample_id(self) -> NDArray[np.uint64]:
         """The (N,) ids of the samples, in dataset order."""
-        return self._chunk("sample_id", (0,))
+        return self._kept("sample_id")
 
     def read_block(self, name: str, unit: Unit) -> NDArray[Any]:
         """Read the rows of one (view, block), without the padding, into a new array.
@@ -329,6 +331,11 @@ class Store:
         if on_rows is not None:
             on_rows(slice(0, len(out)))
 
-    def _chunk(self, name: str, index: tuple[int, ...]) -> NDArray[Any]:
-        files, expected = (self.parent or self).files, int(self.tables[name][index])
-        return read_chunk(files, self.arrays[name], index, expected)
+    def _kept(self, name: str) -> NDArray[Any]:
+        """Read an array of one chunk when it is first asked for, and keep it."""
+        # Not by `cached_property`, which holds a lock in Python 3.11: one that another thread holds
+        # as a process is forked stays shut in there.
+        if name not in self._whole:
+            files, expected = (self.parent or self).files, int(self.tables[name][0])
+            self._whole[name] = read_chunk(files, self.arrays[name], (0,), expected)
+        return self._whole[name]

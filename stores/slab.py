@@ -1,13 +1,15 @@
 """The slab: one view's soft labels in memory, read once an epoch and gathered from by row.
 
 A row number carries both identities: row = view * N + sample. A slab refuses rows of another view,
-and refuses to speak at all once its memory has been given to another one.
+and refuses to speak at all once its memory has been given to another one, by whichever thread.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +26,8 @@ class WrongRowError(LogitbankError):
 class Slab:
     """The (N, C) codes of one view, on the training device.
 
-    `view` is the view's number; `current` turns false when the memory is to be used again.
+    `view` is the view's number; `current` turns false, for good, before the memory is used again.
+    Any thread may gather, and a forked process. Pickled or copied it has memory of its own.
     """
 
     view: int
@@ -51,15 +54,46 @@ class Slab:
                 by now.
         """
         if not self.current:
-            raise WrongRowError(
-                f"the slab of view {self.view} is no longer in memory: another epoch began since"
-            )
+            raise self._gone()
         sample = row - self.view * len(self.codes)
         # One pass finds both ends: a negative number is huge as an unsigned one.
         if bool(((sample < 0) | (sample >= len(self.codes))).any()):
             raise self._wrong_row(row, sample)
-        sample = sample.to(self.codes.device, non_blocking=True)
-        return self.codes.index_select(0, sample).to(torch.float32)
+        gathered = self._gathered(sample)
+        # Asked once more instead of locked: memory is written to only after `current` has turned
+        # false, so what was gathered while it was true is of this view.
+        if not self.current:
+            raise self._gone()
+        return gathered
+
+    def _gathered(self, sample: torch.Tensor) -> torch.Tensor:
+        codes = self.codes
+        # Numbers on their way to the host would be read before they have arrived.
+        sample = sample.to(codes.device, non_blocking=codes.device.type != "cpu")
+        if codes.is_cuda:
+            # The gather is only queued: until this stream is through with it, the memory of a slab
+            # that nobody holds any more is no other tensor's.
+            codes.record_stream(torch.cuda.current_stream(codes.device))
+        return codes.index_select(0, sample).to(torch.float32)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy with other memory.
+
+        torch moves what it sends to a process into memory that both share, where the sender's next
+        view would follow.
+
+        Raises:
+            WrongRowError: the slab's memory holds another view by now.
+        """
+        codes = self.codes.clone()
+        if not self.current:
+            raise self._gone()
+        return type(self), (self.view, codes)
+
+    def _gone(self) -> WrongRowError:
+        return WrongRowError(
+            f"the slab of view {self.view} is no longer in memory: another epoch began since"
+        )
 
     def _wrong_row(self, row: torch.Tensor, sample: torch.Tensor) -> WrongRowError:
         samples = len(self.codes)
@@ -71,15 +105,42 @@ class Slab:
         )
 
 
+@dataclass(eq=False)
+class _LoadedView:
+    """A view in the host's memory, and its slabs: one for each device that it was wanted on."""
+
+    view: int
+    memory: torch.Tensor
+    slabs: dict[torch.device, Slab] = field(default_factory=dict)
+
+    def slab(self, device: torch.device) -> Slab:
+        """Give the slab on a device; on the CPU it lies in the host's memory itself."""
+        if device not in self.slabs:
+            # Not `non_blocking`, from pinned memory either: it is used again once this is done.
+            self.slabs[device] = Slab(self.view, self.memory.to(device))
+        return self.slabs[device]
+
+
 class SlabLoader:
-    """Two views' worth of memory that slabs take turns in; the next view is read meanwhile."""
+    """Two views' worth of memory that slabs take turns in; the next view is read meanwhile.
+
+    Any thread may load. A forked process has none of the threads that its parent reads with: it
+    begins anew, with memory of its own, and what the parent has in memory stays as it is.
+    """
 
     def __init__(self, store: Store, correction: str | None = None) -> None:
         self._store = store if correction is None else store.corrected_by(correction)
-        self._buffers: list[torch.Tensor] = []
-        self._slabs: list[Slab | None] = [None, None]
-        self._pending: tuple[int, Future[Slab]] | None = None
+        self._locks: dict[int, threading.Lock] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with nothing in memory, in this process."""
+        self._process = os.getpid()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="slab")
+        self._loaded: list[_LoadedView] = []
+        self._ahead: tuple[int, Future[_LoadedView]] | None = None
+        # Memory is here, in a loaded view, or in the hands of who reads into it; never in two.
+        self._spare: list[torch.Tensor] = []
 
     def load(self, view: int, following: int | None, device: torch.device) -> Slab:
         """Give the slab of a view, and begin to read the one that follows.
@@ -92,47 +153,85 @@ class SlabLoader:
         Raises:
             StoreError: a chunk of the view is missing, damaged or belongs elsewhere.
         """
-        slab = self._take(view, device)
-        if following is not None and self._held(following) is None:
-            turn = 1 - self._slabs.index(slab)
-            self._retire(turn)
-            self._pending = (turn, self._pool.submit(self._read, turn, following, device))
-        return slab
+        # `cuda` is the calling thread's current one, which another thread doesn't know.
+        device = torch.empty(0, device=device).device
+        process = os.getpid()
+        # One for each process: a lock that was held as a process was forked stays shut in there.
+        with self._locks.setdefault(process, threading.Lock()):
+            if self._process != process:
+                self._begin()
+                # OpenMP's threads are not in a forked process either, and torch would wait for
+                # them for ever. DataLoader does this in its workers.
+                torch.set_num_threads(1)
+            loaded = self._take(view, device)
+            slab = loaded.slab(device)
+            if following is not None and self._held(following) is None:
+                self._read_ahead(following, loaded, device)
+            return slab
 
-    def _take(self, view: int, device: torch.device) -> Slab:
-        spare = 0
-        if self._pending is not None:
-            spare, future = self._pending
-            self._pending = None
-            self._slabs[spare] = future.result()
-        held = self._held(view)
-        if held is not None and held.codes.device.type == device.type:
-            return held
-        self._retire(spare)
-        self._slabs[spare] = slab = self._read(spare, view, device)
-        return slab
+    def _take(self, view: int, device: torch.device) -> _LoadedView:
+        loaded = self._held(view)
+        if loaded is None and self._ahead is not None:
+            loaded = self._end_read_ahead(view)
+        if loaded is None:
+            for former in self._loaded[:-1]:
+                self._retire(former)
+            loaded = _read(self._store, view, self._memory(device), device)
+            self._loaded.append(loaded)
+        return loaded
 
-    def _retire(self, turn: int) -> None:
-        """Let the slab of one turn go, before any other thread writes to its memory."""
-        former = self._slabs[turn]
-        if former is not None:
-            former.current = False
-        self._slabs[turn] = None
+    def _read_ahead(self, view: int, used: _LoadedView, device: torch.device) -> None:
+        """Begin to read a view, where all may be overwritten but the one that is used."""
+        if self._ahead is not None:
+            if self._ahead[0] == view:
+                return
+            self._end_read_ahead(None)
+        for former in [each for each in self._loaded if each is not used]:
+            self._retire(former)
+        memory = self._memory(device)
+        self._ahead = view, self._pool.submit(_read, self._store, view, memory, device)
 
-    def _held(self, view: int) -> Slab | None:
-        return next((slab for slab in self._slabs if slab and slab.view == view), None)
+    def _end_read_ahead(self, wanted: int | None) -> _LoadedView | None:
+        """Wait for the view that is read ahead; give it if it is wanted, else take its memory.
 
-    def _read(self, turn: int, view: int, device: torch.device) -> Slab:
-        """Read a view into the memory of one turn."""
-        memory = self._memory(turn, device)
-        codes: Any = memory.numpy()
-        self._store.read_view("logits", view, codes)
-        return Slab(view, memory.to(device) if device.type != "cpu" else memory)
+        Raises:
+            StoreError: it is wanted, and can't be read. It is read anew when it is asked for again.
+        """
+        assert self._ahead is not None, "asked before"
+        view, reading = self._ahead
+        error = reading.exception()  # Where this is interrupted, the view is still read ahead.
+        self._ahead = None
+        if view == wanted:
+            self._loaded.append(reading.result())
+            return self._loaded[-1]
+        if error is None:
+            self._spare.append(reading.result().memory)
+        return None
 
-    def _memory(self, turn: int, device: torch.device) -> torch.Tensor:
-        while len(self._buffers) <= turn:
-            spec = self._store.arrays["logits"]
-            dtype = getattr(torch, spec.dtype.name)
-            pinned = device.type == "cuda"
-            self._buffers.append(torch.empty(spec.shape[1:], dtype=dtype, pin_memory=pinned))
-        return self._buffers[turn]
+    def _retire(self, former: _LoadedView) -> None:
+        """Let a view's slabs go, before anybody writes to their memory."""
+        self._loaded.remove(former)
+        for slab in former.slabs.values():
+            slab.current = False
+        self._spare.append(former.memory)
+
+    def _held(self, view: int) -> _LoadedView | None:
+        return next((each for each in self._loaded if each.view == view), None)
+
+    def _memory(self, device: torch.device) -> torch.Tensor:
+        """Take memory for a view; where a reading fails or is interrupted, it doesn't come back."""
+        if self._spare:
+            return self._spare.pop()
+        spec = self._store.arrays["logits"]
+        dtype = getattr(torch, spec.dtype.name)
+        is_pinned = device.type == "cuda"
+        return torch.empty(spec.shape[1:], dtype=dtype, device="cpu", pin_memory=is_pinned)
+
+
+def _read(store: Store, view: int, memory: torch.Tensor, device: torch.device) -> _LoadedView:
+    """Read a view into memory, and from there onto the device."""
+    codes: Any = memory.numpy()
+    store.read_view("logits", view, codes)
+    loaded = _LoadedView(view, memory)
+    loaded.slab(device)
+    return loaded

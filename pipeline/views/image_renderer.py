@@ -100,9 +100,10 @@ class ImageRenderer:
         if self._padded is None or not isinstance(self.augmentation, CifarWeak):
             sizes = np.broadcast_to(images.shape[1:3], (len(samples), 2))
             return self.augmentation.draw(seed, samples, view, sizes)
-        if self._table is None or self._table.seed != seed:
-            self._table = PermutationTable(self.augmentation, seed, len(self.dataset))
-        return self._table.draw(samples, view)
+        table = self._table  # Another thread may put that of another seed in its place.
+        if table is None or table.seed != seed:
+            self._table = table = PermutationTable(self.augmentation, seed, len(self.dataset))
+        return table.draw(samples, view)
 
     def _map(
         self, render_row: Callable[[int], Rendered], rows: Iterable[int]
