@@ -14,7 +14,7 @@ from logitbank.pipeline.draws import epoch_order
 from logitbank.pipeline.evaluate import Accuracy, evaluate
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.soft_labels import SoftLabels, paired
-from logitbank.pipeline.student.checkpoint import History, load_history, mend, resume, save
+from logitbank.pipeline.student.checkpoint import History, LastEpoch, load_last, mend, resume, save
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.lesson import Lesson, TeacherLogits, prepare
 from logitbank.pipeline.student.progress import (
@@ -23,10 +23,11 @@ from logitbank.pipeline.student.progress import (
     ReportStep,
     TrainResult,
 )
+from logitbank.pipeline.student.run_contents import BEST
 from logitbank.pipeline.student.run_folder import Metrics, RunFolder
 from logitbank.pipeline.student.schedule import learning_rate
 from logitbank.pipeline.student.sources import learned_from, resolved_config
-from logitbank.pipeline.student.tensorboard import event_writer, write_events
+from logitbank.pipeline.student.tensorboard import EventFile
 from logitbank.stores.errors import LogitbankError, UsageError
 
 
@@ -65,30 +66,33 @@ def train(
         The metrics of all epochs, those before a resumption included.
 
     Raises:
-        UsageError: a request that can't be meant; more or fewer stores than the loss learns from.
-        LogitbankError: the run's folder holds another configuration, or learned from another store;
-            the loss is not finite.
+        UsageError: a request that can't be meant; more or fewer stores than the loss learns from; a
+            folder that holds something else than a run.
+        LogitbankError: the run's folder holds another configuration, learned from another store, or
+            is another process's; the loss is not finite.
         StoreError: the store is damaged, or was made from another dataset.
         PixelError: the dataset's pixels are not those the teacher saw.
         DatasetError: an image can't be read.
     """
     stores = _stores(soft_labels)
     config = resolved_config(config, dataset, stores, teacher)
-    run = RunFolder.find(out, config)
     origins = learned_from(dataset, stores, teacher)
-    history = load_history(run, origins)
-    if history is None:
+    with RunFolder.find(out, config).owned() as run:
+        last = load_last(run, config, origins)
         history = History((), config.threads or torch.get_num_threads(), origins)
-    else:
-        mend(run, history)
-    if len(history.metrics) < config.epochs:
-        with torch_threads(history.threads):
-            lesson = prepare(config, dataset, stores, teacher, eval_dataset)
-            try:
-                history = _go_on(lesson, run, history, progress, on_step)
-            finally:
-                lesson.close()
-    return TrainResult(out, history.metrics, history.best)
+        if last is not None:
+            history = last.history
+            mend(run, config, last)
+        if len(history.metrics) < config.epochs:
+            with torch_threads(history.threads):
+                lesson = prepare(config, dataset, stores, teacher, eval_dataset)
+                try:
+                    _begin(lesson, run, last)
+                    last = None  # its tensors are the learner's now
+                    history = _go_on(lesson, run, history, progress, on_step)
+                finally:
+                    lesson.close()
+        return TrainResult(out, history.metrics, history.best, run.has(BEST))
 
 
 def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[SoftLabels, ...]:
@@ -105,6 +109,13 @@ def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[So
     return paired(*soft_labels) if len(soft_labels) == 2 else soft_labels
 
 
+def _begin(lesson: Lesson, run: RunFolder, last: LastEpoch | None) -> None:
+    """Put the learner to where the run is."""
+    run.begin(lesson.config)
+    if last is not None:
+        resume(run, lesson.learner, last)
+
+
 def _go_on(
     lesson: Lesson,
     run: RunFolder,
@@ -113,17 +124,14 @@ def _go_on(
     on_step: ReportStep | None,
 ) -> History:
     """Train the epochs that lack, each saved at its end."""
-    run.begin(lesson.config)
-    if history.metrics:
-        resume(run, lesson.learner)
     epochs = lesson.config.epochs
-    with event_writer(run.path, len(history.metrics)) as events:
-        for epoch in range(len(history.metrics), epochs):
-            metrics = _train_epoch(lesson, epoch, progress, on_step)
-            history = history.and_then(metrics)
-            save(run, lesson.learner, history)
-            write_events(events, metrics)
-            progress(Progress(epoch, epochs, lesson.steps, lesson.steps, lesson.samples, metrics))
+    events = EventFile(run.path, len(history.metrics))
+    for epoch in range(len(history.metrics), epochs):
+        metrics = _train_epoch(lesson, epoch, progress, on_step)
+        history = history.and_then(metrics)
+        save(run, lesson.config, lesson.learner, history)
+        events.write(metrics)
+        progress(Progress(epoch, epochs, lesson.steps, lesson.steps, lesson.samples, metrics))
     return history
 
 
