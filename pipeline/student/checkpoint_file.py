@@ -14,6 +14,7 @@ import torch
 from logitbank.stores.errors import LogitbankError, StoreError
 
 _TORN = "cut short, or never written whole"
+_FOLDER = 0x10  # of a record's attributes
 # What zipfile raises on damaged headers, besides BadZipFile.
 _OF_DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
@@ -59,6 +60,7 @@ def _damage(file: IO[bytes]) -> str | None:
         return "empty"
     try:
         with zipfile.ZipFile(file) as archive:
+            is_plain = all(map(_is_plain, archive.infolist()))
             record = archive.testzip()
     except _OF_DAMAGE:
         return _TORN
@@ -66,7 +68,18 @@ def _damage(file: IO[bytes]) -> str | None:
         if error.errno != errno.EINVAL:  # a place before the file's beginning
             raise
         return _TORN
-    return None if record is None else f"bits of {record.partition('/')[2]} have changed"
+    if record is not None:
+        return f"bits of {record.partition('/')[2] or record} have changed"
+    return None if is_plain else "bits of its table of records have changed"
+
+
+def _is_plain(record: zipfile.ZipInfo) -> bool:
+    """Tell whether torch reads the same bytes of a record as zipfile, which has checked them.
+
+    Of one that says to be a folder, by a flipped bit, torch.load gives uninitialised memory.
+    """
+    is_folder = bool(record.external_attr & _FOLDER)
+    return record.file_size == record.compress_size and not is_folder
 
 
 def _loaded(path: Path, source: Path | IO[bytes], mapped: bool) -> Any:

@@ -68,7 +68,7 @@ def read_config(path: Path, *, whole: str | None = None) -> TrainConfig | None:
             content = opened.read(_MOST_BYTES)
     except FileNotFoundError:
         return None
-    if _is_torn(content, whole):
+    if len(content) < _MOST_BYTES and _is_torn(content, whole):
         return None
     try:
         return TrainConfig.from_yaml(content.decode(errors="replace"), str(file))
