@@ -50,6 +50,8 @@ def require_run_folder(path: Path) -> None:
             raise UsageError(f"{path} holds no run but {_shown(path, others)}: name another --out")
     except OSError as error:
         raise StoreError(f"{path} can't be looked into: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a zero in it
+        raise UsageError(f"{str(path)!r} is no path: {error}") from error
 
 
 def read_config(path: Path, *, whole: str | None = None) -> TrainConfig | None:

@@ -214,6 +214,16 @@ def test_a_changed_bit_of_the_table_is_noticed_or_changes_nothing(tmp_path):
     assert noticed > 200
 
 
+@pytest.mark.skipif(not hasattr(torch.serialization, "set_crc32_options"), reason="older torch")
+def test_a_checkpoint_that_was_saved_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"training": {"metrics": []}}, tmp_path / "last.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / "last.pt") == {"training": {"metrics": []}}
+
+
 # ---- Read once
 
 
