@@ -71,9 +71,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
-    from logitbank.pipeline.student import chunks_ahead, resolved_config, train
+    from logitbank.pipeline.student import (
+        RunFolder,
+        chunks_ahead,
+        require_run_folder,
+        resolved_config,
+        train,
+    )
 
     config = train_config(options, loss_settings=dict(options.loss_setting))
+    require_run_folder(Path(options.out))
     stores = _soft_labels(options)
     split = stores[0].manifest.dataset.split if stores else "train"
     dataset = open_dataset(options.dataset, split, download=options.download)
@@ -82,6 +89,7 @@ def run(options: argparse.Namespace) -> None:
         teacher = open_model(options.teacher, dataset, pretrained=True)
     if options.dry_run:
         config = resolved_config(config, dataset, stores, teacher)
+        RunFolder.find(Path(options.out), config)
         chunks = chunks_ahead(config, Path(options.out), stores, teacher)
         print("\n".join(_plan(config, len(dataset), stores, chunks)))
         return

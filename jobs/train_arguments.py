@@ -112,9 +112,10 @@ class RunProgress:
 def result_line(result: TrainResult) -> str:
     """Sum a finished run up: top-1 of the last epoch, and of the best, which papers report."""
     last, best = result.last, result.best
-    return f"{result.out}: last epoch {_accuracy(last)}; best is epoch {best['epoch'] + 1}" + (
-        "" if best["top1"] is None else f" with top-1 {best['top1']:.2f}% (what papers report)"
-    )
+    line = f"{result.out}: last epoch {_accuracy(last)}; best is epoch {best['epoch'] + 1}"
+    if best["top1"] is not None:
+        line += f" with top-1 {best['top1']:.2f}% (what papers report)"
+    return line if result.has_best else f"{line}, whose weights are lost: there is no best.pt"
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:

@@ -23,12 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
-    from logitbank.pipeline.student import train
+    from logitbank.pipeline.student import RunFolder, require_run_folder, resolved_config, train
 
     config = train_config(options, student=options.model, loss="ce")
+    require_run_folder(Path(options.out))
     dataset = open_dataset(options.dataset, "train", download=options.download)
     if options.dry_run:
         trained = config.trained_samples(len(dataset))
+        RunFolder.find(Path(options.out), resolved_config(config, dataset, (), None))
         print(f"  {config.student} on {len(trained):,} samples for {config.epochs:,} epochs")
         return
     result = train(

@@ -1,25 +1,18 @@
 """Sealing by one process alone, where several find at the same moment that a store is whole.
 
-The lock is a file beside the store, made by the one who gets it: creating a file that must not
-exist is atomic on local and on network file systems, where `flock` often is not. Its holder touches
-it every few seconds; one that has not been touched for a minute belongs to a process that was
-killed, and the next generation of the lock may be taken. A holder that was merely asleep for that
-long does no harm when it wakes: sealing twice writes the same bytes.
+The lock is a hidden file beside the store. A holder that was merely asleep for so long that another
+one took over does no harm when it wakes: sealing twice writes the same bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from logitbank.stores.files import PARTIAL, write_error
+from logitbank.stores.files import PARTIAL
+from logitbank.stores.owner_lock import Pace, file_time, owner_lock, touched
 
 SECONDS_BETWEEN_TOUCHES = 5.0
 SECONDS_UNTIL_STALE = 60.0
@@ -38,19 +31,10 @@ def seal_lock(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) ->
         StoreError: the folder that the store lies in can't be written.
     """
     path = Path(store)
-    lock = _acquired(path.with_name(f".{path.name}.sealing"), stale_after)
-    done = threading.Event()
-    beat = threading.Thread(target=_touch, args=(lock, done), name="seal-lock", daemon=True)
-    beat.start()
-    try:
+    pace = Pace(SECONDS_BETWEEN_TOUCHES, stale_after, SECONDS_BETWEEN_TRIES)
+    stem = path.with_name(f".{path.name}.sealing")
+    with owner_lock(stem, pace=pace, sleepers_keep_it=False):
         yield
-    finally:
-        done.set()
-        beat.join()
-        # Older generations, of processes that were killed, go first: while any is there, it waits.
-        for generation in sorted(_generations(lock.with_suffix(""))):
-            if generation <= int(lock.suffix[1:]):
-                lock.with_suffix(f".{generation}").unlink(missing_ok=True)
 
 
 def wait_for_writers(
@@ -73,76 +57,12 @@ def wait_for_writers(
     """
     path, told = Path(store), False
     while True:
-        touched = [_touched(file) for file in path.rglob(f"*{PARTIAL}")]
-        now = _file_time(path) if touched else 0.0
-        fresh = sum(time is not None and now - time <= stale_after for time in touched)
+        times = [touched(file) for file in path.rglob(f"*{PARTIAL}")]
+        now = file_time(path) if times else 0.0
+        fresh = sum(time is not None and now - time <= stale_after for time in times)
         if not fresh:
             return
         if not told:
             waiting(fresh)
             told = True
         time.sleep(SECONDS_BETWEEN_TRIES)
-
-
-def _acquired(stem: Path, stale_after: float) -> Path:
-    """Create the next generation of a lock once the last one is gone or stale."""
-    while True:
-        newest = max(_generations(stem), default=None)
-        if newest is None or _is_stale(stem.with_name(f"{stem.name}.{newest}"), stale_after):
-            lock = stem.with_name(f"{stem.name}.{0 if newest is None else newest + 1}")
-            if _created(lock):
-                return lock
-        time.sleep(SECONDS_BETWEEN_TRIES)
-
-
-def _created(lock: Path) -> bool:
-    try:
-        with open(lock, "x") as file:
-            file.write(f"{platform.node()} {os.getpid()}\n")
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise write_error(lock, error) from error
-    return True
-
-
-def _generations(stem: Path) -> list[int]:
-    prefix = f"{stem.name}."
-    endings = [
-        name.removeprefix(prefix) for name in os.listdir(stem.parent) if name.startswith(prefix)
-    ]
-    return [int(ending) for ending in endings if ending.isdecimal()]
-
-
-def _is_stale(lock: Path, stale_after: float) -> bool:
-    touched = _touched(lock)
-    return touched is not None and _file_time(lock) - touched > stale_after
-
-
-def _touched(path: Path) -> float | None:
-    """Give the time when a file was last written or touched, None where it is gone."""
-    try:
-        # Opening a file asks a file server for its time; `stat` may be answered from a cache.
-        with open(path, "rb") as file:
-            return os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:
-        return None
-
-
-def _file_time(beside: Path) -> float:
-    """Give the time now by the clock of the file server: that of a file made for it."""
-    probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}.now")
-    try:
-        with open(probe, "wb") as file:
-            return os.fstat(file.fileno()).st_mtime
-    except OSError as error:
-        raise write_error(probe, error) from error
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def _touch(lock: Path, done: threading.Event) -> None:
-    while not done.wait(SECONDS_BETWEEN_TOUCHES):
-        # What goes wrong once, on a busy file server, may go well the next time.
-        with contextlib.suppress(OSError):
-            os.utime(lock)

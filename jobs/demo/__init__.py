@@ -10,6 +10,7 @@ from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
 from logitbank.jobs.stage_log import StageLog
 from logitbank.stores.errors import UsageError
+from logitbank.stores.outside_stores import require_outside_stores
 
 LOG = "demo.log"
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run what is lacking of every stage, write the report and print the accuracies."""
     settings = _settings(options)
+    require_outside_stores(settings.out)
     stages = demo_stages(settings)
     if options.dry_run:
         print("\n".join(command_line(stage.words) for stage in stages))

@@ -177,7 +177,7 @@ class StageTimes:
     """
 
     def __init__(self, out: Path) -> None:
-        self._files = LocalFiles(out)
+        self._files = LocalFiles(out, durable=True)
         self.seconds: dict[str, float] = read_json(self._files, TIMES) or {}
 
     @contextmanager

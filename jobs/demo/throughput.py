@@ -57,7 +57,7 @@ def throughput_of(settings: DemoSettings) -> Throughput:
         "rounds": settings.rounds,
         "device": settings.device,
     }
-    files = LocalFiles(settings.out)
+    files = LocalFiles(settings.out, durable=True)
     found = read_json(files, FILE)
     if found is None or found["identity"] != identity:
         load_before = load_average()

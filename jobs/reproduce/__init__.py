@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from logitbank.jobs.arguments import DATASET_HELP, positive
 from logitbank.stores.errors import UsageError
+from logitbank.stores.outside_stores import require_outside_stores
 
 if TYPE_CHECKING:
     from logitbank.jobs.reproduce.plan import Plan, Request, Student
@@ -75,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
     recipes = _recipes(options.recipes)
     request = _request(options)
+    require_outside_stores(request.out)
     dataset = _dataset(request)
     plan = Planner(request, len(dataset)).plan(recipes)
     _try_models(request, recipes, dataset)

@@ -30,7 +30,7 @@ class StageSeconds:
     """
 
     def __init__(self, out: Path) -> None:
-        self._out, self._files = out, LocalFiles(out)
+        self._out, self._files = out, LocalFiles(out, durable=True)
         content = self._files.get(SECONDS)
         try:
             self._entries = _ENTRIES.validate_json(content or "{}")

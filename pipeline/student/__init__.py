@@ -2,7 +2,18 @@
 
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.progress import Progress, TrainResult
+from logitbank.pipeline.student.run_contents import require_run_folder
+from logitbank.pipeline.student.run_folder import RunFolder
 from logitbank.pipeline.student.sources import resolved_config
 from logitbank.pipeline.student.training import chunks_ahead, train
 
-__all__ = ["Progress", "TrainConfig", "TrainResult", "chunks_ahead", "resolved_config", "train"]
+__all__ = [
+    "Progress",
+    "RunFolder",
+    "TrainConfig",
+    "TrainResult",
+    "chunks_ahead",
+    "require_run_folder",
+    "resolved_config",
+    "train",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,16 @@ import torch
 
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
+from logitbank.pipeline.student.checkpoint_file import DamagedCheckpointError
+from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.learner import Learner
-from logitbank.pipeline.student.run_folder import AVERAGE, BEST, LAST, Metrics, RunFolder
+from logitbank.pipeline.student.run_contents import AVERAGE, BEST, CONFIG, LAST, METRICS
+from logitbank.pipeline.student.run_folder import Metrics, RunFolder, is_whole, metrics_text
 from logitbank.stores.errors import LogitbankError
 
+_LOG = logging.getLogger(__name__)
 LearnedFrom = dict[str, str | None]
+_PARTS = {"model", DESCRIPTION, "training"}
 
 
 @dataclass(frozen=True)
@@ -39,68 +46,201 @@ class History:
         return History((*self.metrics, metrics), self.threads, self.learned_from)
 
 
-def save(run: RunFolder, learner: Learner, history: History) -> None:
+@dataclass(frozen=True)
+class LastEpoch:
+    """A run as `last.pt` left it: its history, and the content of that one reading of the file."""
+
+    history: History
+    content: dict[str, Any]
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics of the epoch."""
+        return self.history.metrics[-1]
+
+
+def save(run: RunFolder, config: TrainConfig, learner: Learner, history: History) -> None:
     """Write an epoch's end. `last.pt` decides: what is killed before it did not happen."""
     run.put_metrics(history.metrics)
-    run.put_checkpoint(LAST, _last(learner, history))
+    run.put_checkpoint(LAST, _last(config, learner, history))
     _save_best(run, learner.model, history)
     if learner.average is not None:
         run.put_checkpoint(AVERAGE, _weights(learner.average.model, history.metrics[-1]))
 
 
-def load_history(run: RunFolder, learned_from: LearnedFrom) -> History | None:
-    """Read how far a run has come, None if it has finished no epoch.
+def load_last(run: RunFolder, config: TrainConfig, learned_from: LearnedFrom) -> LastEpoch | None:
+    """Read how far a run has come, None if it has finished no epoch, or begins again.
+
+    A damaged `last.pt` is set aside, and with it what belongs to it.
+
+    Args:
+        run: owned.
+        config: resolved; that of the run must be the same, by `config.yaml` and by `last.pt`.
+        learned_from: the digests of what is to be learned from.
 
     Raises:
-        LogitbankError: it learned from something else than this; or `last.pt` is damaged.
+        LogitbankError: it learned from something else than this, by another configuration, or by
+            one that nothing tells; or `last.pt` is none of a run's.
     """
-    content = run.checkpoint(LAST)
+    found = run.config(config)
+    if found is not None:
+        run.require_same(found, config)
+    try:
+        content = run.checkpoint(LAST)
+    except DamagedCheckpointError as error:
+        if not run.has(CONFIG):
+            raise LogitbankError(f"{error}, and there is no {CONFIG}: name another --out") from None
+        _begin_again(run, str(error))
+        content = None
     if content is None:
+        _set_torn_config_aside(run, found)
+        if run.has(BEST) or run.has(AVERAGE):
+            _begin_again(run, f"{run.path} has no {LAST}")
         return None
-    training = content["training"]
-    history = History(tuple(training["metrics"]), training["threads"], training["learned_from"])
-    _require_same(run.path, history.learned_from, learned_from)
-    return history
+    last = _parsed(run, content)
+    _require_same(run.path, last.history.learned_from, learned_from)
+    _require_proven(run, found, config, content["training"].get("config"))
+    _set_torn_config_aside(run, found)
+    return last
 
 
 def remaining_epochs(run: RunFolder, epochs: int) -> range:
-    """Give the epochs that a run of so many still has to train.
-
-    Raises:
-        LogitbankError: `last.pt` is damaged.
-    """
-    content = run.checkpoint(LAST)
+    """Give the epochs that a run of so many still has to train; nothing is set aside for it."""
+    try:
+        content = run.checkpoint(LAST, mapped=True)
+    except DamagedCheckpointError:
+        content = None  # The run would begin again.
     return range(0 if content is None else len(content["training"]["metrics"]), epochs)
 
 
-def resume(run: RunFolder, learner: Learner) -> None:
-    """Put learner and random generators to where `last.pt` left them."""
-    content = run.checkpoint(LAST)
-    assert content is not None, "its history was read"
-    training = content["training"]
-    learner.load_state(content["model"], training["state"])
+def resume(run: RunFolder, learner: Learner, last: LastEpoch) -> None:
+    """Put learner and random generators to where `last.pt` left them.
+
+    Raises:
+        LogitbankError: it is of another network than the student's is now.
+    """
+    training = last.content["training"]
+    try:
+        learner.load_state(last.content["model"], training["state"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise LogitbankError(
+            f"{run.path / LAST} does not fit {learner.model.spec} as it is built now ({reason}): "
+            "name another --out"
+        ) from error
     torch.set_rng_state(training["rng"]["cpu"])
     if learner.device.type == "cuda":
         torch.cuda.set_rng_state(training["rng"]["cuda"], learner.device)
 
 
-def mend(run: RunFolder, history: History) -> None:
-    """Bring the other files to what `last.pt` says, if the run was killed between them."""
-    run.put_metrics(history.metrics)
-    last = run.checkpoint(LAST)
-    assert last is not None, "its history was read"
-    if history.best == history.metrics[-1] and _is_stale(run, BEST, history):
-        run.put_checkpoint(BEST, _checkpoint(last["model"], last[DESCRIPTION], history.best))
-    average = last["training"]["state"].get("average")
-    if average is not None and _is_stale(run, AVERAGE, history):
-        content = _checkpoint(average, last[DESCRIPTION], history.metrics[-1])
-        run.put_checkpoint(AVERAGE, content)
+def mend(run: RunFolder, config: TrainConfig, last: LastEpoch) -> None:
+    """Bring the other files to what `last.pt` says, if the run was killed between them.
+
+    What is damaged is set aside and written again. The weights of a best epoch before the last one
+    are in no other file: where they are lost, that is told, and `best.pt` is lacking until an epoch
+    is better.
+    """
+    history, content = last.history, last.content
+    _mend_texts(run, config, history)
+    best = _epoch_of(run, BEST)
+    if history.best == history.metrics[-1]:
+        if not _same(best, history.best):
+            run.put_checkpoint(
+                BEST, _checkpoint(content["model"], content[DESCRIPTION], history.best)
+            )
+    elif not _same(best, history.best):
+        if best is not None:
+            free = run.set_aside(BEST, "damaged")
+            _LOG.warning("%s is of another epoch: set aside as %s", run.path / BEST, free)
+        _LOG.warning(
+            "%s: the weights of the best epoch, %d, are lost: there is no %s until a later epoch "
+            "is better",
+            run.path,
+            history.best["epoch"] + 1,
+            BEST,
+        )
+    average = content["training"]["state"].get("average")
+    if average is not None and not _same(_epoch_of(run, AVERAGE), last.metrics):
+        run.put_checkpoint(AVERAGE, _checkpoint(average, content[DESCRIPTION], last.metrics))
 
 
-def _is_stale(run: RunFolder, name: str, history: History) -> bool:
-    """Tell whether a file of weights is of another epoch than the last one, or not there."""
-    found = run.checkpoint(name)
-    return found is None or found["training"]["metrics"] != history.metrics[-1]
+def _mend_texts(run: RunFolder, config: TrainConfig, history: History) -> None:
+    if not run.has(CONFIG):
+        run.put_text(CONFIG, config.to_yaml())
+    text = run.text(METRICS)
+    if run.has(METRICS) and not is_whole(text):
+        free = run.set_aside(METRICS, "damaged")
+        _LOG.warning(
+            "%s is damaged: set aside as %s, and written again from %s",
+            run.path / METRICS,
+            free,
+            LAST,
+        )
+    if text != metrics_text(history.metrics):
+        run.put_metrics(history.metrics)
+
+
+def _epoch_of(run: RunFolder, name: str) -> Metrics | None:
+    """Give the metrics of the epoch that a file of weights is of; a damaged one is set aside."""
+    try:
+        # The tensors of the last epoch are in memory already: these stay on the disk.
+        found = run.checkpoint(name, mapped=True)
+    except DamagedCheckpointError as error:
+        _LOG.warning("%s: set aside as %s", error, run.set_aside(name, "damaged"))
+        return None
+    return None if found is None else found["training"]["metrics"]
+
+
+def _same(one: Metrics | None, other: Metrics) -> bool:
+    # As text, since a number that is none equals not even itself.
+    return one is not None and json.dumps(one) == json.dumps(other)
+
+
+def _begin_again(run: RunFolder, why: str) -> None:
+    """Set all aside that an earlier attempt has written, and say so."""
+    aside = []
+    for name in (LAST, METRICS, BEST, AVERAGE):
+        if run.has(name):
+            aside.append(run.set_aside(name, "damaged" if name == LAST else "earlier"))
+    _LOG.warning("%s: the run begins again, what there was is kept as %s", why, ", ".join(aside))
+
+
+def _set_torn_config_aside(run: RunFolder, found: TrainConfig | None) -> None:
+    if found is None and run.has(CONFIG):
+        free = run.set_aside(CONFIG, "damaged")
+        _LOG.warning("%s is damaged: set aside as %s, and written anew", run.path / CONFIG, free)
+
+
+def _require_proven(
+    run: RunFolder, found: TrainConfig | None, config: TrainConfig, written: Any
+) -> None:
+    """Require that a run's epochs were trained by this configuration.
+
+    Older runs hold it in `config.yaml` alone, newer ones in `last.pt` as well.
+    """
+    if isinstance(written, str):
+        run.require_same(TrainConfig.from_yaml(written, str(run.path / LAST)), config)
+    elif found is None:
+        raise LogitbankError(
+            f"{run.path} has no whole {CONFIG}, and its {LAST} does not tell by which "
+            "configuration it was trained: name another --out"
+        )
+
+
+def _parsed(run: RunFolder, content: dict[str, Any]) -> LastEpoch:
+    training = content["training"]
+    try:
+        metrics = tuple(training["metrics"])
+        history = History(metrics, training["threads"], dict(training["learned_from"]))
+        is_all_there = training.keys() >= {"state", "rng"} and content.keys() >= _PARTS
+        is_all_there &= history.best["epoch"] <= metrics[-1]["epoch"] == len(metrics) - 1
+    except (KeyError, TypeError, ValueError, IndexError):
+        is_all_there = False
+    if not is_all_there:
+        raise LogitbankError(
+            f"{run.path / LAST} is not the last epoch of a run: name another --out"
+        )
+    return LastEpoch(history, content)
 
 
 def _save_best(run: RunFolder, model: LoadedModel, history: History) -> None:
@@ -116,11 +256,12 @@ def _checkpoint(network: Any, description: dict[str, Any], metrics: Metrics) -> 
     return {"model": network, DESCRIPTION: description, "training": {"metrics": metrics}}
 
 
-def _last(learner: Learner, history: History) -> dict[str, Any]:
+def _last(config: TrainConfig, learner: Learner, history: History) -> dict[str, Any]:
     rng = {"cpu": torch.get_rng_state()}
     if learner.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(learner.device)
     training = {
+        "config": config.to_yaml(),
         "metrics": list(history.metrics),
         "threads": history.threads,
         "learned_from": history.learned_from,
@@ -143,6 +284,5 @@ def _require_same(run: Path, found: LearnedFrom, wanted: LearnedFrom) -> None:
     ]
     if different:
         raise LogitbankError(
-            f"{run} learned from something else so far ({'; '.join(different)}): give another "
-            "--out, or remove it"
+            f"{run} learned from something else so far ({'; '.join(different)}): name another --out"
         )

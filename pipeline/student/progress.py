@@ -30,11 +30,13 @@ class TrainResult:
 
     `metrics` holds one object an epoch, as `metrics.jsonl` does. `best` is that of the epoch whose
     weights are in `best.pt`: the first of the highest top-1, the last one where there is none.
+    `has_best` is false where that file was damaged or removed, and these weights are lost.
     """
 
     out: Path
     metrics: tuple[Metrics, ...]
     best: Metrics
+    has_best: bool = True
 
     @property
     def last(self) -> Metrics:

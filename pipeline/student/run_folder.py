@@ -2,108 +2,231 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from logitbank.pipeline.models.checkpoints import load_tensors
+from logitbank.pipeline.student.checkpoint_file import read_checkpoint
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.stores.errors import LogitbankError, UsageError
-from logitbank.stores.files import PARTIAL, LocalFiles, write_error
+from logitbank.pipeline.student.run_contents import (
+    CONFIG,
+    LOCK,
+    METRICS,
+    is_own_partial,
+    read_config,
+    require_run_folder,
+)
+from logitbank.stores.errors import LogitbankError, StoreError
+from logitbank.stores.files import LocalFiles, write_error
+from logitbank.stores.owner_lock import Held, OwnerLock, owner_lock
 
-CONFIG, METRICS = "config.yaml", "metrics.jsonl"
-BEST, LAST, AVERAGE = "best.pt", "last.pt", "ema.pt"
 Metrics = dict[str, Any]
+_LOG = logging.getLogger(__name__)
 
 
 class RunFolder:
     """The folder that a run writes to, and finds its own earlier steps in.
 
-    Every file appears in it whole or not at all, so a run can be killed at any moment.
+    Every file appears in it whole or not at all, flushed to the disk, so a run can be killed, and
+    its machine lost, at any moment. `owned` makes it one process's alone: only then it is read for
+    going on, and written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: OwnerLock | None = None) -> None:
         self.path = path
-        self._files = LocalFiles(path)
+        self._lock = lock
+        self._files = LocalFiles(path, durable=True)
 
     @classmethod
     def find(cls, path: Path, config: TrainConfig) -> RunFolder:
         """Look at a folder, which need not exist yet; nothing is written.
 
         Raises:
-            UsageError: the path is a file.
-            LogitbankError: it holds a run of another configuration, each difference is listed.
+            UsageError: it is a file, a store, or holds something else than a run.
+            LogitbankError: it holds a run of another configuration, each difference is listed; or a
+                `config.yaml` that is none.
         """
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file: --out names a folder for the run")
+        require_run_folder(path)
         run = cls(path)
-        found = run.config()
-        if found is None and (path / LAST).exists():
-            raise LogitbankError(f"{path} holds {LAST} but no {CONFIG}: give another --out")
-        if found is not None and (different := found.differences(config)):
-            raise LogitbankError(
-                f"{path} holds a run of another configuration ({'; '.join(different)}): give "
-                "another --out, or remove it"
-            )
+        found = run.config(config)
+        if found is not None:
+            run.require_same(found, config)
         return run
 
+    @contextmanager
+    def owned(self) -> Iterator[RunFolder]:
+        """Make the folder this process's alone for the time of a `with` block.
+
+        One that died does not block it: at once on the same machine, within a minute elsewhere. A
+        folder that nothing was written into is removed again.
+
+        Yields:
+            The run, which refuses to write once the folder is another process's: one that was
+            asleep for longer than that minute stops.
+
+        Raises:
+            LogitbankError: another process has it, which is named.
+            StoreError: the folder can't be written.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path} can't be made: {error}") from error
+        try:
+            with owner_lock(self.path / LOCK, busy=self._refuse_or_tell()) as lock:
+                yield RunFolder(self.path, lock)
+        finally:
+            with contextlib.suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+
     def begin(self, config: TrainConfig) -> None:
-        """Make the folder and its `config.yaml`, and clear what a killed run left half-written.
+        """Write `config.yaml`, and clear what a killed run left half-written.
 
         Raises:
             StoreError: it can't be written.
         """
         try:
-            for path in self.path.glob(f"*{PARTIAL}"):
-                path.unlink(missing_ok=True)
+            for name in os.listdir(self.path):
+                if is_own_partial(name):
+                    (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(self.path, error) from error
         self.put_text(CONFIG, config.to_yaml())
 
-    def config(self) -> TrainConfig | None:
-        """Read the run's configuration, None where there is no run yet.
+    def config(self, wanted: TrainConfig | None = None) -> TrainConfig | None:
+        """Read the run's configuration, None where there is no run yet, or a torn file.
+
+        Args:
+            wanted: what it is to be; a file that is cut short is known by it.
 
         Raises:
-            LogitbankError: the file is damaged.
+            LogitbankError: the file holds something else.
         """
-        content = self._files.get(CONFIG)
-        if content is None:
-            return None
-        where = str(self.path / CONFIG)
-        try:
-            return TrainConfig.from_yaml(content.decode(), where)
-        except (UnicodeDecodeError, UsageError) as error:
-            raise LogitbankError(f"{where}: {error}") from error
+        return read_config(self.path, whole=None if wanted is None else wanted.to_yaml())
+
+    def require_same(self, found: TrainConfig, wanted: TrainConfig) -> None:
+        """Require a configuration that learns the same.
+
+        Raises:
+            LogitbankError: it differs; each difference is listed.
+        """
+        if different := found.differences(wanted):
+            raise LogitbankError(
+                f"{self.path} holds a run of another configuration ({'; '.join(different)}): name "
+                "another --out"
+            )
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of this name."""
+        return (self.path / name).exists()
+
+    def text(self, name: str) -> str:
+        """Read a text file as it stands, empty where there is none."""
+        return (self._files.get(name) or b"").decode(errors="replace")
 
     def put_text(self, name: str, text: str) -> None:
-        """Write a text file whole."""
-        self._files.put(name, [text.encode()])
+        """Write a text file whole.
+
+        Raises:
+            LogitbankError: the folder is another process's meanwhile.
+            StoreError: it can't be written.
+        """
+        self._put(name, text.encode())
 
     def put_metrics(self, epochs: Sequence[Metrics]) -> None:
         """Write `metrics.jsonl`: one object an epoch, from the first on."""
-        self.put_text(METRICS, "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+        self.put_text(METRICS, metrics_text(epochs))
 
     def put_checkpoint(self, name: str, content: dict[str, Any]) -> None:
-        """Write a checkpoint whole, and flush it to the disk."""
+        """Write a checkpoint whole."""
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        self._files.put(name, [buffer.getbuffer()])
-        self._files.sync([name])
+        self._put(name, buffer.getbuffer())
 
-    def checkpoint(self, name: str) -> dict[str, Any] | None:
+    def checkpoint(self, name: str, *, mapped: bool = False) -> dict[str, Any] | None:
         """Read a checkpoint of this run onto the CPU, None where there is none yet.
 
         Raises:
-            LogitbankError: the file is damaged, or is none of a run's.
+            DamagedCheckpointError: its bytes are not those that were written.
+            LogitbankError: it is none of a run's.
         """
-        path = self.path / name
-        if not path.exists():
-            return None
-        content = load_tensors(path)
-        if not isinstance(content, dict) or "training" not in content:
-            raise LogitbankError(f"{path} is not a checkpoint of a run: remove it, or the folder")
-        return content
+        return read_checkpoint(self.path / name, mapped=mapped)
+
+    def set_aside(self, name: str, ending: str) -> str:
+        """Give a file another name, that of no other one, and say which.
+
+        Raises:
+            LogitbankError: the folder is another process's meanwhile.
+            StoreError: it can't be renamed.
+        """
+        self._require_owner()
+        number, free = 1, f"{name}.{ending}"
+        while os.path.lexists(self.path / free):
+            number, free = number + 1, f"{name}.{ending}{number + 1}"
+        try:
+            os.rename(self.path / name, self.path / free)
+        except OSError as error:
+            raise write_error(self.path / name, error) from error
+        return free
+
+    def _put(self, name: str, content: bytes | memoryview) -> None:
+        self._require_owner()
+        self._files.put(name, [content])
+
+    def _require_owner(self) -> None:
+        if self._lock is None or self._lock.is_held():
+            return
+        owner = self._lock.next_owner()
+        told = f"has been taken over by {owner.told()}" if owner else "has lost its lock"
+        raise LogitbankError(
+            f"{self.path} {told}, while this process slept or its disk did not answer: it stops "
+            "here, and overwrites nothing"
+        )
+
+    def _refuse_or_tell(self) -> Callable[[Held], None]:
+        """Give what to do while another has the folder: refuse if it lives, else tell and wait."""
+        is_told = False
+
+        def busy(held: Held) -> None:
+            nonlocal is_told
+            owner = held.owner.told() if held.owner else "another process"
+            if held.is_alive:
+                raise LogitbankError(
+                    f"{self.path} is being written by {owner}: a run's folder takes one process at "
+                    "a time; wait until that has ended, or name another --out"
+                )
+            if not is_told:
+                _LOG.warning(
+                    "%s was being written by %s: waiting for a sign of it, a minute at most, "
+                    "before going on from there",
+                    self.path,
+                    owner,
+                )
+                is_told = True
+
+        return busy
+
+
+def metrics_text(epochs: Sequence[Metrics]) -> str:
+    """Write what `metrics.jsonl` holds."""
+    return "".join(json.dumps(epoch) + "\n" for epoch in epochs)
+
+
+def is_whole(text: str) -> bool:
+    """Tell whether a text is whole lines of JSON, as `metrics_text` writes them."""
+    try:
+        for line in text.splitlines():
+            json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return bool(text) and text.endswith("\n")

@@ -16,7 +16,8 @@ from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.soft_labels import SoftLabels, paired
 from logitbank.pipeline.student.checkpoint import (
     History,
-    load_history,
+    LastEpoch,
+    load_last,
     mend,
     remaining_epochs,
     resume,
@@ -30,6 +31,7 @@ from logitbank.pipeline.student.progress import (
     ReportStep,
     TrainResult,
 )
+from logitbank.pipeline.student.run_contents import BEST
 from logitbank.pipeline.student.run_folder import Metrics, RunFolder
 from logitbank.pipeline.student.schedule import learning_rate
 from logitbank.pipeline.student.sources import (
@@ -38,7 +40,7 @@ from logitbank.pipeline.student.sources import (
     resolved_config,
     stores_as_taught,
 )
-from logitbank.pipeline.student.tensorboard import event_writer, write_events
+from logitbank.pipeline.student.tensorboard import EventFile
 from logitbank.stores.errors import LogitbankError, UsageError
 
 
@@ -77,9 +79,10 @@ def train(
         The metrics of all epochs, those before a resumption included.
 
     Raises:
-        UsageError: a request that can't be meant; more or fewer stores than the loss learns from.
-        LogitbankError: the run's folder holds another configuration, or learned from another store;
-            the loss is not finite.
+        UsageError: a request that can't be meant; more or fewer stores than the loss learns from; a
+            folder that holds something else than a run.
+        LogitbankError: the run's folder holds another configuration, learned from another store, or
+            is another process's; the loss is not finite.
         StoreError: the store is damaged, was made from another dataset, or lacks a chunk that the
             epochs still to be trained will read.
         PixelError: the dataset's pixels are not those the teacher saw.
@@ -88,22 +91,24 @@ def train(
     stores = _stores(soft_labels)
     config = resolved_config(config, dataset, stores, teacher)
     stores = stores_as_taught(config, stores)
-    run = RunFolder.find(out, config)
     origins = learned_from(dataset, stores, teacher)
-    history = load_history(run, origins)
-    if history is None:
+    with RunFolder.find(out, config).owned() as run:
+        last = load_last(run, config, origins)
         history = History((), config.threads or torch.get_num_threads(), origins)
-    else:
-        mend(run, history)
-    if len(history.metrics) < config.epochs:
-        with torch_threads(history.threads):
+        if last is not None:
+            history = last.history
+            mend(run, config, last)
+        if len(history.metrics) < config.epochs:
             epochs = range(len(history.metrics), config.epochs)
-            lesson = prepare(config, dataset, stores, teacher, eval_dataset, epochs)
-            try:
-                history = _go_on(lesson, run, history, progress, on_step)
-            finally:
-                lesson.close()
-    return TrainResult(out, history.metrics, history.best)
+            with torch_threads(history.threads):
+                lesson = prepare(config, dataset, stores, teacher, eval_dataset, epochs)
+                try:
+                    _begin(lesson, run, last)
+                    last = None  # its tensors are the learner's now
+                    history = _go_on(lesson, run, history, progress, on_step)
+                finally:
+                    lesson.close()
+        return TrainResult(out, history.metrics, history.best, run.has(BEST))
 
 
 def chunks_ahead(
@@ -142,6 +147,13 @@ def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[So
     return paired(*soft_labels) if len(soft_labels) == 2 else soft_labels
 
 
+def _begin(lesson: Lesson, run: RunFolder, last: LastEpoch | None) -> None:
+    """Put the learner to where the run is."""
+    run.begin(lesson.config)
+    if last is not None:
+        resume(run, lesson.learner, last)
+
+
 def _go_on(
     lesson: Lesson,
     run: RunFolder,
@@ -150,17 +162,14 @@ def _go_on(
     on_step: ReportStep | None,
 ) -> History:
     """Train the epochs that lack, each saved at its end."""
-    run.begin(lesson.config)
-    if history.metrics:
-        resume(run, lesson.learner)
     epochs = lesson.config.epochs
-    with event_writer(run.path, len(history.metrics)) as events:
-        for epoch in range(len(history.metrics), epochs):
-            metrics = _train_epoch(lesson, epoch, progress, on_step)
-            history = history.and_then(metrics)
-            save(run, lesson.learner, history)
-            write_events(events, metrics)
-            progress(Progress(epoch, epochs, lesson.steps, lesson.steps, lesson.samples, metrics))
+    events = EventFile(run.path, len(history.metrics))
+    for epoch in range(len(history.metrics), epochs):
+        metrics = _train_epoch(lesson, epoch, progress, on_step)
+        history = history.and_then(metrics)
+        save(run, lesson.config, lesson.learner, history)
+        events.write(metrics)
+        progress(Progress(epoch, epochs, lesson.steps, lesson.steps, lesson.samples, metrics))
     return history
 
 

@@ -173,3 +173,39 @@ def test_the_last_line_gives_top1_of_the_last_and_of_the_best_epoch(tmp_path):
     unscored = [epoch | {"top1": None} for epoch in epochs]
     line = result_line(TrainResult(tmp_path, tuple(unscored), unscored[2]))
     assert line == f"{tmp_path}: last epoch loss 1.5000; best is epoch 3"
+
+
+def test_the_last_line_never_claims_weights_that_are_lost(tmp_path):
+    epoch = {"epoch": 0, "loss": 1.5, "top1": 40.0}
+    line = result_line(TrainResult(tmp_path, (epoch,), epoch, has_best=False))
+    assert line.endswith("(what papers report), whose weights are lost: there is no best.pt")
+
+
+# ---- What holds no run
+
+JOBS_WITH_A_FOLDER = {
+    "train": [*TRAIN, *SHORT],
+    "train-teacher": ["train-teacher", "--dataset", "digits", "--model", "cifar:resnet8", *SHORT],
+    "demo": ["demo"],
+    "reproduce": ["reproduce", "digits", "--dataset", "digits"],
+}
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["to run", "to plan"])
+@pytest.mark.parametrize("inside", ["", "runs/s0"], ids=["itself", "inside"])
+@pytest.mark.parametrize("words", JOBS_WITH_A_FOLDER.values(), ids=JOBS_WITH_A_FOLDER)
+def test_a_store_is_the_folder_of_nothing_else(capsys, raw, words, inside, dry):
+    before = sorted(path for path in raw.rglob("*"))
+    line = error_of(capsys, *words, *dry, "--out", raw / inside)
+    assert "which holds its arrays and nothing else: name another --out" in line
+    assert sorted(path for path in raw.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", list(JOBS_WITH_A_FOLDER.values())[:2], ids=["train", "teacher"])
+def test_a_plan_says_what_the_run_would(tmp_path, capsys, words):
+    (tmp_path / "notes.txt").touch()
+    assert "holds no run but notes.txt" in error_of(capsys, *words, "--dry-run", "--out", tmp_path)
+    done(*words, "--out", tmp_path / "run")
+    capsys.readouterr()
+    assert run(*words, "--lr", 0.5, "--dry-run", "--out", tmp_path / "run") == 1
+    assert "lr is 0.05 there, 0.5 here" in capsys.readouterr().err

@@ -321,14 +321,6 @@ def test_another_store_under_the_same_name_stops(tmp_path, undisturbed, dataset)
         losses_of(CONFIG, dataset, undisturbed.out, soft_labels=other)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, dataset):
-    train(CONFIG, dataset, out=tmp_path)
-    whole = (tmp_path / "last.pt").read_bytes()
-    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LogitbankError, match="last.pt is not a checkpoint, or a damaged one"):
-        train(CONFIG, dataset, out=tmp_path)
-
-
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, dataset):
     train(CONFIG, dataset, out=tmp_path)
     torch.save({"model": {}}, tmp_path / "last.pt")
