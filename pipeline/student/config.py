@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.losses import DatasetKind, KDWeights, Method, published_method
+from logitbank.pipeline.plain_yaml import parse_yaml
 from logitbank.pipeline.student import method_settings
 from logitbank.pipeline.student.method_settings import LossSetting
 from logitbank.pipeline.student.schedule import (
@@ -111,10 +112,9 @@ class TrainConfig:
         Raises:
             LogitbankError: it is no such configuration; the message begins with `where`.
         """
+        found = parse_yaml(text, where)
         try:
-            return _ADAPTER.validate_python(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise LogitbankError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+            return _ADAPTER.validate_python(found)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or "the whole"
