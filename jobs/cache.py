@@ -20,7 +20,8 @@ from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_ar
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.opening import open_device, open_model, open_samples
 from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
-from logitbank.jobs.plan import require_room, store_bytes, store_plan
+from logitbank.jobs.paths import out_path
+from logitbank.jobs.plan import require_room, require_store_place, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
 
@@ -48,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=non_negative, default=0, help="of the views")
     parser.add_argument("--encoding", default="float16", help="float32 or float16")
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
-    parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="STORE", help="the store to make"
+    )
     parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
     parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
     parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
@@ -74,6 +77,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     from logitbank.stores.layout import all_units
 
     part = chosen_part(options)
+    require_store_place(options.out)
     dataset = open_samples(options)
     teacher = open_model(options.teacher, dataset, pretrained=True)
     augmentation = parse_augmentation(

@@ -12,9 +12,11 @@ from logitbank.jobs.arguments import positive
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
-from logitbank.jobs.plan import require_room, store_bytes, store_plan
+from logitbank.jobs.paths import location, out_path, same_place
+from logitbank.jobs.plan import require_room, require_store_place, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
+from logitbank.stores.errors import UsageError
 
 if TYPE_CHECKING:
     from logitbank.stores.manifest import Manifest
@@ -26,9 +28,11 @@ CORRECTION_HELP = "sort, swap, or one of your own, import:MODULE:NAME"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", metavar="STORE", help="the raw store, complete")
+    parser.add_argument("store", type=location, metavar="STORE", help="the raw store, complete")
     parser.add_argument("--correction", required=True, help=CORRECTION_HELP)
-    parser.add_argument("--out", required=True, metavar="STORE", help="the corrected store to make")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="STORE", help="the corrected store to make"
+    )
     parser.add_argument(
         "--virtual", action="store_true", help="write no rows: correct them whenever they are read"
     )
@@ -46,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Correct what is lacking and seal the store."""
     check_cluster_arguments(options)
+    if same_place(options.store, options.out):
+        raise UsageError(
+            f"--out {options.out} is the raw store itself, which is read and never written: name "
+            "another place for the corrected store"
+        )
     if options.devices and not options.dry_run:
         return run_on_devices("correct", options)
     return until_stopped("correct", lambda stop: _make_store(options, stop))
@@ -58,6 +67,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     from logitbank.stores.writer import StoreWriter
 
     part = chosen_part(options)
+    require_store_place(options.out)
     parent = Store.open(options.store)
     wanted = corrected_manifest(parent, options.correction)
     wrong, rows = wrong_rows(parent.manifest.measured)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
+from logitbank.jobs.paths import location
 from logitbank.stores.summary import summarise, summary_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", metavar="STORE", help="path or URL of a store")
+    parser.add_argument("store", type=location, metavar="STORE", help="path or URL of a store")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -7,10 +7,35 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
 from logitbank.stores.layout import TRAILER_BYTES, Unit, all_units, store_arrays, unit_index
 from logitbank.stores.manifest import Manifest
+
+
+def require_store_place(location: str | Path) -> None:
+    """Require that a store can be made at a path, or that one lies there, before any work.
+
+    Raises:
+        StoreError: something else lies there.
+    """
+    path = Path(location)
+    if path.is_dir():
+        if not any((path / key).is_file() for key in (ROOT_KEY, CRC_GROUP_KEY)):
+            raise StoreError(f"{path} is not a store: {told_content(path)}; name another --out")
+    elif os.path.lexists(path):
+        what = "a file" if path.exists() else "a link to nothing"
+        raise StoreError(f"{path} is {what}, where a store needs a folder: name another --out")
+
+
+def told_content(folder: Path) -> str:
+    """Say what a folder holds, by the first of its names."""
+    names = sorted(os.listdir(folder))
+    shown = ", ".join(names[:3])
+    if not names:
+        return "the folder is empty"
+    return f"it holds {shown}" + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def store_bytes(manifest: Manifest) -> int:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 
 from logitbank.jobs.arguments import positive
+from logitbank.jobs.paths import location
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import UsageError
 from logitbank.stores.verify import Problem, verify_store
@@ -15,7 +16,7 @@ from logitbank.stores.verify import Problem, verify_store
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", metavar="STORE", help="path or URL of a store")
+    parser.add_argument("store", type=location, metavar="STORE", help="path or URL of a store")
     parser.add_argument(
         "--deep", action="store_true", help="draw all views of --dataset again and compare pixels"
     )

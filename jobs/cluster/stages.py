@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from logitbank.jobs.cluster.running import OpenedJob, Progress, Workers, open_workers
 from logitbank.jobs.cluster.where import planned_device
+from logitbank.jobs.paths import absolute_location
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter
 
@@ -125,7 +126,7 @@ def correct_on_cluster(
     if not writer.lacking:
         return
     job = CorrectionJob(
-        parent=str(Path(options.store).absolute()),
+        parent=absolute_location(options.store),
         correction=options.correction,
         manifest=writer.manifest,
         store=str(Path(options.out).absolute()),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.arguments import non_negative, positive
+from logitbank.jobs.arguments import finite, non_negative, positive
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
-from logitbank.jobs.stage_log import StageLog
-from logitbank.stores.errors import UsageError
+from logitbank.jobs.paths import out_path
+from logitbank.jobs.stage_log import StageLog, require_own_folder
 
 LOG = "demo.log"
 
@@ -17,7 +17,9 @@ LOG = "demo.log"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments; the defaults take some two minutes and a half on 2 cores."""
     usual = DemoSettings()
-    parser.add_argument("--out", default=str(usual.out), metavar="DIR", help="runs, stores, report")
+    parser.add_argument(
+        "--out", type=out_path, default=str(usual.out), metavar="DIR", help="runs, stores, report"
+    )
     parser.add_argument("--seeds", type=positive, default=usual.seeds, help="runs of each method")
     parser.add_argument("--limit", type=positive, default=usual.limit, help="digits learned from")
     parser.add_argument("--views", type=positive, default=usual.views, help="cached of each digit")
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", default=usual.student, metavar="SPEC", help="who learns")
     parser.add_argument("--epochs", type=positive, default=usual.epochs, help="of a student")
     parser.add_argument("--batch-size", type=positive, default=usual.batch_size)
-    parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate of a student")
+    parser.add_argument("--lr", type=finite, default=usual.lr, help="learning rate of a student")
     parser.add_argument(
         "--rounds", type=positive, default=usual.rounds, help="epochs timed of each way to train"
     )
@@ -42,10 +44,11 @@ def run(options: argparse.Namespace) -> None:
     """Run what is lacking of every stage, write the report and print the accuracies."""
     settings = _settings(options)
     stages = demo_stages(settings)
+    require_own_folder(settings.out, LOG)
     if options.dry_run:
         print("\n".join(command_line(stage.words) for stage in stages))
         return
-    _require_folder(settings.out)
+    settings.out.mkdir(parents=True, exist_ok=True)
     times = StageTimes(settings.out)
     shown = StageLog(len(stages) + 2, settings.out / LOG)
     for stage in stages:
@@ -57,12 +60,6 @@ def run(options: argparse.Namespace) -> None:
 def _settings(options: argparse.Namespace) -> DemoSettings:
     given = {name: getattr(options, name) for name in DemoSettings.names()}
     return DemoSettings(**(given | {"out": Path(options.out)}))
-
-
-def _require_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file: --out names a folder for the demo")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _report(
