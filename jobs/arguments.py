@@ -19,6 +19,9 @@ DATASET_HELP = (
     "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME"
 )
 
+MOST_COUNT, MOST_THREADS, MOST_NUMBER = 10**12, 4096, 1e30
+"""More than any job is meant to have, and still what can be computed with."""
+
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are raised as one line."""
@@ -162,23 +165,40 @@ def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    return _whole(text, 1)
+    """Parse a count of at least 1."""
+    return _whole(text, 1, MOST_COUNT)
 
 
 def non_negative(text: str) -> int:
-    """Parse a whole number of at least 0."""
-    return _whole(text, 0)
+    """Parse a count of at least 0."""
+    return _whole(text, 0, MOST_COUNT)
+
+
+def threads(text: str) -> int:
+    """Parse a number of threads or processes, of at least 1."""
+    return _whole(text, 1, MOST_THREADS)
+
+
+def threads_or_none(text: str) -> int:
+    """Parse a number of threads or processes, of at least 0."""
+    return _whole(text, 0, MOST_THREADS)
+
+
+def seed(text: str) -> int:
+    """Parse a seed, a whole number of 64 bits."""
+    return _whole(text, 0, 2**64 - 1)
 
 
 def finite(text: str) -> float:
-    """Parse a number that is neither endless nor none."""
+    """Parse a number that float32 holds, and its square Python."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    if abs(value) > MOST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: {MOST_NUMBER:g} at most")
     return value
 
 
@@ -193,11 +213,13 @@ def percent(text: str) -> float:
     return value
 
 
-def _whole(text: str, least: int) -> int:
+def _whole(text: str, least: int, most: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: {most:,} at most")
     return value

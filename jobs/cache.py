@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from logitbank.jobs.arguments import (
     add_dataset_arguments,
     add_precision_arguments,
-    non_negative,
     percent,
     positive,
+    seed,
+    threads,
 )
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher", required=True, metavar="SPEC", help="a model with weights")
     parser.add_argument("--augmentation", required=True, help=AUGMENTATION_HELP)
     parser.add_argument("--views", required=True, metavar="V|all", help="views of each image")
-    parser.add_argument("--seed", type=non_negative, default=0, help="of the views")
+    parser.add_argument("--seed", type=seed, default=0, help="of the views")
     parser.add_argument("--encoding", default="float16", help="float32 or float16")
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
     parser.add_argument(
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
     parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
-    parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
+    parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     add_precision_arguments(parser)
     add_cluster_arguments(parser)
     add_devices_argument(parser)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.arguments import positive
+from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-rows", type=positive, default=16_384, help="wrong rows sent to CUDA at a time"
     )
-    parser.add_argument("--threads", type=positive, default=2, help="units corrected at a time")
+    parser.add_argument("--threads", type=threads, default=2, help="units corrected at a time")
     add_cluster_arguments(parser)
     add_devices_argument(parser)
     add_part_argument(parser)

@@ -12,6 +12,7 @@ import re
 import tempfile
 import unicodedata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import PARTIAL
@@ -32,7 +33,13 @@ def location(text: str) -> str:
     's3://bucket/raw.zarr'
     """
     _require_text(text, controls="\0")
-    return text if "://" in text else _expanded(text)
+    if "://" not in text:
+        return _expanded(text)
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL: {error}") from None
+    return text
 
 
 def local_path(text: str) -> str:
@@ -59,7 +66,8 @@ def out_path(text: str) -> str:
     path = Path(local_path(text))
     if path.name in ("", ".."):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is a folder that is there already: name a new one in it, as {path}/NAME"
+            f"{text!r} is a folder that is there already: name a new one in it, as "
+            f"{os.path.join(path, 'NAME')}"
         )
     whole = _absolute(path)
     sizes = [len(os.fsencode(part)) for part in whole.parts]

@@ -6,7 +6,15 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, finite, non_negative, positive
+from logitbank.jobs.arguments import (
+    DATASET_HELP,
+    finite,
+    non_negative,
+    positive,
+    seed,
+    threads,
+    threads_or_none,
+)
 from logitbank.jobs.paths import out_path
 from logitbank.jobs.progress import Progress
 
@@ -50,10 +58,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-ema-decay", type=finite, default=0.9998, metavar="D", help="of that average"
     )
-    parser.add_argument("--seed", type=non_negative, default=0, help="of weights, order and views")
+    parser.add_argument("--seed", type=seed, default=0, help="of weights, order and views")
     parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--threads", type=positive, help="torch's own on the CPU")
-    parser.add_argument("--workers", type=non_negative, default=2, help="that render image files")
+    parser.add_argument("--threads", type=threads, help="torch's own on the CPU")
+    parser.add_argument(
+        "--workers", type=threads_or_none, default=2, help="that render image files"
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision, on CUDA")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")
     parser.add_argument(

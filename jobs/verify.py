@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from logitbank.jobs.arguments import positive
+from logitbank.jobs.arguments import threads
 from logitbank.jobs.paths import location
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import UsageError
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", metavar="SPEC", help="what the store was made from")
     parser.add_argument("--teacher", metavar="SPEC", help="run it again on a batch of each unit")
     parser.add_argument("--device", help="of the teacher")
-    parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
+    parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

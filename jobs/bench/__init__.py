@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from logitbank.jobs.arguments import positive
+from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.bench.machine import describe_machine, load_average, machine_line
 from logitbank.jobs.paths import local_path
 from logitbank.jobs.progress import Progress
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--samples", type=positive, default=50_000, help="random images of 32 x 32")
     parser.add_argument(
-        "--threads", type=positive, help="of torch (student 1, views 2 where not given)"
+        "--threads", type=threads, help="of torch (student 1, views 2 where not given)"
     )
     student = parser.add_argument_group("bench student")
     student.add_argument("--student", default="cifar:resnet8x4", metavar="SPEC", help="who learns")

@@ -19,6 +19,9 @@ CLUSTER_HELP = (
     "slurm:FILE.yaml or pbs:FILE.yaml for a queue, or cuda, one worker a GPU here"
 )
 KNOWN = ("local", "local:N", "tcp://HOST:PORT", "slurm:FILE.yaml", "pbs:FILE.yaml", "cuda")
+MOST_DIGITS = 4
+"""Of the number of local workers: more processes than any machine is asked for."""
+
 SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
@@ -162,8 +165,11 @@ def _address(text: str) -> str:
 
 
 def _workers(text: str, whole: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise UsageError(f"--cluster {whole!r}: local:N takes a whole number of at least 1")
+    if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text)):
+        raise UsageError(
+            f"--cluster {whole!r}: local:N takes a whole number of at least 1, of {MOST_DIGITS} "
+            "digits at most"
+        )
     return int(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.arguments import finite, non_negative, positive
+from logitbank.jobs.arguments import finite, positive, seed
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
 from logitbank.jobs.paths import out_path
@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=positive, default=usual.rounds, help="epochs timed of each way to train"
     )
-    parser.add_argument(
-        "--seed", type=non_negative, default=usual.seed, help="of teacher and views"
-    )
+    parser.add_argument("--seed", type=seed, default=usual.seed, help="of teacher and views")
     parser.add_argument("--device", default=usual.device, help="cpu or cuda[:N]")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
 

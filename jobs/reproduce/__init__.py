@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, positive
+from logitbank.jobs.arguments import DATASET_HELP, positive, threads
 from logitbank.jobs.paths import location, out_path
 from logitbank.jobs.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views", type=positive, metavar="V", help="cached of each image (the recipes' own)"
     )
     parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--workers", type=positive, default=2, help="that render image files")
+    parser.add_argument("--workers", type=threads, default=2, help="that render image files")
     parser.add_argument("--amp", action="store_true", help="mixed precision of students, on CUDA")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
