@@ -19,7 +19,7 @@ DATASET_HELP = (
     "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME"
 )
 
-MOST_COUNT, MOST_THREADS, MOST_NUMBER = 10**12, 4096, 1e30
+MOST_COUNT, MOST_PLANNED, MOST_THREADS, MOST_NUMBER = 10**12, 100_000, 4096, 1e30
 """More than any job is meant to have, and still what can be computed with."""
 
 
@@ -172,6 +172,26 @@ def positive(text: str) -> int:
 def non_negative(text: str) -> int:
     """Parse a count of at least 0."""
     return _whole(text, 0, MOST_COUNT)
+
+
+def listed(text: str) -> int:
+    """Parse a count of at least 1 of what a plan lists one by one."""
+    return _whole(text, 1, MOST_PLANNED)
+
+
+def view_count(text: str) -> str:
+    """Let a number of views pass that a plan can list, and what is no number, such as `all`."""
+    if text.strip().isdecimal():
+        _whole(text, 0, MOST_PLANNED)
+    return text
+
+
+def above_zero(text: str) -> float:
+    """Parse a number above 0."""
+    value = finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
 
 
 def threads(text: str) -> int:

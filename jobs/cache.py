@@ -16,6 +16,7 @@ from logitbank.jobs.arguments import (
     positive,
     seed,
     threads,
+    view_count,
 )
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument("--teacher", required=True, metavar="SPEC", help="a model with weights")
     parser.add_argument("--augmentation", required=True, help=AUGMENTATION_HELP)
-    parser.add_argument("--views", required=True, metavar="V|all", help="views of each image")
+    parser.add_argument(
+        "--views", type=view_count, required=True, metavar="V|all", help="views of each image"
+    )
     parser.add_argument("--seed", type=seed, default=0, help="of the views")
     parser.add_argument("--encoding", default="float16", help="float32 or float16")
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.bench.machine import describe_machine, load_average, machine_line
-from logitbank.jobs.paths import local_path
+from logitbank.jobs.paths import local_path, require_writable_place
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import UsageError, unknown_name
 
@@ -62,8 +62,10 @@ def run(options: argparse.Namespace) -> None:
     """Run one bench, or all, and print what was measured."""
     if options.bench is not None and options.bench not in BENCHES:
         raise unknown_name("bench", options.bench, BENCHES)
-    if options.folder is not None and not Path(options.folder).is_dir():
-        raise UsageError(f"--folder {options.folder}: there is no such folder")
+    if options.folder is not None:
+        if not Path(options.folder).is_dir():
+            raise UsageError(f"--folder {options.folder}: there is no such folder")
+        require_writable_place(Path(options.folder, "store.zarr"))
     wanted = BENCHES if options.bench is None else (options.bench,)
     measure = {"correct": _correct, "dask": _dask, "student": _student, "views": _views}
     load_before = load_average()

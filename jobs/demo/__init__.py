@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.arguments import finite, positive, seed
+from logitbank.jobs.arguments import above_zero, listed, positive, seed
 from logitbank.jobs.cli import run_job
-from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
+from logitbank.jobs.demo.stages import (
+    AUGMENTATION,
+    DemoSettings,
+    Stage,
+    StageTimes,
+    command_line,
+    demo_stages,
+)
 from logitbank.jobs.paths import out_path
 from logitbank.jobs.stage_log import StageLog, require_own_folder
 
@@ -20,16 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=out_path, default=str(usual.out), metavar="DIR", help="runs, stores, report"
     )
-    parser.add_argument("--seeds", type=positive, default=usual.seeds, help="runs of each method")
+    parser.add_argument("--seeds", type=listed, default=usual.seeds, help="runs of each method")
     parser.add_argument("--limit", type=positive, default=usual.limit, help="digits learned from")
-    parser.add_argument("--views", type=positive, default=usual.views, help="cached of each digit")
+    parser.add_argument("--views", type=listed, default=usual.views, help="cached of each digit")
     parser.add_argument("--teacher", default=usual.teacher, metavar="SPEC", help="who is cached")
     parser.add_argument("--teacher-limit", type=positive, default=usual.teacher_limit)
     parser.add_argument("--teacher-epochs", type=positive, default=usual.teacher_epochs)
     parser.add_argument("--student", default=usual.student, metavar="SPEC", help="who learns")
     parser.add_argument("--epochs", type=positive, default=usual.epochs, help="of a student")
     parser.add_argument("--batch-size", type=positive, default=usual.batch_size)
-    parser.add_argument("--lr", type=finite, default=usual.lr, help="learning rate of a student")
+    parser.add_argument(
+        "--lr", type=above_zero, default=usual.lr, help="learning rate of a student"
+    )
     parser.add_argument(
         "--rounds", type=positive, default=usual.rounds, help="epochs timed of each way to train"
     )
@@ -43,6 +52,7 @@ def run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     stages = demo_stages(settings)
     require_own_folder(settings.out, LOG)
+    _try_settings(settings)
     if options.dry_run:
         print("\n".join(command_line(stage.words) for stage in stages))
         return
@@ -53,6 +63,18 @@ def run(options: argparse.Namespace) -> None:
         with shown.stage(stage.title), times.of(stage):
             run_job(stage.words[0], stage.words[1:])
     _report(settings, stages, times, shown)
+
+
+def _try_settings(settings: DemoSettings) -> None:
+    """Find out at once what a stage would find out after those before it."""
+    from logitbank.jobs.opening import open_device, open_model
+    from logitbank.pipeline.datasets import open_dataset
+    from logitbank.pipeline.views import check_views, parse_augmentation
+
+    open_device(settings.device)
+    check_views(parse_augmentation(AUGMENTATION), settings.views)
+    for network in (settings.teacher, settings.student):
+        open_model(network, open_dataset("digits"), pretrained=False)
 
 
 def _settings(options: argparse.Namespace) -> DemoSettings:

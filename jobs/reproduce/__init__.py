@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, positive, threads
+from logitbank.jobs.arguments import DATASET_HELP, listed, threads
 from logitbank.jobs.paths import location, out_path
 from logitbank.jobs.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -49,10 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="DIR", help="stores, runs and the table"
     )
-    parser.add_argument("--seeds", type=positive, default=3, help="students of each row")
+    parser.add_argument("--seeds", type=listed, default=3, help="students of each row")
     parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
     parser.add_argument(
-        "--views", type=positive, metavar="V", help="cached of each image (the recipes' own)"
+        "--views",
+        type=listed,
+        metavar="V",
+        help="cached of each image (the recipes' own)",
     )
     parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
     parser.add_argument("--workers", type=threads, default=2, help="that render image files")
