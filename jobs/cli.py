@@ -78,7 +78,16 @@ def _run(words: Sequence[str]) -> int:
     if words[0] == "--version":
         print(f"logitbank {__version__}")
         return 0
+    _require_current_folder()
     return run_job(words[0], words[1:])
+
+
+def _require_current_folder() -> None:
+    """Refuse to work in a folder that was removed: libraries of torch's end the process there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise LogitbankError("the current folder is gone: go to one that is there") from None
 
 
 def run_job(name: str, arguments: Sequence[str]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from logitbank.stores.files import is_disk_full
 
 
@@ -28,14 +26,4 @@ def failure_line(error: Exception) -> str | None:
 def _file_line(error: OSError) -> str:
     if is_disk_full(error):
         return f"the disk is full: {error.filename or 'a file'} was not written"
-    if isinstance(error, FileNotFoundError) and _current_folder_is_gone():
-        return "the current folder is gone: go to one that is there"
     return str(error)
-
-
-def _current_folder_is_gone() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False

@@ -69,7 +69,7 @@ def out_path(text: str) -> str:
             f"{text!r} is a folder that is there already: name a new one in it, as "
             f"{os.path.join(path, 'NAME')}"
         )
-    whole = _absolute(path)
+    whole = path.absolute()
     sizes = [len(os.fsencode(part)) for part in whole.parts]
     if max(sizes) > MOST_NAME_BYTES or sizes[-1] > MOST_NAME_BYTES - BESIDE:
         raise argparse.ArgumentTypeError(
@@ -146,13 +146,6 @@ def _expanded(text: str) -> str:
             f"{rest} for what is called so"
         )
     return expanded
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return path.absolute()
-    except FileNotFoundError:
-        raise StoreError(f"{path}: the current folder is gone: go to one that is there") from None
 
 
 def _real(where: str) -> str:
