@@ -23,8 +23,6 @@ CASES = [
     *((EVALUATE, "--limit", value) for value in (MANY, ENDLESS, "0", "1e3", "nan", "")),
     *((EVALUATE, "--workers", value) for value in ("0", "4097", MANY)),
     (EVALUATE, "--batch-size", MANY),
-    (EVALUATE, "--device", "meta"),
-    (EVALUATE, "--device", "hpu"),
     *((CACHE, "--seed", value) for value in ("-1", str(2**64), "1.0", ENDLESS)),
     *((CACHE, "--views", value) for value in (MANY, ENDLESS)),
     *((CACHE, "--expect-top1", value) for value in ("nan", "inf", "0")),
@@ -45,6 +43,7 @@ CASES = [
     (["bench", "correct"], "--folder", "/proc"),
     (["bench", "correct"], "--folder", "/nowhere"),
     *((REPRODUCE, "--scale", value) for value in ("nan", "inf", "-1", "2")),
+    *((REPRODUCE, "--device", value) for value in ("meta", "hpu", "xpu", "cuda:99")),
     *((REPRODUCE, "--seeds", value) for value in ("0", MANY, str(10**9))),
     *((REPRODUCE, "--views", value) for value in ("82", str(10**9))),
     *((DEMO, "--lr", value) for value in ("nan", "0", "-1")),
@@ -66,6 +65,8 @@ def test_a_value_that_cant_be_meant_is_one_line(tmp_path, monkeypatch, capsys, w
     assert run(*words, flag, value) in (1, 2)
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
+    named = value.rpartition(":")[2]
+    assert flag in captured.err or (named and named in captured.err)
     assert captured.err.startswith(f"logitbank {words[0]}: error: ")
     assert not list(tmp_path.iterdir())
 
