@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from logitbank.jobs.yaml_mapping import read_mapping
+import yaml
+
+from logitbank.jobs.paths import location
+from logitbank.jobs.yaml_mapping import read_words
 from logitbank.stores.errors import UsageError, unknown_name
 
 DATASET_HELP = (
     "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME"
 )
 
+MOST_COUNT, MOST_PLANNED, MOST_THREADS, MOST_NUMBER = 10**12, 100_000, 4096, 1e30
+"""More than any job is meant to have, and still what can be computed with."""
 
-class JobParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose `--config FILE.yaml` flags override."""
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are raised as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise UsageError(message)
+
+
+class JobParser(OneLineParser):
+    """A job's parser, with `--config FILE.yaml`, which flags override."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
@@ -26,12 +41,11 @@ class JobParser(argparse.ArgumentParser):
             **settings,
         )
         self.add_argument(
-            "--config", metavar="FILE.yaml", help="settings by flag name; flags override them"
+            "--config",
+            type=location,
+            metavar="FILE.yaml",
+            help="settings by flag name; flags override them",
         )
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        raise UsageError(message)
 
     def parse_job(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse a job's arguments, with the settings of `--config` beneath them.
@@ -41,11 +55,13 @@ class JobParser(argparse.ArgumentParser):
         Raises:
             UsageError: an unknown flag or setting (the nearest is suggested), or a bad value.
         """
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--config")
+        if any("\0" in word for word in arguments):
+            raise UsageError("an argument holds the character NUL, which no name can")
+        first = OneLineParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config", type=location)
         path = first.parse_known_args(arguments)[0].config
         if path is not None:
-            self._apply_settings(path, read_mapping(Path(path), title=f"--config {path}"))
+            self._apply_settings(path, read_words(Path(path), title=f"--config {path}"))
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             raise self._unknown_flag(unknown[0])
@@ -59,36 +75,77 @@ class JobParser(argparse.ArgumentParser):
         return UsageError(f"unrecognised argument {word}{hint}")
 
     def _apply_settings(self, path: str, settings: Mapping[str, Any]) -> None:
-        actions = {action.dest: action for action in self._actions if action.dest != "help"}
+        actions = {
+            action.dest: action for action in self._actions if action.dest not in ("help", "config")
+        }
+        given: dict[str, str] = {}
         for name, value in settings.items():
-            dest = str(name).replace("-", "_")
+            dest = name.replace("-", "_")
             if dest not in actions:
-                raise unknown_name(f"setting in {path}", str(name), actions)
+                raise unknown_name(f"setting in {path}", name, actions)
+            if dest in given:
+                raise UsageError(f"{path}: {given[dest]} and {name} are one setting, given twice")
+            given[dest] = name
             action = actions[dest]
-            if action.nargs in ("+", "*") and not isinstance(value, list):
-                value = [value]
-            action.default = _converted(path, str(name), action, value)
+            action.default = _converted(f"{path}: {name}", action, value)
             action.required = False
-            if not action.option_strings and action.nargs is None:
-                action.nargs = "?"
+            if not action.option_strings:
+                action.nargs = "*" if action.nargs == "+" else "?"
 
 
-def _converted(path: str, name: str, action: argparse.Action, value: Any) -> Any:
-    """Take a setting's value through the type and choices of its flag."""
-    if isinstance(value, list):
-        return [_converted(path, name, action, one) for one in value]
-    if action.nargs == 0:
-        if not isinstance(value, bool):
-            raise UsageError(f"{path}: {name} must be true or false, not {value!r}")
+def _converted(where: str, action: argparse.Action, value: Any) -> Any:
+    """Take a setting's words through the type and choices of its flag.
+
+    Args:
+        where: what error messages begin with.
+        action: the flag's.
+        value: a text, None where nothing stands there, or a list of texts.
+
+    Raises:
+        UsageError: a value that can't be typed behind the flag.
+    """
+    if value in (None, []) and action.default == value and not action.required:
         return value
+    if value is None:
+        raise UsageError(f"{where} has no value: write one, or leave the name out")
+    if action.nargs == 0 or (action.nargs == "?" and action.const is not None):
+        switch = yaml.SafeLoader.bool_values.get(value.lower()) if isinstance(value, str) else None
+        if switch is not None:
+            return (action.const if switch else action.default) if action.nargs else switch
+        if action.nargs == 0:
+            raise UsageError(f"{where} must be true or false, not {value!r}")
+    if action.nargs in ("+", "*"):
+        values = value if isinstance(value, list) else [value]
+        if not values and action.nargs == "+":
+            raise UsageError(f"{where} has no value: write one, or leave the name out")
+        return [_converted_text(where, action, one) for one in values]
+    return _converted_text(where, action, value)
+
+
+def _converted_text(where: str, action: argparse.Action, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise UsageError(f"{where} takes a text or number, not {_kind(value)}")
+    if "\0" in value:
+        raise UsageError(f"{where} holds the character NUL, which no name can")
+    converted: Any = value
     if callable(action.type):
         try:
-            value = action.type(str(value))
+            converted = action.type(value)
         except (argparse.ArgumentTypeError, ValueError) as error:
-            raise UsageError(f"{path}: {name}: {error}") from None
-    if action.choices is not None and value not in action.choices:
-        raise unknown_name(f"{name} in {path}", str(value), map(str, action.choices))
-    return value
+            raise UsageError(f"{where}: {error}") from None
+    if action.choices is not None and converted not in action.choices:
+        raise unknown_name(where, value, map(str, action.choices))
+    return converted
+
+
+def _kind(value: Any) -> str:
+    """Name what stands in a file where a text should.
+
+    >>> _kind({"beta": "6"}), _kind(b"")
+    ('a mapping', 'bytes')
+    """
+    names = {dict: "a mapping", list: "a list", type(None): "nothing"}
+    return names.get(type(value), type(value).__name__)
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, split: str = "train") -> None:
@@ -108,13 +165,61 @@ def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    return _whole(text, 1)
+    """Parse a count of at least 1."""
+    return _whole(text, 1, MOST_COUNT)
 
 
 def non_negative(text: str) -> int:
-    """Parse a whole number of at least 0."""
-    return _whole(text, 0)
+    """Parse a count of at least 0."""
+    return _whole(text, 0, MOST_COUNT)
+
+
+def listed(text: str) -> int:
+    """Parse a count of at least 1 of what a plan lists one by one."""
+    return _whole(text, 1, MOST_PLANNED)
+
+
+def view_count(text: str) -> str:
+    """Let a number of views pass that a plan can list, and what is no number, such as `all`."""
+    if text.strip().isdecimal():
+        _whole(text, 0, MOST_PLANNED)
+    return text
+
+
+def above_zero(text: str) -> float:
+    """Parse a number above 0."""
+    value = finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def threads(text: str) -> int:
+    """Parse a number of threads or processes, of at least 1."""
+    return _whole(text, 1, MOST_THREADS)
+
+
+def threads_or_none(text: str) -> int:
+    """Parse a number of threads or processes, of at least 0."""
+    return _whole(text, 0, MOST_THREADS)
+
+
+def seed(text: str) -> int:
+    """Parse a seed, a whole number of 64 bits."""
+    return _whole(text, 0, 2**64 - 1)
+
+
+def finite(text: str) -> float:
+    """Parse a number that float32 holds, and its square Python."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    if abs(value) > MOST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: {MOST_NUMBER:g} at most")
+    return value
 
 
 def percent(text: str) -> float:
@@ -128,11 +233,13 @@ def percent(text: str) -> float:
     return value
 
 
-def _whole(text: str, least: int) -> int:
+def _whole(text: str, least: int, most: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: {most:,} at most")
     return value

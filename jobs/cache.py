@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 from logitbank.jobs.arguments import (
     add_dataset_arguments,
     add_precision_arguments,
-    non_negative,
     percent,
     positive,
+    seed,
+    threads,
+    view_count,
 )
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.opening import open_device, open_model, open_samples
 from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
-from logitbank.jobs.plan import require_room, store_bytes, store_plan
+from logitbank.jobs.paths import out_path
+from logitbank.jobs.plan import require_room, require_store_place, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
 
@@ -48,15 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument("--teacher", required=True, metavar="SPEC", help="a model with weights")
     parser.add_argument("--augmentation", required=True, help=AUGMENTATION_HELP)
-    parser.add_argument("--views", required=True, metavar="V|all", help="views of each image")
-    parser.add_argument("--seed", type=non_negative, default=0, help="of the views")
+    parser.add_argument(
+        "--views", type=view_count, required=True, metavar="V|all", help="views of each image"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the views")
     parser.add_argument("--encoding", default="float16", help="float32 or float16")
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
     parser.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=ACCEPT_HELP)
-    parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="STORE", help="the store to make"
+    )
     parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
     parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
-    parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
+    parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     add_precision_arguments(parser)
     add_cluster_arguments(parser)
     add_devices_argument(parser)
@@ -79,6 +86,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     from logitbank.stores.layout import all_units
 
     part = chosen_part(options)
+    require_store_place(options.out)
     dataset = open_samples(options)
     teacher = open_model(options.teacher, dataset, pretrained=True)
     augmentation = parse_augmentation(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
 from logitbank import __version__
 from logitbank.jobs.arguments import JobParser
+from logitbank.jobs.failures import failure_line
 from logitbank.jobs.memory import keep_freed_memory
+from logitbank.jobs.output import open_closed_descriptors, readable_output
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
-from logitbank.stores.files import is_disk_full
+from logitbank.stores.printable import printable
 
 JOBS = {
     "cache": "run a teacher over views of a dataset and keep its logits in a store",
@@ -40,28 +44,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_closed_descriptors()
+    with readable_output():
+        return _exit_code(words)
+
+
+def _exit_code(words: Sequence[str]) -> int:
+    """Run what was asked for, and turn a failure into its line and code."""
+    job = words[0] if words else ""
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return _fail(job, error, 2)
+    except LogitbankError as error:
+        return _fail(job, error, 1)
+    except BrokenPipeError as error:
+        return 128 + signal.SIGPIPE if _nobody_reads() else _fail(job, error, 1)
+    except KeyboardInterrupt:
+        return _fail(job, "interrupted; the same command again goes on from here", 130)
+    except Exception as error:
+        line = failure_line(error)
+        if line is None:
+            raise
+        return _fail(job, line, 1)
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2
     if words[0] == "--version":
         print(f"logitbank {__version__}")
         return 0
+    _require_current_folder()
+    return run_job(words[0], words[1:])
+
+
+def _require_current_folder() -> None:
+    """Refuse to work in a folder that was removed: libraries of torch's end the process there."""
     try:
-        code = run_job(words[0], words[1:])
-        sys.stdout.flush()
-        return code
-    except UsageError as error:
-        return _fail(words[0], error, 2)
-    except LogitbankError as error:
-        return _fail(words[0], error, 1)
-    except BrokenPipeError as error:
-        return 128 + signal.SIGPIPE if _nobody_reads() else _fail(words[0], error, 1)
-    except OSError as error:
-        if is_disk_full(error):
-            error = OSError(f"the disk is full: {error.filename or 'a file'} was not written")
-        return _fail(words[0], error, 1)
-    except KeyboardInterrupt:
-        return _fail(words[0], "interrupted; the same command again goes on from here", 130)
+        os.getcwd()
+    except FileNotFoundError:
+        raise LogitbankError("the current folder is gone: go to one that is there") from None
 
 
 def run_job(name: str, arguments: Sequence[str]) -> int:
@@ -96,19 +122,34 @@ def usage() -> str:
 
 def _nobody_reads() -> bool:
     """Say whether the reader of the output has had enough of it, as `head` has; then drop it."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:
+        return False  # It is none of the system's files.
     output = select.poll()
-    output.register(sys.stdout.fileno(), 0)
+    output.register(descriptor, 0)
     if not any(event & select.POLLERR for _, event in output.poll(0)):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop(sys.stdout)
     return True
 
 
 def _fail(job: str, error: BaseException | str, code: int) -> int:
-    line = " ".join(str(error).split())
-    prefix = "logitbank" if job not in JOBS else f"logitbank {job}"
-    print(f"{prefix}: error: {line}", file=sys.stderr)
+    line = printable(" ".join(str(error).split()))
+    prefix = f"logitbank {job}" if job in JOBS else "logitbank"
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{prefix}: error: {line}\n")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            _drop(stream)  # What it still holds can't be written when Python ends, either.
     return code
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what a stream holds, and all that follows, go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.arguments import positive
+from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.parts import Part, add_part_argument, chosen_part, seal_when_whole
-from logitbank.jobs.plan import require_room, store_bytes, store_plan
+from logitbank.jobs.paths import location, out_path
+from logitbank.jobs.plan import require_room, require_store_place, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
 from logitbank.stores.errors import UsageError
@@ -31,9 +32,11 @@ CORRECTION_HELP = "sort, swap, or one of your own, import:MODULE:NAME"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", metavar="STORE", help="the raw store, complete")
+    parser.add_argument("store", type=location, metavar="STORE", help="the raw store, complete")
     parser.add_argument("--correction", required=True, help=CORRECTION_HELP)
-    parser.add_argument("--out", required=True, metavar="STORE", help="the corrected store to make")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="STORE", help="the corrected store to make"
+    )
     parser.add_argument(
         "--virtual", action="store_true", help="write no rows: correct them whenever they are read"
     )
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-rows", type=positive, default=16_384, help="wrong rows sent to CUDA at a time"
     )
-    parser.add_argument("--threads", type=positive, default=2, help="units corrected at a time")
+    parser.add_argument("--threads", type=threads, default=2, help="units corrected at a time")
     add_cluster_arguments(parser)
     add_devices_argument(parser)
     add_part_argument(parser)
@@ -95,6 +98,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     from logitbank.stores.reader import Store
 
     part = chosen_part(options)
+    require_store_place(options.out)
     parent = Store.open(options.store)
     wanted = corrected_manifest(parent, options.correction)
     wrong, rows = wrong_rows(parent.manifest.measured)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from logitbank.jobs.arguments import add_dataset_arguments, add_precision_arguments, positive
+from logitbank.jobs.arguments import (
+    add_dataset_arguments,
+    add_precision_arguments,
+    positive,
+    threads,
+)
 from logitbank.jobs.opening import open_device, open_model, open_samples
 from logitbank.jobs.progress import Progress
 
@@ -15,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser, split="test")
     parser.add_argument("--model", required=True, metavar="SPEC", help="a model with weights")
     parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
-    parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
+    parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     add_precision_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -6,13 +6,14 @@ import argparse
 import json
 
 from logitbank.jobs.opening import PARENT_HELP
+from logitbank.jobs.paths import location
 from logitbank.stores.summary import summarise, summary_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", metavar="STORE", help="path or URL of a store")
-    parser.add_argument("--parent", metavar="STORE", help=PARENT_HELP)
+    parser.add_argument("store", type=location, metavar="STORE", help="path or URL of a store")
+    parser.add_argument("--parent", type=location, metavar="STORE", help=PARENT_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

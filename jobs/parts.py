@@ -22,6 +22,9 @@ from logitbank.stores.reader import Store
 from logitbank.stores.seal_lock import seal_lock, wait_for_writers
 from logitbank.stores.writer import StoreWriter
 
+MOST_DIGITS = 12
+"""Of a part's number: more parts than any store has units, and still a number to count with."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -41,7 +44,7 @@ class Part:
             UsageError: another form, or no such part.
         """
         index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal()):
+        if not all(number.isdecimal() and len(number) <= MOST_DIGITS for number in (index, count)):
             raise UsageError(f"--part {text!r} is not of the form I/N, such as 0/8")
         if int(count) == 0:
             raise UsageError(f"--part {text}: there is no part of none")

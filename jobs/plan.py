@@ -7,10 +7,47 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
 from logitbank.stores.layout import TRAILER_BYTES, Unit, all_units, store_arrays, unit_index
-from logitbank.stores.manifest import Manifest
+from logitbank.stores.manifest import Manifest, identity_differences
+
+
+def require_store_place(location: str | Path) -> None:
+    """Require that a store can be made at a path, or that one lies there, before any work.
+
+    Raises:
+        StoreError: something else lies there.
+    """
+    path = Path(location)
+    if path.is_dir():
+        if not any((path / key).is_file() for key in (ROOT_KEY, CRC_GROUP_KEY)):
+            raise StoreError(f"{path} is not a store: {told_content(path)}; name another --out")
+    elif os.path.lexists(path):
+        what = "a file" if path.exists() else "a link to nothing"
+        raise StoreError(f"{path} is {what}, where a store needs a folder: name another --out")
+
+
+def _require_same_work(location: str, wanted: Manifest) -> None:
+    try:
+        found = read_manifest(LocalFiles(location))
+    except StoreError:
+        return  # None is there, or it is damaged: whether it can be mended shows when it is opened.
+    differences = identity_differences(found, wanted)
+    if differences and found.seal in (None, found.seal_value()):
+        raise StoreError(
+            f"{location} holds other work: {'; '.join(differences)}. Name another --out"
+        )
+
+
+def told_content(folder: Path) -> str:
+    """Say what a folder holds, by the first of its names."""
+    names = sorted(os.listdir(folder))
+    shown = ", ".join(names[:3])
+    if not names:
+        return "the folder is empty"
+    return f"it holds {shown}" + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def store_bytes(manifest: Manifest) -> int:
@@ -76,7 +113,12 @@ def _file_bytes(path: Path) -> int:
 
 
 def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None = None) -> list[str]:
-    """Describe what making a store, or a share of its units, will take, in lines."""
+    """Describe what making a store, or a share of its units, will take, in lines.
+
+    Raises:
+        StoreError: another store lies there.
+    """
+    _require_same_work(location, manifest)
     units, size = len(all_units(manifest)), store_bytes(manifest)
     present = units_present(location, manifest)
     rows = manifest.views * manifest.dataset.samples

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from logitbank.jobs.plan import told_content
+from logitbank.stores.errors import UsageError
+
+
+def require_own_folder(out: Path, log: str) -> None:
+    """Require a folder that such a job may fill: a new or an empty one, or one that has its log.
+
+    Raises:
+        UsageError: it is a file, or holds something else.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file: --out names a folder")
+    names = [name for name in os.listdir(out) if not name.startswith(".")]
+    if names and log not in names:
+        raise UsageError(
+            f"{out} was not made by this job ({told_content(out)}, and no {log}): name another "
+            "--out"
+        )
 
 
 class StageLog:
@@ -27,7 +49,8 @@ class StageLog:
         place = f"[{self._number:>{len(str(self._count))}}/{self._count}]"
         print(f"{place} {title}", flush=True)
         began = time.perf_counter()
-        with self._log.open("a") as log, contextlib.redirect_stderr(log):
+        with self._log.open("a", encoding="utf-8", errors="backslashreplace") as log:
             print(f"{place} {title}", file=log)
-            yield
+            with contextlib.redirect_stderr(log):
+                yield
         print(f"{' ' * len(place)} {time.perf_counter() - began:.1f} s", flush=True)

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from logitbank.jobs.arguments import finite
 from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument, open_model, parents_of
+from logitbank.jobs.paths import location
 from logitbank.jobs.train_arguments import (
     RunProgress,
     add_run_arguments,
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", required=True, metavar="SPEC", help="the model to train")
     parser.add_argument(
         "--soft-labels",
+        type=location,
         nargs="+",
         default=[],
         metavar="STORE",
@@ -53,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how a teacher in the loop's strong views are drawn (cifar-strong, imagenet-strong)",
     )
     parser.add_argument("--loss", metavar="NAME", help=LOSS_HELP)
-    parser.add_argument("--temperature", type=float, help="of the loss (as published)")
-    parser.add_argument("--ce-weight", type=float, help="of the labels (as published)")
-    parser.add_argument("--kd-weight", type=float, help="of the soft labels (as published)")
+    parser.add_argument("--temperature", type=finite, help="of the loss (as published)")
+    parser.add_argument("--ce-weight", type=finite, help="of the labels (as published)")
+    parser.add_argument("--kd-weight", type=finite, help="of the soft labels (as published)")
     parser.add_argument(
         "--loss-setting",
         type=loss_setting,

@@ -6,7 +6,16 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, non_negative, positive
+from logitbank.jobs.arguments import (
+    DATASET_HELP,
+    finite,
+    non_negative,
+    positive,
+    seed,
+    threads,
+    threads_or_none,
+)
+from logitbank.jobs.paths import out_path
 from logitbank.jobs.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,9 +38,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grad-accum-steps", type=positive, default=1, metavar="N", help="batches of a step"
     )
-    parser.add_argument("--lr", type=float, default=0.05, help="learning rate")
-    parser.add_argument("--momentum", type=float, default=0.9)
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--lr", type=finite, default=0.05, help="learning rate")
+    parser.add_argument("--momentum", type=finite, default=0.9)
+    parser.add_argument("--weight-decay", type=finite, default=5e-4)
     parser.add_argument("--sched", default="step", help="step or cosine, by the epoch")
     parser.add_argument(
         "--warmup-epochs", type=non_negative, default=0, metavar="N", help="of a rising rate"
@@ -47,12 +56,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--model-ema", action="store_true", help="average the weights as well, into ema.pt"
     )
     parser.add_argument(
-        "--model-ema-decay", type=float, default=0.9998, metavar="D", help="of that average"
+        "--model-ema-decay", type=finite, default=0.9998, metavar="D", help="of that average"
     )
-    parser.add_argument("--seed", type=non_negative, default=0, help="of weights, order and views")
+    parser.add_argument("--seed", type=seed, default=0, help="of weights, order and views")
     parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--threads", type=positive, help="torch's own on the CPU")
-    parser.add_argument("--workers", type=non_negative, default=2, help="that render image files")
+    parser.add_argument("--threads", type=threads, help="torch's own on the CPU")
+    parser.add_argument(
+        "--workers", type=threads_or_none, default=2, help="that render image files"
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision, on CUDA")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")
     parser.add_argument(
@@ -62,7 +73,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BACKEND",
         help="compile the network by torch.compile (inductor where no backend is named)",
     )
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="RUN", help="the run's folder"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
 
 

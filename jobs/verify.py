@@ -7,8 +7,9 @@ import json
 import sys
 from dataclasses import asdict
 
-from logitbank.jobs.arguments import positive
+from logitbank.jobs.arguments import threads
 from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument
+from logitbank.jobs.paths import location
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import UsageError
 from logitbank.stores.verify import Problem, verify_store
@@ -16,7 +17,7 @@ from logitbank.stores.verify import Problem, verify_store
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", metavar="STORE", help="path or URL of a store")
+    parser.add_argument("store", type=location, metavar="STORE", help="path or URL of a store")
     parser.add_argument(
         "--deep", action="store_true", help="draw all views of --dataset again and compare pixels"
     )
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent", metavar="STORE", help=PARENT_HELP)
     add_allowance_argument(parser)
     parser.add_argument("--device", help="of the teacher")
-    parser.add_argument("--workers", type=positive, default=2, help="threads that render images")
+    parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

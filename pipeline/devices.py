@@ -26,7 +26,17 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         raise UsageError(
             f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA devices"
         )
+    if device.type not in ("cpu", "cuda") and not _computes(device):
+        raise UsageError(f"device {name!r}: torch can't compute on it here, as it can on cpu")
     return device
+
+
+def _computes(device: torch.device) -> bool:
+    """Say whether values come back from a device: some need another torch, `meta` has none."""
+    try:
+        return torch.ones(1, device=device).add(1).tolist() == [2]
+    except (RuntimeError, AssertionError, ImportError):
+        return False
 
 
 @contextmanager

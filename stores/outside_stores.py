@@ -9,8 +9,12 @@ from logitbank.stores.documents import ROOT_KEY
 from logitbank.stores.errors import UsageError
 
 
-def require_outside_stores(path: Path) -> None:
+def require_outside_stores(path: Path, *, itself: bool = True) -> None:
     """Require a path that is no store, complete or not, and lies in none.
+
+    Args:
+        path: it need not exist.
+        itself: whether it may not be a store either; one may be gone on with.
 
     Raises:
         UsageError: it is or does.
@@ -18,7 +22,7 @@ def require_outside_stores(path: Path) -> None:
     """
     # Links are followed: what is written behind one lies where it leads.
     real = Path(os.path.realpath(path))
-    for place in (real, *real.parents):
+    for place in (real, *real.parents) if itself else real.parents:
         if (place / ROOT_KEY).exists():
             where = "is a store" if place == real else f"lies in the store {place}"
             raise UsageError(

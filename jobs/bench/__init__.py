@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
-from logitbank.jobs.arguments import positive
+from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.bench.machine import describe_machine, load_average, machine_line
+from logitbank.jobs.paths import local_path, require_writable_place
 from logitbank.jobs.progress import Progress
-from logitbank.stores.errors import unknown_name
+from logitbank.stores.errors import UsageError, unknown_name
 
 BENCHES = ("correct", "dask", "student", "views")
 
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--samples", type=positive, default=50_000, help="random images of 32 x 32")
     parser.add_argument(
-        "--threads", type=positive, help="of torch (student 1, views 2 where not given)"
+        "--threads", type=threads, help="of torch (student 1, views 2 where not given)"
     )
     student = parser.add_argument_group("bench student")
     student.add_argument("--student", default="cifar:resnet8x4", metavar="SPEC", help="who learns")
@@ -45,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     correct.add_argument("--megabytes", type=positive, default=128, help="of rows in memory")
     correct.add_argument("--store-samples", type=positive, default=131_072, help="of 1,000 classes")
     correct.add_argument("--small-samples", type=positive, default=50_000, help="of 100 classes")
-    correct.add_argument("--folder", metavar="DIR", help="where stores are made (the system's own)")
+    correct.add_argument(
+        "--folder",
+        type=local_path,
+        metavar="DIR",
+        help="where stores are made (the system's own)",
+    )
     dask = parser.add_argument_group("bench dask (--folder and --store-samples too)")
     dask.add_argument("--tasks", type=positive, default=10_000, help="handed out one by one")
     dask.add_argument("--store-views", type=positive, default=4, help="of the store to correct")
@@ -55,6 +62,10 @@ def run(options: argparse.Namespace) -> None:
     """Run one bench, or all, and print what was measured."""
     if options.bench is not None and options.bench not in BENCHES:
         raise unknown_name("bench", options.bench, BENCHES)
+    if options.folder is not None:
+        if not Path(options.folder).is_dir():
+            raise UsageError(f"--folder {options.folder}: there is no such folder")
+        require_writable_place(Path(options.folder, "store.zarr"))
     wanted = BENCHES if options.bench is None else (options.bench,)
     measure = {"correct": _correct, "dask": _dask, "student": _student, "views": _views}
     load_before = load_average()

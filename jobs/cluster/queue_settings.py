@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ class QueueSettings:
 
 
 OF_ONE_QUEUE = {"job_cpu": "slurm", "job_mem": "slurm", "resource_spec": "pbs"}
+PATHS = {"python", "local_directory", "log_directory"}
+"""What a batch script would not take a home folder's `~` for."""
+
 SIZE = re.compile(r"\d+(\.\d+)? ?[kMGT]i?B")
 NAMES = tuple(field.name for field in dataclasses.fields(QueueSettings))
 
@@ -80,6 +84,9 @@ def read_queue_settings(kind: str, path: Path) -> QueueSettings:
 def queue_settings(kind: str, found: Mapping[str, Any], source: str) -> QueueSettings:
     """Check settings; raises as `read_queue_settings`."""
     given = {str(name).replace("-", "_"): value for name, value in found.items()}
+    for name in PATHS & given.keys():
+        if isinstance(given[name], str):
+            given[name] = os.path.expanduser(given[name])
     known = [name for name in NAMES if OF_ONE_QUEUE.get(name, kind) == kind]
     for name in given:
         if name not in known:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from logitbank.jobs.cluster.running import OpenedJob, Progress, Workers, open_workers
 from logitbank.jobs.cluster.where import planned_device
+from logitbank.jobs.paths import absolute_location
 from logitbank.stores.errors import UsageError
 from logitbank.stores.manifest import Manifest, Measured, Probe
 from logitbank.stores.writer import StoreWriter
@@ -201,4 +202,4 @@ def shared_location(location: str) -> str:
             f"{location} lies in the memory of this process, where no worker can read it: leave "
             "--cluster out, or give a store that the workers can read"
         )
-    return location if "://" in location else str(Path(location).absolute())
+    return absolute_location(location)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from logitbank.jobs.cluster.queue_settings import QueueSettings, read_queue_settings
+from logitbank.jobs.paths import local_path, location
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
 CLUSTER_HELP = (
@@ -18,6 +19,9 @@ CLUSTER_HELP = (
     "slurm:FILE.yaml or pbs:FILE.yaml for a queue, or cuda, one worker a GPU here"
 )
 KNOWN = ("local", "local:N", "tcp://HOST:PORT", "slurm:FILE.yaml", "pbs:FILE.yaml", "cuda")
+MOST_DIGITS = 4
+"""Of the number of local workers: more processes than any machine is asked for."""
+
 SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
@@ -77,7 +81,7 @@ def parse_where(text: str) -> Where:
     if kind in ("slurm", "pbs"):
         if not rest:
             raise UsageError(f"--cluster {text!r} lacks its file: {kind}:FILE.yaml")
-        return Queue(kind, read_queue_settings(kind, Path(rest)))
+        return Queue(kind, read_queue_settings(kind, Path(location(rest))))
     raise unknown_name("--cluster", text, KNOWN)
 
 
@@ -86,6 +90,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", type=parse_where, metavar="WHERE", help=CLUSTER_HELP)
     parser.add_argument(
         "--performance-report",
+        type=local_path,
         metavar="FILE.html",
         help="with --cluster: save Dask's own report of where the time went",
     )
@@ -107,11 +112,25 @@ def check_cluster_arguments(options: argparse.Namespace) -> None:
         raise UsageError("--performance-report is Dask's: it takes --cluster WHERE")
     if not Path(report).absolute().parent.is_dir():
         raise UsageError(f"--performance-report {report}: there is no such folder")
+    if os.path.lexists(report) and not _is_report(Path(report)):
+        raise UsageError(
+            f"--performance-report {report}: something else than an HTML page is there already: "
+            "name another file"
+        )
     if importlib.util.find_spec("bokeh") is None:
         raise LogitbankError(
             "--performance-report is drawn by bokeh, which is not installed: "
             'pip install "logitbank[cluster]"'
         )
+
+
+def _is_report(path: Path) -> bool:
+    """Say whether a path is an HTML file, which a report may replace."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        begin = file.read(1000).lower()
+    return not begin or b"<html" in begin
 
 
 def planned_device(options: argparse.Namespace) -> str | None:
@@ -146,8 +165,11 @@ def _address(text: str) -> str:
 
 
 def _workers(text: str, whole: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise UsageError(f"--cluster {whole!r}: local:N takes a whole number of at least 1")
+    if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text)):
+        raise UsageError(
+            f"--cluster {whole!r}: local:N takes a whole number of at least 1, of {MOST_DIGITS} "
+            "digits at most"
+        )
     return int(text)
 
 

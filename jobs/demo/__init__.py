@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.arguments import non_negative, positive
+from logitbank.jobs.arguments import above_zero, listed, positive, seed
 from logitbank.jobs.cli import run_job
-from logitbank.jobs.demo.stages import DemoSettings, Stage, StageTimes, command_line, demo_stages
-from logitbank.jobs.stage_log import StageLog
-from logitbank.stores.errors import UsageError
+from logitbank.jobs.demo.stages import (
+    AUGMENTATION,
+    DemoSettings,
+    Stage,
+    StageTimes,
+    command_line,
+    demo_stages,
+)
+from logitbank.jobs.paths import out_path
+from logitbank.jobs.stage_log import StageLog, require_own_folder
 from logitbank.stores.outside_stores import require_outside_stores
 
 LOG = "demo.log"
@@ -18,23 +25,25 @@ LOG = "demo.log"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments; the defaults take some two minutes and a half on 2 cores."""
     usual = DemoSettings()
-    parser.add_argument("--out", default=str(usual.out), metavar="DIR", help="runs, stores, report")
-    parser.add_argument("--seeds", type=positive, default=usual.seeds, help="runs of each method")
+    parser.add_argument(
+        "--out", type=out_path, default=str(usual.out), metavar="DIR", help="runs, stores, report"
+    )
+    parser.add_argument("--seeds", type=listed, default=usual.seeds, help="runs of each method")
     parser.add_argument("--limit", type=positive, default=usual.limit, help="digits learned from")
-    parser.add_argument("--views", type=positive, default=usual.views, help="cached of each digit")
+    parser.add_argument("--views", type=listed, default=usual.views, help="cached of each digit")
     parser.add_argument("--teacher", default=usual.teacher, metavar="SPEC", help="who is cached")
     parser.add_argument("--teacher-limit", type=positive, default=usual.teacher_limit)
     parser.add_argument("--teacher-epochs", type=positive, default=usual.teacher_epochs)
     parser.add_argument("--student", default=usual.student, metavar="SPEC", help="who learns")
     parser.add_argument("--epochs", type=positive, default=usual.epochs, help="of a student")
     parser.add_argument("--batch-size", type=positive, default=usual.batch_size)
-    parser.add_argument("--lr", type=float, default=usual.lr, help="learning rate of a student")
+    parser.add_argument(
+        "--lr", type=above_zero, default=usual.lr, help="learning rate of a student"
+    )
     parser.add_argument(
         "--rounds", type=positive, default=usual.rounds, help="epochs timed of each way to train"
     )
-    parser.add_argument(
-        "--seed", type=non_negative, default=usual.seed, help="of teacher and views"
-    )
+    parser.add_argument("--seed", type=seed, default=usual.seed, help="of teacher and views")
     parser.add_argument("--device", default=usual.device, help="cpu or cuda[:N]")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
 
@@ -44,10 +53,12 @@ def run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     require_outside_stores(settings.out)
     stages = demo_stages(settings)
+    require_own_folder(settings.out, LOG)
+    _try_settings(settings)
     if options.dry_run:
         print("\n".join(command_line(stage.words) for stage in stages))
         return
-    _require_folder(settings.out)
+    settings.out.mkdir(parents=True, exist_ok=True)
     times = StageTimes(settings.out)
     shown = StageLog(len(stages) + 2, settings.out / LOG)
     for stage in stages:
@@ -56,15 +67,21 @@ def run(options: argparse.Namespace) -> None:
     _report(settings, stages, times, shown)
 
 
+def _try_settings(settings: DemoSettings) -> None:
+    """Find out at once what a stage would find out after those before it."""
+    from logitbank.jobs.opening import open_device, open_model
+    from logitbank.pipeline.datasets import open_dataset
+    from logitbank.pipeline.views import check_views, parse_augmentation
+
+    open_device(settings.device)
+    check_views(parse_augmentation(AUGMENTATION), settings.views)
+    for network in (settings.teacher, settings.student):
+        open_model(network, open_dataset("digits"), pretrained=False)
+
+
 def _settings(options: argparse.Namespace) -> DemoSettings:
     given = {name: getattr(options, name) for name in DemoSettings.names()}
     return DemoSettings(**(given | {"out": Path(options.out)}))
-
-
-def _require_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file: --out names a folder for the demo")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _report(

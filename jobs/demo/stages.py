@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.files import LocalFiles
 
@@ -178,7 +180,7 @@ class StageTimes:
 
     def __init__(self, out: Path) -> None:
         self._files = LocalFiles(out, durable=True)
-        self.seconds: dict[str, float] = read_json(self._files, TIMES) or {}
+        self.seconds: dict[str, float] = read_json(self._files, TIMES, dict[str, float]) or {}
 
     @contextmanager
     def of(self, stage: Stage) -> Iterator[None]:
@@ -191,14 +193,22 @@ class StageTimes:
             self._files.put(TIMES, [json.dumps(self.seconds, indent=1).encode()])
 
 
-def read_json(files: LocalFiles, name: str) -> Any:
+def read_json(files: LocalFiles, name: str, kind: Any) -> Any:
     """Read what a demo kept in its folder, None where there is no such file.
+
+    Args:
+        files: the folder.
+        name: the file's.
+        kind: the type of what it holds.
 
     Raises:
         LogitbankError: the file is damaged.
     """
     content = files.get(name)
     try:
-        return None if content is None else json.loads(content)
-    except ValueError as error:
-        raise LogitbankError(f"{files.path(name)} is damaged: remove it") from error
+        return None if content is None else TypeAdapter(kind).validate_python(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise LogitbankError(
+            f"{files.path(name)} is damaged: it holds measured times alone, move it elsewhere to "
+            "have them measured again"
+        ) from error

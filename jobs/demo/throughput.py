@@ -58,8 +58,8 @@ def throughput_of(settings: DemoSettings) -> Throughput:
         "device": settings.device,
     }
     files = LocalFiles(settings.out, durable=True)
-    found = read_json(files, FILE)
-    if found is None or found["identity"] != identity:
+    found = read_json(files, FILE, dict[str, dict[str, Any]])
+    if found is None or found.get("identity") != identity:
         load_before = load_average()
         rates = _measure(settings)
         found = {"identity": identity, "ways": rates, "machine": describe_machine(load_before)}

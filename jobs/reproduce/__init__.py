@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, positive
+from logitbank.jobs.arguments import DATASET_HELP, listed, threads
+from logitbank.jobs.paths import location, out_path
+from logitbank.jobs.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
 from logitbank.stores.outside_stores import require_outside_stores
 
@@ -35,7 +37,7 @@ _KINDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help=RECIPE_HELP)
+    parser.add_argument("recipes", type=location, nargs="+", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
     parser.add_argument("--eval-dataset", metavar="SPEC", help="its test split is evaluated on")
     parser.add_argument(
@@ -45,14 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="the recipes' teachers with weights, one a network; digits need none",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="stores, runs and the table")
-    parser.add_argument("--seeds", type=positive, default=3, help="students of each row")
+    parser.add_argument(
+        "--out", type=out_path, required=True, metavar="DIR", help="stores, runs and the table"
+    )
+    parser.add_argument("--seeds", type=listed, default=3, help="students of each row")
     parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
     parser.add_argument(
-        "--views", type=positive, metavar="V", help="cached of each image (the recipes' own)"
+        "--views",
+        type=listed,
+        metavar="V",
+        help="cached of each image (the recipes' own)",
     )
     parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--workers", type=positive, default=2, help="that render image files")
+    parser.add_argument("--workers", type=threads, default=2, help="that render image files")
     parser.add_argument("--amp", action="store_true", help="mixed precision of students, on CUDA")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
@@ -77,14 +84,13 @@ def run(options: argparse.Namespace) -> int:
     recipes = _recipes(options.recipes)
     request = _request(options)
     require_outside_stores(request.out)
+    require_own_folder(request.out, LOG)
     dataset = _dataset(request)
     plan = Planner(request, len(dataset)).plan(recipes)
     _try_models(request, recipes, dataset)
     if options.dry_run:
         print("\n".join(command_line(stage.words) for stage in plan.stages))
         return 0
-    if request.out.exists() and not request.out.is_dir():
-        raise UsageError(f"{request.out} is a file: --out names a folder")
     request.out.mkdir(parents=True, exist_ok=True)
     return _run_stages(request, recipes, plan)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,7 +268,10 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     base = own.pop(_EXTENDS, None)
     if base is None:
         return own
-    return _read(path.parent / str(base), (*above, path.resolve())) | own
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: {_EXTENDS}: {base!r} is not the path of a file")
+    # A home folder is a whole path, which the recipe's own folder is no part of.
+    return _read(path.parent / os.path.expanduser(base), (*above, path.resolve())) | own
 
 
 def _require_known(path: Path, kind: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from logitbank.jobs.demo.stages import Stage
 from logitbank.stores.errors import LogitbankError
@@ -33,9 +33,12 @@ class StageSeconds:
         self._out, self._files = out, LocalFiles(out, durable=True)
         content = self._files.get(SECONDS)
         try:
-            self._entries = _ENTRIES.validate_json(content or "{}")
-        except ValidationError as error:
-            raise LogitbankError(f"{out / SECONDS} is damaged: remove it") from error
+            self._entries = _ENTRIES.validate_python(json.loads(content or "{}"))
+        except (ValueError, RecursionError) as error:
+            raise LogitbankError(
+                f"{out / SECONDS} is damaged: it holds the seconds that stages took, move it "
+                "elsewhere to go on without those"
+            ) from error
 
     def run(self, stage: Stage, work: Callable[[], int]) -> int:
         """Time a stage's work, and give its exit code: 0 where it is done."""

@@ -165,8 +165,8 @@ def write_table(results: Results, out: Path) -> None:
     ends = [f"- {line}" for line in results.closing_lines]
     lines = [*markdown_lines(results_table(results)), "", *ends, ""]
     files = LocalFiles(out)
-    files.put(MARKDOWN, ["\n".join(lines).encode()])
-    files.put(CSV, [csv_text(results).encode()])
+    files.put(MARKDOWN, ["\n".join(lines).encode(errors="backslashreplace")])
+    files.put(CSV, [csv_text(results).encode(errors="backslashreplace")])
 
 
 def csv_text(results: Results) -> str:

@@ -72,7 +72,9 @@ def write_report(report: Report, folder: Path) -> Path:
         StoreError: a file can't be written.
     """
     pictures = save_figures(report, folder / FIGURES)
-    LocalFiles(folder).put(PAGE, [render_page(report, pictures).encode()])
+    # The commands name paths, which need not be text.
+    page = render_page(report, pictures).encode(errors="backslashreplace")
+    LocalFiles(folder).put(PAGE, [page])
     return folder / PAGE
 
 

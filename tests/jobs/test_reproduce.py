@@ -452,7 +452,7 @@ class TestSeconds:
     @pytest.mark.parametrize("text", ["{", '{"a": 1}', "[]"])
     def test_a_damaged_file_is_named(self, tmp_path, text):
         (tmp_path / SECONDS).write_text(text)
-        with pytest.raises(LogitbankError, match="seconds.json is damaged: remove it"):
+        with pytest.raises(LogitbankError, match="seconds.json is damaged: it holds the seconds"):
             StageSeconds(tmp_path)
 
 
