@@ -12,7 +12,8 @@ from logitbank.jobs.yaml_mapping import read_mapping
 from logitbank.stores.errors import UsageError, unknown_name
 
 DATASET_HELP = (
-    "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME"
+    "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME; "
+    "behind a DIR, @text or @natural says how numbered class folders are ordered"
 )
 
 
