@@ -38,11 +38,15 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True)
 class Listing:
-    """What of a folder's entries counts, by name: folders, those of them that are links, images."""
+    """What lies in a folder, by name: what counts, and folders that are hidden and never do.
+
+    `links` are those of the `folders` that are links.
+    """
 
     folders: tuple[str, ...]
     links: frozenset[str]
     images: tuple[str, ...]
+    hidden: tuple[str, ...]
 
     @classmethod
     def of(cls, folder: str | Path) -> Listing:
@@ -52,11 +56,12 @@ class Listing:
             DatasetError: it can't be listed, a link leads nowhere, or a name of an image is that of
                 a pipe or the like, which would never end.
         """
-        folders, links, images = [], [], []
+        folders, links, images, hidden = [], [], [], []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if is_hidden(entry.name):
+                        hidden += [entry.name] * _leads(entry, os.DirEntry.is_dir)
                         continue
                     is_image = entry.name.lower().endswith(EXTENSIONS)
                     if _leads(entry, os.DirEntry.is_dir):
@@ -75,7 +80,12 @@ class Listing:
         except OSError as error:
             where = error.filename or folder
             raise DatasetError(f"{where}: can't be listed: {error.strerror}") from error
-        return cls(tuple(sorted(folders)), frozenset(links), tuple(sorted(images)))
+        return cls(
+            tuple(sorted(folders)),
+            frozenset(links),
+            tuple(sorted(images)),
+            tuple(sorted(hidden)),
+        )
 
 
 def is_hidden(name: str) -> bool:
@@ -108,7 +118,12 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
 
 
 def class_folders(root: Path, listing: Listing) -> tuple[str, ...]:
-    """Name the class folders of a listed folder, sorted as text: links back to it are none."""
+    """Name the class folders of a listed folder, sorted as text.
+
+    Links back to it are none, nor are hidden folders, which is said.
+    """
+    if listing.hidden:
+        _LOG.warning("%s: hidden folders are no classes: %s", root, ", ".join(listing.hidden))
     above = _above(root)
     return tuple(
         name

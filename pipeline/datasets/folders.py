@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -33,6 +33,7 @@ from logitbank.stores.errors import DatasetError
 _SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
 # ImageNet's own test/ has no labels.
 _IMAGENET_FOLDERS = {"train": ("train",), "test": ("val",)}
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +120,10 @@ def imagefolder(location: Path, split: str, order: str | None = None) -> FolderD
         DatasetError: a missing folder or split, a class without images, or folders that may not be
             what they are taken for.
     """
-    splits = split_folders(location)
-    if not splits:
+    if not split_folders(location):
         return folder_dataset("imagefolder", split, location, order)
-    root = _split_root("imagefolder", location, splits, _SPLIT_FOLDERS[split])
-    return _of_split("imagefolder", split, location, root, order)
+    root = _split_root("imagefolder", location, split, _SPLIT_FOLDERS[split])
+    return folder_dataset("imagefolder", split, root, order, f"imagefolder:{location}")
 
 
 def imagefolder_has_split(location: Path, split: str) -> bool:
@@ -142,9 +142,8 @@ def imagenet(location: Path, split: str, order: str | None = None) -> FolderData
     Raises:
         DatasetError: the split is absent, a class has no images, or as `imagefolder`.
     """
-    splits = split_folders(location)
-    root = _split_root("imagenet", location, splits, _IMAGENET_FOLDERS[split])
-    return _of_split("imagenet", split, location, root, order)
+    root = _split_root("imagenet", location, split, _IMAGENET_FOLDERS[split])
+    return folder_dataset("imagenet", split, root, order, f"imagenet:{location}")
 
 
 def imagenet_has_split(location: Path, split: str) -> bool:
@@ -165,8 +164,8 @@ def folder_dataset(
         spec: what the user calls the dataset, for messages.
 
     Raises:
-        DatasetError: no folder, no class folders, a class without images, or folders that are
-            splits, or one class alone.
+        DatasetError: no folder, no class folders, a class without images, or folders that are not
+            classes.
     """
     if not root.is_dir():
         raise DatasetError(f"{name}: {root} is not a folder")
@@ -193,22 +192,23 @@ def folder_dataset(
     return FolderDataset(name, split, root, paths, targets, classes)
 
 
-def _of_split(
-    name: str, split: str, location: Path, root: Path, order: str | None
-) -> FolderDataset:
-    return folder_dataset(name, split, root, order, f"{name}:{location}")
-
-
-def _split_root(
-    name: str, location: Path, splits: Mapping[str, Path], wanted: tuple[str, ...]
-) -> Path:
+def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) -> Path:
     """Find the folder of a split whose classes have the same numbers as the other split's."""
     if not location.is_dir():
         raise DatasetError(f"{name}:{location}: is not a folder")
+    splits = split_folders(location)
     here = [splits[folder] for folder in wanted if folder in splits]
     if not here:
         named = " or ".join(f"{folder}/" for folder in wanted)
         raise DatasetError(f"{name}:{location}: no such split, it has no folder {named}")
+    if here[0].name not in wanted:
+        _LOG.warning(
+            "%s:%s: %s/ is taken for the %s split, of class folders",
+            name,
+            location,
+            here[0].name,
+            split,
+        )
     if wanted[0] != "train" and "train" in splits:
         _require_same_classes(here[0], splits["train"])
     return here[0]

@@ -126,16 +126,24 @@ def class_names(found: Any, targets: Any, where: str) -> tuple[str, ...]:
         where: the dataset's name, for messages.
 
     Raises:
-        DatasetError: something else than a sequence of names; targets that number no classes from 0
-            on; or one class alone, about which any network is right.
+        DatasetError: something else than a sequence of names, or targets that don't number classes
+            from 0 on.
     """
-    names = _numbers(targets, where) if found is None else _names(found, where)
-    if len(names) < 2:
+    return _numbers(targets, where) if found is None else _names(found, where)
+
+
+def require_two_classes(dataset: ImageDataset) -> None:
+    """Require classes to tell apart.
+
+    Raises:
+        DatasetError: there is one alone, about which any network is right.
+    """
+    if len(dataset.classes) < 2:
+        only = ", ".join(map(repr, dataset.classes))
         raise DatasetError(
-            f"{where}: holds {len(names)} class{'es' * (not names)} alone "
-            f"({', '.join(names) or 'no names'}): two or more are needed to tell apart"
+            f"{dataset.name} {dataset.split} has one class alone, {only}, that of "
+            f"{dataset.where(0)}: any network is right about it; name a dataset of two or more"
         )
-    return names
 
 
 def _whole_numbers(targets: Any, where: str) -> NDArray[Any]:
@@ -169,7 +177,7 @@ def _names(found: Any, where: str) -> tuple[str, ...]:
         names = None if is_one else list(found)
     except TypeError:  # A number, or nothing at all.
         names = None
-    if names is None:
+    if not names:
         raise DatasetError(f"{wanted}, found {_short(found)}")
     wrong = [name for name in names if isinstance(name, float | list | Mapping | np.ndarray | None)]
     if wrong:

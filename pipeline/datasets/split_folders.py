@@ -60,11 +60,12 @@ def require_class_level(
         files: each one's images, relative to `root`.
 
     Raises:
-        DatasetError: one class folder alone, folders that are splits, or classes that hold splits.
+        DatasetError: one folder around the others, folders that are splits, or classes that hold
+            splits.
     """
     here = f"{name}: {root}"
     if len(classes) == 1:
-        raise DatasetError(f"{here} {_one_alone(name, root, classes[0])}")
+        _require_no_wrapper(name, root, classes[0])
     below = {each: _folders_below(own) for each, own in zip(classes, files, strict=True)}
     named = [each for each in classes if _splits_named(each)]
     if len(named) < len(classes):  # Among others, a class may be a test tube.
@@ -84,21 +85,17 @@ def require_class_level(
     _warn_of_same_folders(here, below)
 
 
-def _one_alone(name: str, root: Path, only: str) -> str:
-    """Say what to do about the only folder there is: go down to where there are several."""
+def _require_no_wrapper(name: str, root: Path, only: str) -> None:
+    """Refuse the only folder there is where several lie within it, however deep."""
     inner, passed = root / only, set[Path]()
     while len(folders := visible_folders(inner)) == 1 and inner.resolve() not in passed:
         passed.add(inner.resolve())
         inner /= folders[0]
     if len(folders) > 1:
-        return (
-            f"holds one folder, {only}, and others lie within it: if those are the classes or "
-            f"splits, say {name}:{inner}"
+        raise DatasetError(
+            f"{name}: {root} holds one folder, {only}, and others lie within it: if those are the "
+            f"classes or splits, say {name}:{inner}"
         )
-    return (
-        f"holds one class folder alone, {only}: any network is right about one class, and learns "
-        "nothing; name a folder of two or more class folders"
-    )
 
 
 def _folders_below(files: Sequence[bytes]) -> set[str | None]:

@@ -138,6 +138,7 @@ def prepare(
 
     Raises:
         StoreError: a store was made from another dataset, or holds too few samples.
+        DatasetError: there is one class alone.
         UsageError: sizes or classes that don't fit.
         LogitbankError: the student can't be built, or its checkpoint is another network's.
     """
@@ -148,6 +149,7 @@ def prepare(
         dataset = check_store(soft, whole, trained)
     if not stores:
         dataset = dataset.head(trained.stop)
+    require_two_classes(dataset)
     samples = len(trained)
     torch.manual_seed(config.seed)
     student = load_model(
