@@ -137,18 +137,26 @@ def imagefolder_has_split(location: Path, split: str) -> bool:
 def imagenet(location: Path, split: str, order: str | None = None) -> FolderDataset:
     """Open `train/` or `val/` of ImageNet in class folders; either may be absent.
 
-    `val/` may also be flat, as it is published.
+    `val/` may also be flat, as it is published, and then be named itself.
 
     Raises:
         DatasetError: the split is absent, a class has no images, or as `imagefolder`.
     """
+    if split == "test" and _is_flat(location):
+        return folder_dataset("imagenet", split, location, order)
     root = _split_root("imagenet", location, split, _IMAGENET_FOLDERS[split])
     return folder_dataset("imagenet", split, root, order, f"imagenet:{location}")
 
 
 def imagenet_has_split(location: Path, split: str) -> bool:
     """Say whether `train/` or `val/` is there."""
+    if split == "test" and _is_flat(location):
+        return True
     return any(folder in split_folders(location) for folder in _IMAGENET_FOLDERS[split])
+
+
+def _is_flat(location: Path) -> bool:
+    return location.is_dir() and len(flat_images(location, Listing.of(location))) > 0
 
 
 def folder_dataset(
@@ -169,16 +177,17 @@ def folder_dataset(
     """
     if not root.is_dir():
         raise DatasetError(f"{name}: {root} is not a folder")
-    listing = Listing.of(root)
+    listing, spec = Listing.of(root), spec or f"{name}:{root}"
     if flat := flat_images(root, listing):
-        labels = flat_val_labels(root, flat, split_folders(root.parent).get("train"))
+        train = split_folders(root.parent).get("train")
+        numbered = None if train is None else _classes(train, Listing.of(train), order, spec)
+        labels = flat_val_labels(root, flat, numbered)
         paths = np.array([os.fsencode(file) for file in flat], np.bytes_)
         return FolderDataset(name, split, root, paths, labels.targets, labels.classes)
-    classes = class_folders(root, listing)
+    classes = _classes(root, listing, order, spec)
     if not classes:
         images = f", but {len(listing.images):,} images of its own" if listing.images else ""
         raise DatasetError(f"{name}: {root} holds no class folders{images}")
-    classes = ordered_classes(classes, order, spec or f"{name}:{root}")
     files = image_files(root, classes)
     require_class_level(name, root, classes, files)
     for class_folder, own in zip(classes, files, strict=True):
@@ -190,6 +199,10 @@ def folder_dataset(
     paths = np.array(list(chain.from_iterable(files)), np.bytes_)
     targets = np.repeat(np.arange(len(classes)), list(map(len, files))).astype(np.int32)
     return FolderDataset(name, split, root, paths, targets, classes)
+
+
+def _classes(root: Path, listing: Listing, order: str | None, spec: str) -> tuple[str, ...]:
+    return ordered_classes(class_folders(root, listing), order, spec)
 
 
 def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) -> Path:
@@ -204,10 +217,7 @@ def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) 
     if here[0].name not in wanted:
         _LOG.warning(
             "%s:%s: %s/ is taken for the %s split, of class folders",
-            name,
-            location,
-            here[0].name,
-            split,
+            *(name, location, here[0].name, split),
         )
     if wanted[0] != "train" and "train" in splits:
         _require_same_classes(here[0], splits["train"])

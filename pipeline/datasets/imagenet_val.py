@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.pipeline.datasets.class_folders import Listing, visible_folders
+from logitbank.pipeline.datasets.class_folders import Listing
 from logitbank.pipeline.datasets.image_dataset import checked_targets, class_names
 from logitbank.stores.errors import DatasetError
 
@@ -53,7 +53,7 @@ def flat_images(root: Path, listing: Listing) -> tuple[str, ...]:
     return images
 
 
-def flat_val_labels(root: Path, images: Sequence[str], train: Path | None) -> ValLabels:
+def flat_val_labels(root: Path, images: Sequence[str], train: tuple[str, ...] | None) -> ValLabels:
     """Read the labels of a flat folder of validation images from the files published with it.
 
     They are looked for in the folder and in those above it; all that are found must agree.
@@ -61,20 +61,18 @@ def flat_val_labels(root: Path, images: Sequence[str], train: Path | None) -> Va
     Args:
         root: the folder.
         images: names of its images, sorted.
-        train: the folder of the training split's class folders, which number the classes; without
-            it, the sorted WordNet ids do.
+        train: the classes of the training split; without one, the sorted WordNet ids are them.
 
     Raises:
         DatasetError: there is no such file, or it isn't of these images or classes.
     """
     places = (root, *root.absolute().parents[:_FOLDERS_ABOVE])
-    classes = None if train is None else visible_folders(train)
     found = {}
     for names, read in _READERS.items():
         paths = [_found(name, places) for name in names]
         here = [path for path in paths if path is not None]
         if len(here) == len(names):
-            found[here[0]] = _numbered(here[0], read(*here, images), classes)
+            found[here[0]] = _numbered(here[0], read(*here, images), train)
     if not found:
         wanted = ", or ".join(" with ".join(names) for names in _READERS)
         raise DatasetError(
