@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
+from logitbank.pipeline.datasets import ImageDataset, require_two_classes, weak_augmentation
 from logitbank.pipeline.draws import Purpose, view_of_epoch
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
