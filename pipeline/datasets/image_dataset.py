@@ -172,6 +172,8 @@ def _way_to_whole_numbers(array: NDArray[Any]) -> str:
 
 def _names(found: Any, where: str) -> tuple[str, ...]:
     wanted = f"{where}: classes must be a list of names, as ['cat', 'dog']"
+    if isinstance(found, np.ndarray | np.generic):
+        found = found.tolist()
     is_one = isinstance(found, str | bytes | Mapping | Set)
     try:
         names = None if is_one else list(found)

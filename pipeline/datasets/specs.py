@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,11 @@ def _of_folder(
 def _folder_and_order(location: str) -> tuple[Path, str | None]:
     """Take `DIR@ORDER` apart; a folder that is named so is that folder."""
     path, _, order = location.rpartition("@")
-    if not path or _expanded(location).is_dir():
+    if not path or os.path.isdir(os.path.expanduser(location)):
         return _expanded(location), None
     if order in CLASS_ORDERS:
         return _expanded(path), order
-    if _expanded(path).is_dir():
+    if os.path.isdir(os.path.expanduser(path)):
         raise unknown_name("order of classes", order, CLASS_ORDERS)
     return _expanded(location), None
 
