@@ -16,7 +16,8 @@ from logitbank.jobs.yaml_mapping import read_words
 from logitbank.stores.errors import UsageError, unknown_name
 
 DATASET_HELP = (
-    "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME"
+    "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME; "
+    "behind a DIR, @text or @natural says how numbered class folders are ordered"
 )
 
 MOST_COUNT, MOST_PLANNED, MOST_THREADS, MOST_NUMBER = 10**12, 100_000, 4096, 1e30

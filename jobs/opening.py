@@ -18,10 +18,12 @@ PARENT_HELP = "where the parent of a virtual store is, if it has moved"
 
 def open_samples(options: argparse.Namespace) -> ImageDataset:
     """Open the samples that `add_dataset_arguments` declares: `--limit` cuts them."""
-    from logitbank.pipeline.datasets import open_dataset
+    from logitbank.pipeline.datasets import open_dataset, require_two_classes
 
     dataset = open_dataset(options.dataset, options.split, download=options.download)
-    return dataset if options.limit is None else dataset.head(options.limit)
+    dataset = dataset if options.limit is None else dataset.head(options.limit)
+    require_two_classes(dataset)
+    return dataset
 
 
 def add_allowance_argument(parser: argparse.ArgumentParser) -> None:

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--correction", metavar="NAME", help="correct a raw store while reading")
     parser.add_argument(
         "--parent",
+        type=location,
         nargs="+",
         metavar="STORE",
         help=f"{PARENT_HELP}; of two such stores, both in their order",

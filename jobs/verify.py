@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", metavar="SPEC", help="what the store was made from")
     parser.add_argument("--teacher", metavar="SPEC", help="run it again on a batch of each unit")
-    parser.add_argument("--parent", metavar="STORE", help=PARENT_HELP)
+    parser.add_argument("--parent", type=location, metavar="STORE", help=PARENT_HELP)
     add_allowance_argument(parser)
     parser.add_argument("--device", help="of the teacher")
     parser.add_argument("--workers", type=threads, default=2, help="threads that render images")

@@ -51,7 +51,8 @@ def cifar100(location: Path, split: str, *, download: bool = False) -> MemoryDat
         raise DatasetError(f"{folder / split}: rows of {pixels.shape[1]} bytes, expected 3072")
     images = pixels.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
     targets = _field(batch, "fine_labels", folder / split)
-    classes = class_names(_field(meta, "fine_label_names", folder / "meta"), targets)
+    names = _field(meta, "fine_label_names", folder / "meta")
+    classes = class_names(names, targets, str(folder / "meta"))
     return MemoryDataset("cifar100", split, images, targets, classes, str(folder / split))
 
 

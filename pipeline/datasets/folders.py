@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from logitbank.pipeline.datasets.class_folders import (
+    EXTENSIONS,
+    Listing,
+    class_folders,
+    image_files,
+    ordered_classes,
+)
 from logitbank.pipeline.datasets.image_dataset import (
     file_ids,
     fingerprint,
     head_count,
 )
+from logitbank.pipeline.datasets.imagenet_val import flat_images, flat_val_labels
+from logitbank.pipeline.datasets.pillow_pixels import rgb_pixels
+from logitbank.pipeline.datasets.split_folders import require_class_level, split_folders
 from logitbank.stores.errors import DatasetError
 
-# torchvision.datasets.folder.IMG_EXTENSIONS
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
 # ImageNet's own test/ has no labels.
 _IMAGENET_FOLDERS = {"train": ("train",), "test": ("val",)}
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +87,7 @@ class FolderDataset:
         path = self.where(sample)
         try:
             with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
+                return rgb_pixels(image)
         except Exception as error:  # Pillow's decoders raise many kinds on a damaged file.
             cause = str(error) or type(error).__name__
             raise DatasetError(f"{path}: can't be read as an image: {cause}") from error
@@ -95,113 +105,134 @@ class FolderDataset:
         return os.path.join(self.root, os.fsdecode(path))
 
 
-def imagefolder(location: Path, split: str) -> FolderDataset:
+def imagefolder(location: Path, split: str, order: str | None = None) -> FolderDataset:
     """Open a folder of class folders, or one that holds them under `train/`, `val/` or `test/`.
 
     The test split is `val/` where there is one, else `test/`. A folder of class folders is the
-    split that is asked for.
+    split that is asked for; so is ImageNet's `val` as it is published, a flat folder.
+
+    Args:
+        location: the folder.
+        split: `train` or `test`.
+        order: how classes are numbered, as `ordered_classes` takes it.
 
     Raises:
-        DatasetError: a missing folder or split, or a class without images.
+        DatasetError: a missing folder or split, a class without images, or folders that may not be
+            what they are taken for.
     """
-    if not _is_split(location):
-        return folder_dataset("imagefolder", split, location)
-    root = _split_root("imagefolder", location, _SPLIT_FOLDERS[split])
-    return folder_dataset("imagefolder", split, root)
+    if not split_folders(location):
+        return folder_dataset("imagefolder", split, location, order)
+    root = _split_root("imagefolder", location, split, _SPLIT_FOLDERS[split])
+    return folder_dataset("imagefolder", split, root, order, f"imagefolder:{location}")
 
 
 def imagefolder_has_split(location: Path, split: str) -> bool:
     """Say whether there is a split of this name; a folder of class folders is the training one."""
-    if _is_split(location):
-        return any((location / folder).is_dir() for folder in _SPLIT_FOLDERS[split])
+    splits = split_folders(location)
+    if splits:
+        return any(folder in splits for folder in _SPLIT_FOLDERS[split])
     return split == "train" and location.is_dir()
 
 
-def imagenet(location: Path, split: str) -> FolderDataset:
+def imagenet(location: Path, split: str, order: str | None = None) -> FolderDataset:
     """Open `train/` or `val/` of ImageNet in class folders; either may be absent.
 
+    `val/` may also be flat, as it is published, and then be named itself.
+
     Raises:
-        DatasetError: the split is absent, or a class has no images.
+        DatasetError: the split is absent, a class has no images, or as `imagefolder`.
     """
-    root = _split_root("imagenet", location, _IMAGENET_FOLDERS[split])
-    return folder_dataset("imagenet", split, root)
+    if split == "test" and _is_flat(location):
+        return folder_dataset("imagenet", split, location, order)
+    root = _split_root("imagenet", location, split, _IMAGENET_FOLDERS[split])
+    return folder_dataset("imagenet", split, root, order, f"imagenet:{location}")
 
 
 def imagenet_has_split(location: Path, split: str) -> bool:
     """Say whether `train/` or `val/` is there."""
-    return any((location / folder).is_dir() for folder in _IMAGENET_FOLDERS[split])
+    if split == "test" and _is_flat(location):
+        return True
+    return any(folder in split_folders(location) for folder in _IMAGENET_FOLDERS[split])
 
 
-def folder_dataset(name: str, split: str, root: Path) -> FolderDataset:
+def _is_flat(location: Path) -> bool:
+    return location.is_dir() and len(flat_images(location, Listing.of(location))) > 0
+
+
+def folder_dataset(
+    name: str, split: str, root: Path, order: str | None = None, spec: str | None = None
+) -> FolderDataset:
     """List the images of class folders: classes and files sorted by name, as torchvision does.
 
+    Args:
+        name: the kind of dataset.
+        split: `train` or `test`.
+        root: the folder of class folders.
+        order: how classes are numbered, as `ordered_classes` takes it.
+        spec: what the user calls the dataset, for messages.
+
     Raises:
-        DatasetError: no folder, no class folders, or a class without images.
+        DatasetError: no folder, no class folders, a class without images, or folders that are not
+            classes.
     """
     if not root.is_dir():
         raise DatasetError(f"{name}: {root} is not a folder")
-    classes = _class_folders(root)
+    listing, spec = Listing.of(root), spec or f"{name}:{root}"
+    if flat := flat_images(root, listing):
+        train = split_folders(root.parent).get("train")
+        numbered = None if train is None else _classes(train, Listing.of(train), order, spec)
+        labels = flat_val_labels(root, flat, numbered)
+        paths = np.array([os.fsencode(file) for file in flat], np.bytes_)
+        return FolderDataset(name, split, root, paths, labels.targets, labels.classes)
+    classes = _classes(root, listing, order, spec)
     if not classes:
-        raise DatasetError(f"{name}: {root} holds no class folders")
-    paths: list[bytes] = []
-    counts = []
-    for class_folder in classes:
-        files = _image_files(root, class_folder)
-        if not files:
+        images = f", but {len(listing.images):,} images of its own" if listing.images else ""
+        raise DatasetError(f"{name}: {root} holds no class folders{images}")
+    files = image_files(root, classes)
+    require_class_level(name, root, classes, files)
+    for class_folder, own in zip(classes, files, strict=True):
+        if not own:
             raise DatasetError(
                 f"{name}: class folder {root / class_folder} holds no images "
                 f"(known: {' '.join(EXTENSIONS)})"
             )
-        paths.extend(files)
-        counts.append(len(files))
-    targets = np.repeat(np.arange(len(classes)), counts).astype(np.int32)
-    return FolderDataset(name, split, root, np.array(paths, np.bytes_), targets, tuple(classes))
+    paths = np.array(list(chain.from_iterable(files)), np.bytes_)
+    targets = np.repeat(np.arange(len(classes)), list(map(len, files))).astype(np.int32)
+    return FolderDataset(name, split, root, paths, targets, classes)
 
 
-def _is_split(location: Path) -> bool:
-    return any((location / folder).is_dir() for folder in ("train", "val", "test"))
+def _classes(root: Path, listing: Listing, order: str | None, spec: str) -> tuple[str, ...]:
+    return ordered_classes(class_folders(root, listing), order, spec)
 
 
-def _split_root(name: str, location: Path, folders: tuple[str, ...]) -> Path:
+def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) -> Path:
     """Find the folder of a split whose classes have the same numbers as the other split's."""
     if not location.is_dir():
         raise DatasetError(f"{name}:{location}: is not a folder")
-    here = [location / folder for folder in folders if (location / folder).is_dir()]
+    splits = split_folders(location)
+    here = [splits[folder] for folder in wanted if folder in splits]
     if not here:
-        wanted = " or ".join(f"{folder}/" for folder in folders)
-        raise DatasetError(f"{name}:{location}: no such split, it has no folder {wanted}")
-    train = location / "train"
-    if here[0] != train and train.is_dir():
-        _require_same_classes(here[0], train)
+        named = " or ".join(f"{folder}/" for folder in wanted)
+        raise DatasetError(f"{name}:{location}: no such split, it has no folder {named}")
+    if here[0].name not in wanted:
+        _LOG.warning(
+            "%s:%s: %s/ is taken for the %s split, of class folders",
+            *(name, location, here[0].name, split),
+        )
+    if wanted[0] != "train" and "train" in splits:
+        _require_same_classes(here[0], splits["train"])
     return here[0]
 
 
 def _require_same_classes(root: Path, train: Path) -> None:
     """Refuse a split that lacks a class: all later classes would silently get other numbers."""
-    differing = sorted(set(_class_folders(root)) ^ set(_class_folders(train)))
+    listing = Listing.of(root)
+    if flat_images(root, listing):
+        return  # Its classes are those of `train`.
+    own, others = class_folders(root, listing), class_folders(train, Listing.of(train))
+    differing = sorted(set(own) ^ set(others))
     if differing:
         raise DatasetError(
             f"{root} and {train} differ in {len(differing)} class folders, {differing[0]!r} first, "
             "so a class would have two numbers"
         )
-
-
-def _class_folders(root: Path) -> list[str]:
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
-
-
-def _image_files(root: Path, class_folder: str) -> list[bytes]:
-    """List a class folder's images, those of nested folders too, relative to `root`, with `/`."""
-    found = []
-    walked: list[tuple[str, Any, list[str]]] = sorted(
-        os.walk(root / class_folder, followlinks=True)
-    )
-    for folder, _, names in walked:
-        relative = Path(folder).relative_to(root).as_posix()
-        found += [
-            os.fsencode(f"{relative}/{name}")
-            for name in sorted(names)
-            if name.lower().endswith(EXTENSIONS)
-        ]
-    return found

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.errors import DatasetError, UsageError, unknown_name
+
+# What a store can rank: 16 bits number the largest classes of each row.
+_MOST_CLASSES = 65_536
+_LOG = logging.getLogger(__name__)
 
 
 class ImageDataset(Protocol):
@@ -99,12 +104,7 @@ def checked_targets(targets: Any, samples: int, classes: int, where: str) -> NDA
     Raises:
         DatasetError: not whole numbers, not one for each sample, or outside 0 to classes - 1.
     """
-    array = np.asarray(targets)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DatasetError(
-            f"{where}: targets must be whole numbers in one row, "
-            f"found shape {array.shape} of {array.dtype}"
-        )
+    array = _whole_numbers(targets, where)
     if len(array) != samples:
         raise DatasetError(f"{where}: {samples} images but {len(array)} targets")
     outside = np.flatnonzero((array < 0) | (array >= classes))
@@ -117,11 +117,111 @@ def checked_targets(targets: Any, samples: int, classes: int, where: str) -> NDA
     return array.astype(np.int32)
 
 
-def class_names(found: Sequence[Any] | None, targets: Any) -> tuple[str, ...]:
-    """Give class names as text; without any, the numbers from 0 to the largest target."""
-    if found is not None:
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in found)
-    largest = int(np.max(targets)) if len(targets) else 0
+def class_names(found: Any, targets: Any, where: str) -> tuple[str, ...]:
+    """Give class names as text; without any, the numbers from 0 to the largest target.
+
+    Args:
+        found: a sequence of names, or None.
+        targets: of all samples; not looked at where there are names.
+        where: the dataset's name, for messages.
+
+    Raises:
+        DatasetError: something else than a sequence of names, or targets that don't number classes
+            from 0 on.
+    """
+    return _numbers(targets, where) if found is None else _names(found, where)
+
+
+def require_two_classes(dataset: ImageDataset) -> None:
+    """Require classes to tell apart.
+
+    Raises:
+        DatasetError: there is one alone, about which any network is right.
+    """
+    if len(dataset.classes) < 2:
+        only = ", ".join(map(repr, dataset.classes))
+        raise DatasetError(
+            f"{dataset.name} {dataset.split} has one class alone, {only}, that of "
+            f"{dataset.where(0)}: any network is right about it; name a dataset of two or more"
+        )
+
+
+def _whole_numbers(targets: Any, where: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(targets)
+    except (ValueError, TypeError) as error:  # Rows of different lengths.
+        raise DatasetError(f"{where}: targets must be whole numbers in one row: {error}") from error
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DatasetError(
+            f"{where}: targets must be whole numbers in one row, "
+            f"found shape {array.shape} of {array.dtype}{_way_to_whole_numbers(array)}"
+        )
+    return array
+
+
+def _way_to_whole_numbers(array: NDArray[Any]) -> str:
+    if array.ndim == 2 and 1 in array.shape:
+        return ": write them as one row, labels.reshape(-1)"
+    if array.ndim != 1:
+        return ""
+    if len(array) and isinstance(array[0], str | bytes):
+        return ": number the words, as numpy.unique(labels, return_inverse=True) does"
+    is_whole = array.dtype.kind in "fb" and np.array_equal(array, np.trunc(array))
+    return ": write them as labels.astype('int64')" if is_whole else ""
+
+
+def _names(found: Any, where: str) -> tuple[str, ...]:
+    wanted = f"{where}: classes must be a list of names, as ['cat', 'dog']"
+    if isinstance(found, np.ndarray | np.generic):
+        found = found.tolist()
+    is_one = isinstance(found, str | bytes | Mapping | Set)
+    try:
+        names = None if is_one else list(found)
+    except TypeError:  # A number, or nothing at all.
+        names = None
+    if not names:
+        raise DatasetError(f"{wanted}, found {_short(found)}")
+    wrong = [name for name in names if isinstance(name, float | list | Mapping | np.ndarray | None)]
+    if wrong:
+        raise DatasetError(f"{wanted}, found {_short(wrong[0])} among them")
+    try:
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{wanted} in UTF-8: {error}") from error
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _numbers(targets: Any, where: str) -> tuple[str, ...]:
+    """Number classes that have no names, where that is what the targets do."""
+    array = _whole_numbers(targets, where)
+    if not len(array):
+        raise DatasetError(f"{where}: no images")
+    least, largest = int(array.min()), int(array.max())
+    if least < 0:
+        sample = int(array.argmin())
+        raise DatasetError(f"{where}: target {least} of sample {sample} is no class: below 0")
+    if largest >= _MOST_CLASSES:
+        sample = int(array.argmax())
+        raise DatasetError(
+            f"{where}: target {largest} of sample {sample} would make {largest + 1:,} classes, and "
+            f"{_MOST_CLASSES:,} are the most there can be: number the classes from 0 on"
+        )
+    if least > 0:
+        raise DatasetError(
+            f"{where}: targets run from {least} to {largest}, so class 0 has no samples: number "
+            f"the classes from 0 on (subtract {least}), or give the names of all classes"
+        )
+    lacking = np.flatnonzero(np.bincount(array.astype(np.int64)) == 0)
+    if len(lacking):
+        _LOG.warning(
+            "%s: %d of %d classes have no samples, the first is class %d: the classes are numbers "
+            "up to the largest target, as no names are given",
+            *(where, len(lacking), largest + 1, int(lacking[0])),
+        )
     return tuple(str(number) for number in range(largest + 1))
 
 

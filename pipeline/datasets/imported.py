@@ -21,8 +21,12 @@ from logitbank.pipeline.datasets.image_dataset import (
     pixel_ids,
 )
 from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.pillow_pixels import rgb_pixels
 from logitbank.pipeline.importing import import_factory
 from logitbank.stores.errors import DatasetError
+
+# Each is decoded, whenever a dataset that knows its targets is opened.
+_LOOKED_AT = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,8 @@ class MapStyleDataset:
     def targets(self) -> NDArray[np.int32]:
         """The (N,) int32 class of each sample."""
         found = self._own("targets")
-        found = self._one_pass[0][: self.limit] if found is None else found
+        if found is None:
+            found = self._one_pass[0][: self.limit]
         return checked_targets(found, len(self), len(self.classes), self.source)
 
     @cached_property
@@ -89,7 +94,7 @@ class MapStyleDataset:
         targets = getattr(self.dataset, "targets", None)
         if found is None and targets is None:
             targets = self._one_pass[0]
-        return class_names(found, targets)
+        return class_names(found, targets, self.source)
 
     @cached_property
     def sample_ids(self) -> NDArray[np.uint64]:
@@ -126,11 +131,45 @@ class MapStyleDataset:
     def _one_pass(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """The target and the id of each item; of all where they tell how many classes there are."""
         targets, ids = [], []
+        own = self._own("targets")
         for sample in range(len(self) if hasattr(self.dataset, "classes") else len(self.dataset)):
             image, target = self.load(sample)
+            if own is not None and sample < len(own):
+                require_own_target(own[sample], target, self.where(sample))
             targets.append(target)
             ids.append(pixel_ids([image]))
         return np.array(targets, np.int64), np.concatenate(ids)
+
+    def require_own_targets(self) -> None:
+        """Hold the dataset's own `targets`, where it has any, against some of its items.
+
+        All are compared where all items are gone through, for their ids.
+
+        Raises:
+            DatasetError: they differ; or as `load`.
+        """
+        if self._own("targets") is not None:
+            for sample in _spread(len(self)):
+                require_own_target(self.targets[sample], self.load(sample)[1], self.where(sample))
+
+
+def require_own_target(own: Any, target: int, where: str) -> None:
+    """Require the target of an item to be what its dataset's `targets` say.
+
+    Raises:
+        DatasetError: it isn't; the message begins with `where`.
+    """
+    if own != target:
+        raise DatasetError(
+            f"{where}: its item says class {target}, but the dataset's .targets say {own}: by a "
+            "target_transform, or targets that were changed later? Let .targets be what the items "
+            "say, or give a dataset without this attribute"
+        )
+
+
+def _spread(count: int) -> list[int]:
+    """Choose some of so many samples, the first and the last among them."""
+    return sorted(set(np.linspace(0, count - 1, _LOOKED_AT).round().astype(int).tolist()))
 
 
 def as_image_dataset(dataset: Any) -> ImageDataset:
@@ -146,7 +185,8 @@ def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
 
     Raises:
         UsageError: there is no such factory.
-        DatasetError: it fails, gives no dataset, or has no such split.
+        DatasetError: it fails, gives no dataset, has no such split, or its items say other classes
+            than its attribute `targets`.
     """
     source = f"import:{factory_name}"
     dataset = _made(factory_name, split)
@@ -160,9 +200,40 @@ def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
         raise DatasetError(f"{source}: no images")
     images = getattr(dataset, "images", None)
     if isinstance(images, np.ndarray) and hasattr(dataset, "targets"):
-        names = class_names(getattr(dataset, "classes", None), dataset.targets)
-        return MemoryDataset("import", split, images, dataset.targets, names, source)
-    return MapStyleDataset(dataset, split, source=source)
+        names = class_names(getattr(dataset, "classes", None), dataset.targets, source)
+        memory = MemoryDataset("import", split, images, dataset.targets, names, source)
+        _require_items(memory, dataset)
+        return memory
+    wrapped = MapStyleDataset(dataset, split, source=source)
+    wrapped.require_own_targets()
+    return wrapped
+
+
+def _require_items(memory: MemoryDataset, dataset: Any) -> None:
+    """Hold a set in memory against some of the dataset's items, where these are its images.
+
+    Items of another size are made for another use.
+    """
+    for sample in _spread(len(memory)):
+        where = memory.where(sample)
+        try:
+            item = dataset[sample]
+            target = _target(item[1], where)
+        except Exception:  # The user's code, which nothing else asks for items.
+            return
+        try:
+            image = _image_array(item[0], where)
+        except DatasetError:  # Such as a tensor, by the dataset's own transform.
+            image = memory.images[sample]
+        if image.shape != memory.images[sample].shape:
+            return
+        require_own_target(memory.targets[sample], target, where)
+        if not np.array_equal(image, memory.images[sample]):
+            raise DatasetError(
+                f"{where}: its item's image is not that of the dataset's .images: by a transform, "
+                "or another order of colours? Give the dataset without its own transform, or "
+                "without the attribute images"
+            )
 
 
 def imported_has_split(factory_name: str, split: str) -> bool:
@@ -202,7 +273,11 @@ def _target(target: Any, where: str) -> int:
 
 def _image_array(image: Any, where: str) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        try:
+            return rgb_pixels(image)
+        except Exception as error:  # Pillow's decoders raise many kinds on a damaged file.
+            cause = str(error) or type(error).__name__
+            raise DatasetError(f"{where}: can't be read as an image: {cause}") from error
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         if image.ndim == 3 and image.shape[2] == 3:
             return np.ascontiguousarray(image)

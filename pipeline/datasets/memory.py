@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,7 @@ class MemoryDataset:
 
     def __post_init__(self) -> None:
         images = self.images
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise DatasetError(
-                f"{self.source}: images must be (N, height, width, 3) of uint8, "
-                f"found {images.shape} of {images.dtype}"
-            )
-        if not len(images):
-            raise DatasetError(f"{self.source}: no images")
+        require_layout(images.shape, images.dtype, self.source)
         targets = checked_targets(self.targets, len(images), len(self.classes), self.source)
         object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "targets", targets)
@@ -72,3 +67,22 @@ class MemoryDataset:
         """Give the first `count` samples."""
         count = head_count(count, len(self))
         return replace(self, images=self.images[:count], targets=self.targets[:count])
+
+
+def require_layout(shape: tuple[int, ...] | None, dtype: np.dtype[Any], where: str) -> None:
+    """Require images, of a shape and a dtype, to be (N, H, W, 3) of uint8 and some.
+
+    Raises:
+        DatasetError: they aren't; it names `where`, and the way to make them so where there is one.
+    """
+    way = ""
+    if shape is not None and len(shape) == 4 and shape[1] == 3 != shape[3]:
+        way = ": put the channels last, images.transpose(0, 2, 3, 1)"
+    elif dtype.kind in "iuf" and dtype != np.uint8:
+        way = ": convert them to 8 bits, (images * (255.0 / WHITE)).astype('uint8')"
+    if shape is None or dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
+        raise DatasetError(
+            f"{where}: images must be (N, height, width, 3) of uint8, found {shape} of {dtype}{way}"
+        )
+    if not all(shape):
+        raise DatasetError(f"{where}: no images")

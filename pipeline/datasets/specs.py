@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from logitbank.pipeline.datasets.cifar100 import cifar100, cifar100_has_split
+from logitbank.pipeline.datasets.class_folders import CLASS_ORDERS
 from logitbank.pipeline.datasets.digits import digits
 from logitbank.pipeline.datasets.folders import (
     imagefolder,
@@ -36,16 +38,50 @@ def _of_path(
 ) -> _Kind:
     return _Kind(
         location,
-        lambda path, split: open_path(Path(path).expanduser(), split),
-        lambda path, split: has_split(Path(path).expanduser(), split),
+        lambda path, split: open_path(_expanded(path), split),
+        lambda path, split: has_split(_expanded(path), split),
     )
+
+
+def _of_folder(
+    open_folder: Callable[[Path, str, str | None], ImageDataset],
+    has_split: Callable[[Path, str], bool],
+) -> _Kind:
+    def opened(location: str, split: str) -> ImageDataset:
+        path, order = _folder_and_order(location)
+        return open_folder(path, split, order)
+
+    return _Kind(
+        "DIR[@text|@natural]",
+        opened,
+        lambda location, split: has_split(_folder_and_order(location)[0], split),
+    )
+
+
+def _folder_and_order(location: str) -> tuple[Path, str | None]:
+    """Take `DIR@ORDER` apart; a folder that is named so is that folder."""
+    path, _, order = location.rpartition("@")
+    if not path or os.path.isdir(os.path.expanduser(location)):
+        return _expanded(location), None
+    if order in CLASS_ORDERS:
+        return _expanded(path), order
+    if os.path.isdir(os.path.expanduser(path)):
+        raise unknown_name("order of classes", order, CLASS_ORDERS)
+    return _expanded(location), None
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~name, of nobody here.
+        raise UsageError(f"{path}: {error}") from None
 
 
 _KINDS = {
     "digits": _Kind(None, lambda _, split: digits(split), lambda _, split: True),
     "cifar100": _of_path("DIR", cifar100, cifar100_has_split),
-    "imagefolder": _of_path("DIR", imagefolder, imagefolder_has_split),
-    "imagenet": _of_path("DIR", imagenet, imagenet_has_split),
+    "imagefolder": _of_folder(imagefolder, imagefolder_has_split),
+    "imagenet": _of_folder(imagenet, imagenet_has_split),
     "hdf5": _of_path("FILE|DIR", hdf5, hdf5_has_split),
     "import": _Kind("package.module:factory", imported, imported_has_split),
 }
@@ -56,7 +92,8 @@ def open_dataset(spec: str, split: str = "train", *, download: bool = False) -> 
 
     Args:
         spec: `digits`, `cifar100:DIR`, `imagefolder:DIR`, `imagenet:DIR`, `hdf5:FILE|DIR` or
-            `import:package.module:factory`.
+            `import:package.module:factory`. Behind a folder of class folders may stand how these
+            are numbered, `@text` or `@natural` (`ordered_classes`).
         split: `train`, or `test` and its synonym `val`.
         download: let torchvision fetch CIFAR-100 where it is absent.
 
@@ -71,7 +108,7 @@ def open_dataset(spec: str, split: str = "train", *, download: bool = False) -> 
         return _KINDS[name].open(location, split)
     if name != "cifar100":
         raise UsageError(f"{spec}: only cifar100 can be downloaded")
-    return cifar100(Path(location).expanduser(), split, download=True)
+    return cifar100(_expanded(location), split, download=True)
 
 
 def has_split(spec: str, split: str) -> bool:
@@ -97,7 +134,10 @@ def absolute_spec(spec: str) -> str:
     name, location = _parsed(spec)
     if _KINDS[name].location is None or name == "import":
         return spec
-    return f"{name}:{Path(location).expanduser().absolute()}"
+    if name not in ("imagefolder", "imagenet"):
+        return f"{name}:{_expanded(location).absolute()}"
+    path, order = _folder_and_order(location)
+    return f"{name}:{path.absolute()}" + (f"@{order}" if order else "")
 
 
 def weak_augmentation(dataset: ImageDataset) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
+from logitbank.pipeline.datasets import ImageDataset, require_two_classes, weak_augmentation
 from logitbank.pipeline.draws import Purpose, view_of_epoch
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
@@ -142,6 +142,7 @@ def prepare(
     Raises:
         StoreError: a store was made from another dataset, holds too few samples, or lacks a chunk
             that the epochs will read.
+        DatasetError: there is one class alone.
         UsageError: sizes or classes that don't fit.
         LogitbankError: the student can't be built, or its checkpoint is another network's.
     """
@@ -152,6 +153,7 @@ def prepare(
         dataset = check_store(soft, whole, trained)
     if not stores:
         dataset = dataset.head(trained.stop)
+    require_two_classes(dataset)
     require_chunks(config, stores, teacher, epochs)
     samples = len(trained)
     torch.manual_seed(config.seed)

@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from logitbank.pipeline.datasets import has_split, open_dataset, weak_augmentation
+from logitbank.pipeline.datasets import (
+    absolute_spec,
+    has_split,
+    open_dataset,
+    weak_augmentation,
+)
 from logitbank.pipeline.datasets.digits import digits
 from logitbank.pipeline.datasets.image_dataset import checked_targets, fingerprint
 from logitbank.pipeline.datasets.imported import MapStyleDataset
@@ -161,6 +166,20 @@ def test_a_spec_that_cant_be_meant_is_refused(spec, split, message):
         with pytest.raises(UsageError) as refusal:
             ask(spec, split)
         assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("cifar100", ""), ("hdf5", ""), ("imagefolder", ""), ("imagenet", "@text")]
+)
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch, kind, suffix):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert absolute_spec(f"{kind}:~/data{suffix}") == f"{kind}:{tmp_path}/data{suffix}"
+    with pytest.raises(DatasetError, match=str(tmp_path / "data")):
+        open_dataset(f"{kind}:~/data{suffix}")
+    assert not has_split(f"{kind}:~/data{suffix}", "train")
+    for ask in (open_dataset, absolute_spec):
+        with pytest.raises(UsageError, match="~nobody-here/data: Could not determine home"):
+            ask(f"{kind}:~nobody-here/data{suffix}")
 
 
 def test_only_cifar100_can_be_downloaded(tmp_path):

@@ -25,6 +25,27 @@ class Photos:
     def __getitem__(self, sample):
         return np.full((4, 5, 3), sample, np.uint8), sample % 3
 
+class Labelled(Photos):
+    targets = [n % 3 for n in range(200)]
+    def __init__(self, others=()):
+        super().__init__(200)
+        self.others = dict(others)
+    def __getitem__(self, sample):
+        image, target = super().__getitem__(sample)
+        return image, self.others.get(sample, target)
+
+def labelled():
+    return Labelled()
+
+def relabelled():
+    return Labelled((n, (n + 1) % 3) for n in range(200))
+
+def relabelled_at_the_end():
+    return Labelled({199: 0})
+
+def relabelled_in_one_place():
+    return Labelled({5: 0})
+
 class InMemory(Photos):
     images = np.zeros((6, 4, 4, 3), np.uint8)
     targets = [0, 1, 0, 1, 0, 1]
@@ -41,6 +62,49 @@ def without_split():
 
 def in_memory():
     return InMemory(6)
+
+class Shown(InMemory):
+    images = np.arange(6 * 48).reshape(6, 4, 4, 3).astype(np.uint8)
+    def __getitem__(self, sample):
+        return self.images[sample], self.targets[sample]
+
+class Turned(Shown):
+    def __getitem__(self, sample):
+        return self.images[sample], 1 - self.targets[sample]
+
+class TurnedTensors(Turned):
+    def __getitem__(self, sample):
+        return self.images[sample].astype(np.float32), 1 - self.targets[sample]
+
+class Blue(Shown):
+    def __getitem__(self, sample):
+        return self.images[sample][..., ::-1], self.targets[sample]
+
+class Large(Shown):
+    def __getitem__(self, sample):
+        return self.images[sample].repeat(2, 0), self.targets[sample]
+
+class Words(Shown):
+    def __getitem__(self, sample):
+        return dict(image=self.images[sample])
+
+def shown():
+    return Shown(6)
+
+def turned():
+    return Turned(6)
+
+def turned_tensors():
+    return TurnedTensors(6)
+
+def blue():
+    return Blue(6)
+
+def large():
+    return Large(6)
+
+def words():
+    return Words(6)
 
 def failing():
     raise OSError("the disk is away")
@@ -140,6 +204,79 @@ def test_attributes_of_the_dataset_spare_the_pass_over_its_items():
     head = dataset.head(2)
     assert (head.targets.tolist(), head.sample_ids.tolist()) == ([0, 1], [0, 1])
     assert items.reads == 0
+
+
+def test_targets_that_items_bear_out_are_taken(module):
+    dataset = open_dataset(f"{module}:labelled")
+    assert dataset.targets.tolist() == [n % 3 for n in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("factory", "sample", "says", "targets"),
+    [("relabelled", 0, 1, 0), ("relabelled_at_the_end", 199, 0, 1)],
+)
+def test_targets_are_held_against_items_as_a_set_is_opened(module, factory, sample, says, targets):
+    with pytest.raises(DatasetError) as refusal:
+        open_dataset(f"{module}:{factory}")
+    assert str(refusal.value).startswith(
+        f"sample {sample} of {module}:{factory}: its item says class {says}, but the dataset's "
+        f".targets say {targets}: "
+    )
+
+
+def test_every_target_is_held_against_its_item_where_all_are_gone_through(module):
+    dataset = open_dataset(f"{module}:relabelled_in_one_place")
+    with pytest.raises(DatasetError, match="sample 5 of .*says class 0, but .*targets say 2"):
+        dataset.fingerprint  # noqa: B018
+    assert len(dataset.head(5).fingerprint) == 64
+
+
+@pytest.mark.parametrize("factory", ["shown", "large", "words"])
+def test_a_set_in_memory_need_not_show_its_images_as_items(module, factory):
+    assert isinstance(open_dataset(f"{module}:{factory}"), MemoryDataset)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("turned", "its item says class 1, but the dataset's .targets say 0"),
+        ("turned_tensors", "its item says class 1, but the dataset's .targets say 0"),
+        ("blue", "its item's image is not that of the dataset's .images: by a transform"),
+    ],
+)
+def test_items_of_a_set_in_memory_are_its_images_and_targets(module, factory, message):
+    with pytest.raises(DatasetError) as refusal:
+        open_dataset(f"{module}:{factory}")
+    assert str(refusal.value).startswith(f"sample 0 of {module}:{factory}: {message}")
+
+
+@pytest.mark.parametrize("classes", ["cat,dog", 2, 2.5, {"cat": 0}, {"cat", "dog"}, [None], []])
+def test_class_names_that_are_no_list_are_named(classes):
+    items = Items([(image, 0) for image in random_images(2)], targets=[0, 1], classes=classes)
+    with pytest.raises(DatasetError, match="my photos: classes must be a list of names, as"):
+        MapStyleDataset(items, source="my photos").classes  # noqa: B018
+
+
+def test_class_names_may_be_tuples_of_synonyms():
+    items = Items([], classes=[("tench", "Tinca tinca"), ("goldfish",), np.str_("ray")])
+    assert MapStyleDataset(items).classes == ("('tench', 'Tinca tinca')", "('goldfish',)", "ray")
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([1, 2, 1], "run from 1 to 2, so class 0 has no samples: number the classes from 0 on"),
+        ([0, 70_000, 1], "target 70000 of sample 1 would make 70,001 classes, and 65,536 are"),
+        ([0, 2**70, 1], "must be whole numbers in one row"),
+        ([[0], [1, 2], [0]], "must be whole numbers in one row"),
+    ],
+)
+def test_targets_that_number_no_classes_are_named(targets, message):
+    items = Items([(image, 0) for image in random_images(3)], targets=targets)
+    with pytest.raises(DatasetError) as refusal:
+        MapStyleDataset(items, source="my photos").classes  # noqa: B018
+    assert str(refusal.value).startswith("my photos: ")
+    assert message in str(refusal.value)
 
 
 def test_without_attributes_all_is_learned_in_one_pass():

@@ -1,0 +1,239 @@
+"""Class folders and their image files: which count, and in which order, as published readers do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from logitbank.stores.errors import DatasetError
+
+# torchvision.datasets.folder.IMG_EXTENSIONS
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+CLASS_ORDERS = ("natural", "text")
+# What systems and storage boxes put beside people's files; their names don't begin with a dot.
+_OF_SYSTEMS = frozenset(
+    {
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "__macosx",
+        "lost+found",
+        "system volume information",
+    }
+)
+_LOG = logging.getLogger(__name__)
+_NUMBER = re.compile(r"(\d+)")
+
+Identity = tuple[int, int]
+"""Device and number of a folder: what tells it from others, by whatever links it was reached."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder, by name: what counts, and folders that are hidden and never do.
+
+    `links` are those of the `folders` that are links.
+    """
+
+    folders: tuple[str, ...]
+    links: frozenset[str]
+    images: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: str | Path) -> Listing:
+        """List a folder; links are followed, hidden entries left out.
+
+        Raises:
+            DatasetError: it can't be listed, a link leads nowhere, or a name of an image is that of
+                a pipe or the like, which would never end.
+        """
+        folders, links, images, hidden = [], [], [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_hidden(entry.name):
+                        hidden += [entry.name] * _leads(entry, os.DirEntry.is_dir)
+                        continue
+                    is_image = entry.name.lower().endswith(EXTENSIONS)
+                    if _leads(entry, os.DirEntry.is_dir):
+                        folders.append(entry.name)
+                        if entry.is_symlink():
+                            links.append(entry.name)
+                    elif _leads(entry, os.DirEntry.is_file):
+                        if is_image:
+                            images.append(entry.name)
+                    elif entry.is_symlink():
+                        raise DatasetError(
+                            f"{entry.path}: is a link to what isn't there: mend it, or take it out"
+                        )
+                    elif is_image:
+                        raise DatasetError(f"{entry.path}: is named as an image, but is no file")
+        except OSError as error:
+            where = error.filename or folder
+            raise DatasetError(f"{where}: can't be listed: {error.strerror}") from error
+        return cls(
+            tuple(sorted(folders)),
+            frozenset(links),
+            tuple(sorted(images)),
+            tuple(sorted(hidden)),
+        )
+
+
+def is_hidden(name: str) -> bool:
+    """Tell what was put among the data by programs rather than people: never class or image.
+
+    >>> [is_hidden(name) for name in (".ipynb_checkpoints", "._0.jpg", "__MACOSX", "cat")]
+    [True, True, True, False]
+    """
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def visible_folders(folder: Path) -> tuple[str, ...]:
+    """Name the folders in a folder, sorted; none where there is no folder.
+
+    Raises:
+        DatasetError: it can't be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if not is_hidden(entry.name) and _leads(entry, os.DirEntry.is_dir)
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise DatasetError(f"{folder}: can't be listed: {error.strerror}") from error
+    return tuple(sorted(names))
+
+
+def class_folders(root: Path, listing: Listing) -> tuple[str, ...]:
+    """Name the class folders of a listed folder, sorted as text.
+
+    Links back to it are none, nor are hidden folders, which is said.
+    """
+    if listing.hidden:
+        _LOG.warning("%s: hidden folders are no classes: %s", root, ", ".join(listing.hidden))
+    above = _above(root)
+    return tuple(
+        name
+        for name in listing.folders
+        if name not in listing.links or _identity(root / name) not in above
+    )
+
+
+def ordered_classes(names: Sequence[str], order: str | None, spec: str) -> tuple[str, ...]:
+    """Number class folders as published readers do.
+
+    torchvision's ImageFolder sorts them as text, 1, 10, 2; timm's reader by the numbers in their
+    names and without regard to capitals, 1, 2, 10.
+
+    Args:
+        names: of the folders.
+        order: `text` or `natural`; None takes what both readers agree on but for capitals, where
+            it is `text`.
+        spec: the dataset's, which the message says how to complete.
+
+    Raises:
+        DatasetError: None, and the readers disagree about numbers.
+    """
+    as_text = sorted(names)
+    by_number = sorted(as_text, key=lambda name: _natural(name.lower()))
+    if order == "natural":
+        return tuple(by_number)
+    if order is None and as_text != by_number:
+        at = next(n for n, name in enumerate(as_text) if name != by_number[n])
+        orders = (
+            f"class {at} is {as_text[at]!r} in the order of text, as torchvision's ImageFolder "
+            f"numbers class folders, but {by_number[at]!r} in that of numbers, as timm's reader "
+            "does"
+        )
+        if as_text != sorted(as_text, key=_natural):
+            raise DatasetError(
+                f"{spec}: {orders}: say {spec}@text or {spec}@natural, as the teacher was trained"
+            )
+        _LOG.warning(
+            "%s: %s, without regard to capitals; taken as text: %s@natural or %s@text says it",
+            *(spec, orders, spec, spec),
+        )
+    return tuple(as_text)
+
+
+def image_files(root: Path, classes: Sequence[str]) -> list[list[bytes]]:
+    """List each class's images, those of nested folders too, relative to `root`, with `/`.
+
+    They are sorted by folder, then by name. A folder that is reached on several ways counts once,
+    by the one without links; links to where they lie, or above, lead nowhere.
+
+    Raises:
+        DatasetError: as `Listing.of`; or one folder is part of two classes.
+    """
+    above, ways = _above(root), dict[Identity, str]()
+    return [_images_of(root, name, above, ways) for name in classes]
+
+
+def _images_of(
+    root: Path, name: str, above: frozenset[Identity], ways: dict[Identity, str]
+) -> list[bytes]:
+    """List one class's images; `ways` holds on which way each folder was reached first."""
+    found: dict[str, tuple[str, ...]] = {}
+    folders, links = [name], list[str]()
+    while folders or links:
+        way = folders.pop() if folders else links.pop(0)
+        here = _identity(root / way)
+        if here in above:
+            continue
+        first = ways.setdefault(here, way)
+        if first.partition("/")[0] != name:
+            raise DatasetError(
+                f"{root}: {first} and {way} are one folder, by a link, so its images would be of "
+                "two classes: leave one of the two out"
+            )
+        if way in found or first != way:
+            continue
+        listing = Listing.of(root / way)
+        found[way] = listing.images
+        for folder in listing.folders:
+            (links if folder in listing.links else folders).append(f"{way}/{folder}")
+    return [os.fsencode(f"{way}/{image}") for way in sorted(found) for image in found[way]]
+
+
+def _natural(name: str) -> list[str | int]:
+    """Give timm's key: text and numbers in turn."""
+    parts: list[str | int] = list(_NUMBER.split(name))
+    parts[1::2] = [int(part) for part in parts[1::2]]
+    return parts
+
+
+def _leads(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Ask for an entry's kind; a link that leads to itself has none."""
+    try:
+        return is_kind(entry)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
+def _above(root: Path) -> frozenset[Identity]:
+    """Identify a folder and all that it lies in."""
+    real = root.resolve()
+    return frozenset(_identity(folder) for folder in (real, *real.parents))
+
+
+def _identity(folder: Path) -> Identity:
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise DatasetError(f"{folder}: can't be listed: {error.strerror}") from error
+    return found.st_dev, found.st_ino
