@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from logitbank.pipeline.models.checkpoints import load_tensors
+from logitbank.pipeline.models.weight_files import load_tensors
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.files import PARTIAL, LocalFiles, write_error
