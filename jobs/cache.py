@@ -235,7 +235,7 @@ def _checked(work: CacheWork) -> Measured:
         f"{measured.clean_top5:.2f}% on centre crops of {measured.clean_samples:,} "
         f"{measured.clean_split} samples"
     )
-    expected = options.expect_top1 or work.teacher.expected_top1
+    expected = options.expect_top1 or work.teacher.required_top1
     if expected is not None:
         require_expected_top1(options.teacher, measured, expected)
     return measured

@@ -2,141 +2,288 @@
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Mapping, Sequence
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from logitbank.pipeline.models.state_dicts import (
+    BATCH_COUNT,
+    Place,
+    State,
+    StateDict,
+    distinct,
+    named,
+    places,
+    plain_names,
+    state_dicts,
+)
+from logitbank.pipeline.models.weight_files import load_weights
 from logitbank.stores.errors import LogitbankError
 
 DESCRIPTION = "logitbank"
 """Where a file of ours keeps what it says of the network, beside `model`, its state dict."""
 
+_OURS = "model"
 _NAMES_SHOWN = 4
-_BATCH_COUNT = "num_batches_tracked"
+_PROFILED = ("total_ops", "total_params")
+_AVERAGES_COUNT = "n_averaged"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What a file of weights holds.
 
-    `state` maps parameter names, without a `module.` prefix, to CPU tensors. `description` is what
-    a file of ours says of the network (`LoadedModel.description`), empty for other people's files.
+    `found` are its state dicts, of CPU tensors. `description` is what a file of ours says of the
+    network (`LoadedModel.description`), empty for other people's files. `part` is the place in it
+    that was asked for, as `state_dicts.named` takes it.
     """
 
     path: Path
-    state: dict[str, torch.Tensor]
+    found: tuple[StateDict, ...]
     description: Mapping[str, Any]
+    part: str | None = None
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file of weights: a state dict, bare or under `model` or `state_dict`.
+def read_checkpoint(path: str | Path, part: str | None = None) -> Checkpoint:
+    """Read a file of weights: state dicts, bare or under any keys.
 
-    A file named `.safetensors`, as timm's hub has them, is a bare state dict by its format.
-
-    Nothing in the file is executed: torch's weights-only unpickler reads it, and of other classes
-    only `argparse.Namespace` is allowed, which RepDistiller's files hold.
+    A file of ours holds what `model` does, and other state dicts of its training only where a part
+    is asked for. Nothing in a file is executed (see `load_tensors`).
 
     Raises:
         LogitbankError: there is no such file, it is no checkpoint, or it holds other classes.
     """
     path = Path(path)
-    load = _load_safetensors if path.suffix == ".safetensors" else load_tensors
-    content = load(path)
+    content = load_weights(path)
     if not isinstance(content, Mapping):
         raise LogitbankError(
             f"{path} is not a checkpoint: it holds a {type(content).__name__}, not a state dict"
         )
-    state = next(
-        (content[key] for key in ("model", "state_dict") if isinstance(content.get(key), Mapping)),
-        content,
-    )
-    tensors = {str(key): value for key, value in state.items() if torch.is_tensor(value)}
-    if not tensors or (state is content and len(tensors) < len(content)):
-        found = ", ".join(map(str, list(content)[:_NAMES_SHOWN])) or "nothing"
-        raise LogitbankError(
-            f"{path} is not a checkpoint: no state dict under 'model' or 'state_dict', and it is "
-            f"none itself (it holds {found})"
-        )
     description = content.get(DESCRIPTION)
-    return Checkpoint(
-        path, _without_prefix(tensors), description if isinstance(description, Mapping) else {}
-    )
-
-
-def load_tensors(path: Path) -> Any:
-    """Read any file that `torch.save` wrote of tensors and plain values, onto the CPU.
-
-    Raises:
-        LogitbankError: there is no such file, or it can't be read so.
-    """
-    _require_file(path)
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
-    except Exception as error:  # what the unpickler raises on foreign bytes is anything
-        raise LogitbankError(_why_unreadable(path, error)) from error
-
-
-def _load_safetensors(path: Path) -> Any:
-    _require_file(path)
-    try:
-        from safetensors import SafetensorError  # Comes with timm, and few files are of its format.
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
+    if not isinstance(description, Mapping):
+        description = {}
+    elif part is None:
+        content = {_OURS: content.get(_OURS)}
+    found = state_dicts(content)
+    if not found:
+        holds = ", ".join(map(str, list(content)[:_NAMES_SHOWN])) or "nothing"
         raise LogitbankError(
-            f"{path} needs a package that is not installed: pip install safetensors"
-        ) from error
-    try:
-        return load_file(path)
-    except PermissionError as error:
-        raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
-    except SafetensorError as error:
-        raise LogitbankError(
-            f"{path} is not a checkpoint, or a damaged one: safetensors can't read it ({error})"
-        ) from error
+            f"{path} is not a checkpoint: no state dict under 'model' or 'state_dict' or another "
+            f"key, and it is none itself (it holds {holds})"
+        )
+    return Checkpoint(path, found, description, part)
 
 
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise LogitbankError(f"there is no checkpoint at {path}: {what}")
-
-
-def load_state(module: nn.Module, checkpoint: Checkpoint, architecture: str) -> None:
+def load_state(
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    architecture: str,
+    rename: Callable[[str], str] = str,
+) -> None:
     """Put a checkpoint's weights into a network of the very same parameters.
+
+    Of several state dicts it is the one that fits. Where raw and averaged weights do, it is the
+    averaged ones, as in timm, and a warning says so; of other different ones, one must be named.
 
     Args:
         module: the network; changed in place.
-        checkpoint: its `state` must have the network's names and shapes. Counts of batches, which
-            old files lack and nothing reads, may be missing.
+        checkpoint: a state dict of it must have the network's names and shapes, behind a prefix or
+            none. Counts of batches, which old files lack and nothing reads, may be missing;
+            auxiliary heads that the network was built without may be there.
         architecture: the network's spec, for the message.
+        rename: gives the name that a parameter has today.
 
     Raises:
         LogitbankError: the checkpoint is of another network; what differs is listed, the number of
-            classes plainly.
+            classes plainly. Or several different places of it fit.
     """
-    own = {key: value for key, value in module.state_dict().items() if torch.is_tensor(value)}
-    if differences := _differences(own, checkpoint.state):
-        origin = checkpoint.description.get("spec")
-        of = f" (it says it is of {origin})" if isinstance(origin, str) else ""
+    own = _Network.of(module)
+    every = places([each.renamed(rename) for each in checkpoint.found], list(own.tensors))
+    asked = every if checkpoint.part is None else named(every, checkpoint.part)
+    if every and not asked:
         raise LogitbankError(
-            f"{checkpoint.path}{of} is not a checkpoint of {architecture}: {'; '.join(differences)}"
+            f"{checkpoint.path} holds nothing of {architecture} under {checkpoint.part!r}: it "
+            f"holds {_some([each.name or 'the file itself' for each in own.nearest(every)])}"
         )
-    module.load_state_dict(checkpoint.state, strict=False)
+    whole = [each for each in asked if each.count >= len(own.required)]
+    fitting = [each for each in whole if not own.differences(each.tensors())]
+    if checkpoint.part is None:
+        usual = [each for each in fitting if each.is_usual() or not own.left_out(each)]
+        if fitting and not usual:
+            raise LogitbankError(_fits_in_part(checkpoint, architecture, fitting[0], own))
+        fitting = usual
+    if not fitting:
+        raise LogitbankError(_mismatch(checkpoint, architecture, asked, own))
+    chosen = _choose(checkpoint.path, distinct(fitting, own.required))
+    if checkpoint.part is None:
+        _tell_what_is_left(checkpoint, chosen, fitting, own)
+    _put(module, chosen, own, checkpoint.path)
 
 
-def _differences(own: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> list[str]:
-    missing = [key for key in own if key not in other and not key.endswith(_BATCH_COUNT)]
+@dataclass(frozen=True)
+class _Network:
+    """A network's state dict by names without wrappers, and what more may lie beside it."""
+
+    module: nn.Module
+    tensors: State
+    plain: Mapping[str, str]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _Network:
+        state = {key: each for key, each in module.state_dict().items() if torch.is_tensor(each)}
+        plain = plain_names(state)
+        return cls(module, {plain[key]: each for key, each in state.items()}, plain)
+
+    @cached_property
+    def buffers(self) -> dict[str, torch.Tensor]:
+        return dict(self.module.named_buffers())
+
+    @cached_property
+    def required(self) -> list[str]:
+        return [name for name in self.tensors if not name.endswith(BATCH_COUNT)]
+
+    def nearest(self, found: Sequence[Place]) -> list[Place]:
+        """Sort places by how many of the network's names they have, most first."""
+        return sorted(found, key=lambda place: -place.count)
+
+    def differences(self, tensors: State) -> list[str]:
+        """List how the tensors of a file differ from the network's, empty if they fit."""
+        other = {name: each for name, each in tensors.items() if not self._is_ignored(name, each)}
+        return _differences(self.tensors, other)
+
+    def left_out(self, place: Place) -> list[str]:
+        """List the names beside a place that are more than counts."""
+        tensors = place.source.tensors
+        return [name for name in place.beside() if not self._is_ignored(name, tensors[name])]
+
+    def _is_ignored(self, name: str, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor that the network has no place for changes nothing of it."""
+        if name in self.tensors:
+            return False
+        last = name.rpartition(".")[2]
+        if last in _PROFILED or last in (_AVERAGES_COUNT, BATCH_COUNT):
+            return True
+        head = name.partition(".")[0]
+        if head.lower().startswith("aux") and getattr(self.module, head, self) is None:
+            return True
+        # A buffer that was saved once, and is computed today.
+        computed = self.buffers.get(name)
+        return computed is not None and torch.equal(computed.cpu(), tensor)
+
+
+def _choose(path: Path, different: Sequence[Place]) -> Place:
+    """Choose among places that fit and differ: the averaged one beside the raw one."""
+    if len(different) == 1:
+        return different[0]
+    averaged = [each for each in different if each.is_averaged]
+    if len(different) == 2 and len(averaged) == 1:
+        chosen = averaged[0]
+        (raw,) = (each for each in different if each is not chosen)
+        _LOG.warning(
+            "%s holds raw and averaged weights: the averaged ones (%s) are taken, as timm takes "
+            "them; @%s#raw takes the others (%s), #ema these without this line",
+            path,
+            chosen.name,
+            path,
+            raw.name or "the file itself",
+        )
+        return chosen
+    choices = " or ".join(f"@{path}#{each.name or 'raw'}" for each in different[:_NAMES_SHOWN])
+    more = len(different) - _NAMES_SHOWN
+    raise LogitbankError(
+        f"{path} holds {len(different)} different sets of weights that fit: choose one, {choices}"
+        + (f" and {more} more" if more > 0 else "")
+    )
+
+
+def _tell_what_is_left(
+    checkpoint: Checkpoint, chosen: Place, fitting: Sequence[Place], own: _Network
+) -> None:
+    """Warn of averaged weights that don't fit, and of what lies beside a prefix."""
+    if not chosen.is_averaged:
+        fit = {each.source.keys for each in fitting}
+        for each in checkpoint.found:
+            averaged = Place(each, "", 0).is_averaged and each.keys not in fit
+            if averaged and 2 * len(each.tensors) >= len(list(own.module.parameters())):
+                _LOG.warning(
+                    "%s: its averaged weights (%s) are not all of the network's state, and are "
+                    "left out: the raw ones are taken",
+                    checkpoint.path,
+                    each.keys,
+                )
+    others = tuple(
+        each.prefix for each in fitting if each.source is chosen.source and each is not chosen
+    )
+    left = [name for name in own.left_out(chosen) if not (others and name.startswith(others))]
+    if left:
+        _LOG.warning(
+            "%s: what lies under %s is taken; beside it, and left out: %s",
+            checkpoint.path,
+            chosen.name,
+            _some(left),
+        )
+
+
+def _put(module: nn.Module, place: Place, own: _Network, path: Path) -> None:
+    tensors = place.tensors()
+    state = OrderedDict(
+        (key, tensors[plain]) for key, plain in own.plain.items() if plain in tensors
+    )
+    versions = place.versions()
+    is_plain = all(key == plain for key, plain in own.plain.items())
+    # Some networks read old formats by their version, and refuse a state dict of none.
+    state._metadata = (  # type: ignore[attr-defined]
+        versions if versions and is_plain else module.state_dict()._metadata  # type: ignore[attr-defined]
+    )
+    try:
+        module.load_state_dict(state, strict=False)
+    except Exception as error:  # a network of the user's may load as it likes
+        raise LogitbankError(
+            f"{path} can't be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _fits_in_part(checkpoint: Checkpoint, architecture: str, place: Place, own: _Network) -> str:
+    return (
+        f"{_origin(checkpoint)} is more than a checkpoint of {architecture}: its part "
+        f"{place.prefix.rstrip('.')!r} fits, and beside it are {_some(own.left_out(place))}; "
+        f"@{checkpoint.path}#{place.name} takes that part alone"
+    )
+
+
+def _mismatch(
+    checkpoint: Checkpoint, architecture: str, asked: Sequence[Place], own: _Network
+) -> str:
+    """Say how the place that has most of the network's names differs from it."""
+    if asked:
+        nearest = own.nearest(asked)[0]
+    else:
+        largest = max(checkpoint.found, key=lambda each: len(each.tensors))
+        nearest = Place(largest, "", 0)
+    differences = "; ".join(own.differences(nearest.tensors()))
+    return f"{_origin(checkpoint)} is not a checkpoint of {architecture}: {differences}"
+
+
+def _origin(checkpoint: Checkpoint) -> str:
+    origin = checkpoint.description.get("spec")
+    of = f" (it says it is of {origin})" if isinstance(origin, str) else ""
+    return f"{checkpoint.path}{of}"
+
+
+def _differences(own: State, other: State) -> list[str]:
+    missing = [key for key in own if key not in other and not key.endswith(BATCH_COUNT)]
     unexpected = [key for key in other if key not in own]
-    reshaped = [key for key in own if key in other and own[key].shape != other[key].shape]
+    shared = [key for key in own if key in other]
+    reshaped = [key for key in shared if own[key].shape != other[key].shape]
+    rounded = [key for key in shared if own[key].is_floating_point() > _is_real(other[key])]
     lines = []
     head = [key for key in reshaped if _same_but_first(own[key], other[key])]
     if reshaped and head == reshaped and _is_head(list(own), reshaped):
@@ -149,7 +296,14 @@ def _differences(own: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tens
     if reshaped:
         shown = [f"{key} {_shape(other[key])} for {_shape(own[key])}" for key in reshaped]
         lines.append(f"other shapes {_some(shown)}")
+    if rounded:
+        dtypes = [f"{key} {str(other[key].dtype).removeprefix('torch.')}" for key in rounded]
+        lines.append(f"no real numbers {_some(dtypes)}")
     return lines
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and not tensor.is_meta
 
 
 def _is_head(own: Sequence[str], reshaped: Sequence[str]) -> bool:
@@ -169,18 +323,3 @@ def _shape(tensor: torch.Tensor) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drop the `module.` that DataParallel puts before every name."""
-    prefix = "module." if all(key.startswith("module.") for key in state) else ""
-    return {key.removeprefix(prefix): value for key, value in state.items()}
-
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    if refused := re.search(r"GLOBAL (\S+)", str(error)):
-        return (
-            f"{path} holds more than weights ({refused[1]}), which is not loaded since it could "
-            "run code: save the state dict alone, torch.save(model.state_dict(), FILE)"
-        )
-    return f"{path} is not a checkpoint, or a damaged one: torch.load can't read it"

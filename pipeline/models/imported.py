@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from logitbank.pipeline.importing import import_factory
@@ -18,7 +19,8 @@ def imported_model(name: str) -> tuple[nn.Module, Inputs]:
 
     Raises:
         UsageError: there is no such factory, or it gives something else.
-        LogitbankError: the factory itself failed.
+        LogitbankError: the factory itself failed, or the network's weights have no values, or none
+            that tell it from another.
     """
     factory = import_factory(name)
     try:
@@ -31,4 +33,19 @@ def imported_model(name: str) -> tuple[nn.Module, Inputs]:
             f"import:{name} gave a {type(made).__name__}: expected a torch.nn.Module, or the pair "
             "(module, dict(input_size=…, mean=…, std=…))"
         )
+    _require_weights(name, module)
     return module, parse_inputs(inputs, f"import:{name}")
+
+
+def _require_weights(name: str, module: nn.Module) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(each.is_meta for each in tensors):
+        raise LogitbankError(
+            f"import:{name} gave a network on the meta device, whose weights have no values: build "
+            "it on the CPU"
+        )
+    if isinstance(module, torch.jit.ScriptModule) and not tensors:
+        raise LogitbankError(
+            f"import:{name} gave a frozen TorchScript module, which has no state dict to know its "
+            "weights by: return it as it was before torch.jit.freeze"
+        )

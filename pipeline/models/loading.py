@@ -6,13 +6,12 @@ The kinds are `cifar` and `imagenet` (networks of the distillation literature), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from logitbank.pipeline.models.checkpoints import Checkpoint, load_state, read_checkpoint
@@ -24,23 +23,40 @@ from logitbank.pipeline.models.normalisation import HALF, Normalisation, default
 from logitbank.pipeline.models.timm_models import (
     fresh_timm_model,
     published_timm_model,
+    timm_file_tag,
     timm_model,
     timm_tags,
 )
 from logitbank.pipeline.models.torchvision_models import (
     published_names,
     published_top1,
-    torchvision_model,
+    published_torchvision_model,
+    todays_name,
+    torchvision_file,
+    torchvision_network,
     torchvision_weights,
 )
-from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+from logitbank.pipeline.models.trial import evaluation_mode, require_logits
+from logitbank.stores.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from logitbank.pipeline.datasets import ImageDataset
 
+__all__ = [
+    "LoadedModel",
+    "ModelSpec",
+    "WeightsFile",
+    "absolute_model_spec",
+    "evaluation_mode",
+    "load_model",
+    "load_model_for",
+]
+
 _USUAL_SIZE = {"cifar": 32, "imagenet": 224, "torchvision": 224, "timm": 224, "import": 224}
 KINDS = tuple(_USUAL_SIZE)
 _WITH_PUBLISHED_WEIGHTS = ("torchvision", "timm")
+TRANSFORMS = "transform_input"
+"""What torchvision's Inception and GoogLeNet call normalising again: no part of a state dict."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,8 @@ class LoadedModel:
     `module` maps normalised images (B, 3, input_size, input_size) to logits (B, classes). `resize`
     (the shorter side in pixels) and `interpolation` are how its authors prepare centre crops, None
     where nobody said. `expected_top1` is the accuracy in percent that its weights are published
-    with, on ImageNet's validation split.
+    with, on ImageNet's validation split; `is_original` is False of a file that has the name of
+    published weights and not their content.
     """
 
     module: nn.Module
@@ -61,6 +78,12 @@ class LoadedModel:
     resize: int | None = None
     interpolation: str | None = None
     expected_top1: float | None = None
+    is_original: bool = True
+
+    @property
+    def required_top1(self) -> float | None:
+        """The published accuracy, None where the weights are published ones by their name alone."""
+        return self.expected_top1 if self.is_original else None
 
     @property
     def architecture(self) -> str:
@@ -69,7 +92,9 @@ class LoadedModel:
 
     def description(self) -> dict[str, Any]:
         """Give what a checkpoint keeps beside the weights, so that it loads as it was trained."""
+        transforms = bool(getattr(self.module, TRANSFORMS, False))
         return {
+            **({TRANSFORMS: True} if transforms else {}),
             "spec": self.architecture,
             "classes": self.classes,
             "input_size": self.input_size,
@@ -82,7 +107,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's spec in its parts; `weights` is a path, or a library's name, or None."""
+    """A model's spec in its parts; `weights` is FILE or FILE#PART, or a library's name, or None."""
 
     kind: str
     name: str
@@ -109,6 +134,27 @@ class ModelSpec:
         return f"{self.kind}:{self.name}"
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, and the part of it that is meant, None for what it is a file of."""
+
+    path: Path
+    part: str | None
+
+    @classmethod
+    def parse(cls, weights: str) -> WeightsFile:
+        """Split FILE[#PART]; `~` is the user's home. A file whose name has a # in it wins."""
+        path = os.path.expanduser(weights)
+        file, mark, part = path.rpartition("#")
+        if not mark or not file or not part or Path(path).exists():
+            return cls(Path(path), None)
+        return cls(Path(file), part)
+
+    def absolute(self) -> str:
+        """Give FILE[#PART] with the file's whole path."""
+        return str(self.path.absolute()) + ("" if self.part is None else f"#{self.part}")
+
+
 def load_model(
     spec: str,
     *,
@@ -122,7 +168,9 @@ def load_model(
     Args:
         spec: `cifar:resnet8x4[@FILE]`, `imagenet:MobileNetV1[@FILE]`,
             `torchvision:resnet34[@DEFAULT|IMAGENET1K_V1|FILE]`, `timm:resnet18[@a1_in1k|FILE]`,
-            `import:package.module:factory[@FILE]`.
+            `import:package.module:factory[@FILE]`; `FILE#PART` names one of several state dicts
+            (see `checkpoints.load_state`). A FILE that a library publishes is prepared for as the
+            weights are by their name.
         classes: the dataset's.
         normalisation: the dataset's; published weights, timm, a factory and a checkpoint of ours
             win.
@@ -140,7 +188,8 @@ def load_model(
     if pretrained and parsed.weights is None and parsed.kind != "import":
         published = f" or {spec}@NAME" if parsed.kind in _WITH_PUBLISHED_WEIGHTS else ""
         raise UsageError(f"a teacher needs weights: {spec}@FILE{published}, not {spec} alone")
-    module, inputs, top1 = _build(parsed, classes, input_size)
+    built = _build(parsed, classes, input_size)
+    module, inputs = built.module, built.inputs
     model = LoadedModel(
         module=module,
         spec=spec,
@@ -149,11 +198,14 @@ def load_model(
         normalisation=inputs.normalisation or normalisation or HALF,
         resize=inputs.resize,
         interpolation=inputs.interpolation,
-        expected_top1=top1,
+        expected_top1=built.top1,
+        is_original=built.is_original,
     )
-    _check_logits(model)
+    require_logits(module, spec, model.input_size, classes)
     if pretrained:
-        module.eval().requires_grad_(False)
+        module.eval()
+        for parameter in module.parameters():  # TorchScript modules have no requires_grad_
+            parameter.requires_grad_(False)
     return model
 
 
@@ -176,21 +228,20 @@ def load_model_for(spec: str, dataset: ImageDataset, *, pretrained: bool = False
 def absolute_model_spec(spec: str) -> str:
     """Give a spec that names the same weights from every folder: a checkpoint by its whole path."""
     architecture, at, weights = spec.partition("@")
-    if not at or not Path(weights).exists():
+    file = WeightsFile.parse(weights)
+    if not at or not file.path.exists():
         return spec
-    return f"{architecture}@{Path(weights).absolute()}"
+    return f"{architecture}@{file.absolute()}"
 
 
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each part of it back into the mode it was in."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
+@dataclass(frozen=True)
+class _Built:
+    """A network with its weights, and what is known of its inputs and accuracy."""
+
+    module: nn.Module
+    inputs: Inputs
+    top1: float | None = None
+    is_original: bool = True
 
 
 def _kind_of(name: str) -> str | None:
@@ -200,41 +251,56 @@ def _kind_of(name: str) -> str | None:
     return "imagenet" if name in IMAGENET_NETWORKS else None
 
 
-def _build(
-    parsed: ModelSpec, classes: int, input_size: int | None
-) -> tuple[nn.Module, Inputs, float | None]:
-    """Build a network with its weights; also what is known of its inputs and its accuracy."""
+def _build(parsed: ModelSpec, classes: int, input_size: int | None) -> _Built:
     if parsed.weights is None:
         if parsed.kind == "timm":
-            return *fresh_timm_model(parsed.name, classes, input_size), None
-        return *_network(parsed, classes), None
+            return _Built(*fresh_timm_model(parsed.name, classes, input_size))
+        return _Built(*_network(parsed, classes))
     if (published := _published(parsed, parsed.weights, classes)) is not None:
         return published
     # A checkpoint is read before the network is built: the cheaper thing to find wrong first.
-    checkpoint = read_checkpoint(parsed.weights)
-    module, inputs = _network(parsed, classes)
-    load_state(module, checkpoint, str(parsed))
-    return module, _described_inputs(checkpoint).or_else(inputs), None
+    file = WeightsFile.parse(parsed.weights)
+    checkpoint = read_checkpoint(file.path, file.part)
+    built = _network_for(parsed, checkpoint, classes)
+    is_torchvisions = parsed.kind == "torchvision"
+    load_state(built.module, checkpoint, str(parsed), todays_name if is_torchvisions else str)
+    return built
 
 
-def _published(
-    parsed: ModelSpec, weights: str, classes: int
-) -> tuple[nn.Module, Inputs, float | None] | None:
+def _published(parsed: ModelSpec, weights: str, classes: int) -> _Built | None:
     """Build a network with weights that its library publishes; None where they are a file's."""
     if parsed.kind not in _WITH_PUBLISHED_WEIGHTS:
         return None
     if parsed.kind == "timm":
         names = timm_tags(parsed.name)
         if weights in names:
-            return *published_timm_model(parsed.name, weights, classes), None
+            return _Built(*published_timm_model(parsed.name, weights, classes))
     else:
         published = torchvision_weights(parsed.name, weights)
         if published is not None:
-            return *torchvision_model(parsed.name, classes, published), published_top1(published)
+            module, inputs = published_torchvision_model(parsed.name, classes, published)
+            return _Built(module, inputs, published_top1(published))
         names = published_names(parsed.name)
-    if not Path(weights).exists():
+    if not WeightsFile.parse(weights).path.exists():
         raise unknown_name(f"weights or file for {parsed}", weights, names)
     return None
+
+
+def _network_for(parsed: ModelSpec, checkpoint: Checkpoint, classes: int) -> _Built:
+    """Build the network that a checkpoint is for: as it says, or as its library publishes it."""
+    path, name, about = checkpoint.path, parsed.name, checkpoint.description
+    if parsed.kind == "torchvision" and not about:
+        file = torchvision_file(name, path, classes)
+        if file is not None:
+            module, inputs = torchvision_network(name, classes, file.weights)
+            return _Built(module, inputs, published_top1(file.weights), file.is_original)
+    if parsed.kind == "timm" and not about:
+        tag = timm_file_tag(name, path, classes)
+        name = name if tag is None else f"{name.partition('.')[0]}.{tag}"
+    module, inputs = _network(replace(parsed, name=name), classes)
+    if about.get(TRANSFORMS) is True:
+        setattr(module, TRANSFORMS, True)
+    return _Built(module, _described_inputs(checkpoint).or_else(inputs))
 
 
 def _network(parsed: ModelSpec, classes: int) -> tuple[nn.Module, Inputs]:
@@ -243,7 +309,7 @@ def _network(parsed: ModelSpec, classes: int) -> tuple[nn.Module, Inputs]:
     if parsed.kind == "imagenet":
         return imagenet_network(parsed.name, classes), Inputs()
     if parsed.kind == "torchvision":
-        return torchvision_model(parsed.name, classes, None)
+        return torchvision_network(parsed.name, classes)
     if parsed.kind == "timm":
         return timm_model(parsed.name, classes)
     return imported_model(parsed.name)
@@ -253,22 +319,3 @@ def _described_inputs(checkpoint: Checkpoint) -> Inputs:
     described: Mapping[str, Any] = checkpoint.description
     names = ("input_size", "mean", "std", "resize", "interpolation")
     return parse_inputs({name: described.get(name) for name in names}, str(checkpoint.path))
-
-
-def _check_logits(model: LoadedModel) -> None:
-    """Try the network on one black image: what it gives must be one row of logits."""
-    side = model.input_size
-    try:
-        with torch.inference_mode(), evaluation_mode(model.module):
-            logits = model.module(torch.zeros(1, 3, side, side))
-    except Exception as error:  # a network of the user's may raise anything
-        raise LogitbankError(
-            f"{model.spec} can't take images of {side} × {side}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise LogitbankError(f"{model.spec} gives {shape} for an image, not one row of logits")
-    if logits.shape[1] != model.classes:
-        raise LogitbankError(
-            f"{model.spec} has {logits.shape[1]} classes, {model.classes} are asked for"
-        )

@@ -6,15 +6,20 @@ network's inputs are of. It never loads that configuration's weights, as an `@` 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from logitbank.pipeline.models.inputs import Inputs, parse_inputs
+from logitbank.pipeline.models.published import identify, warn_of_other_content
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+
+_LOG = logging.getLogger(__name__)
 
 
 def timm_tags(name: str) -> list[str]:
@@ -69,6 +74,46 @@ def timm_model(name: str, classes: int) -> tuple[nn.Module, Inputs]:
             f"timm:{name} can't be built for {classes} classes: {type(error).__name__}: {error}"
         ) from error
     return module, _inputs(name, _configuration(module))
+
+
+def timm_file_tag(name: str, path: Path, classes: int) -> str | None:
+    """Find the tag of the published weights that a file is, by its name or content.
+
+    Only files that a URL names can be known so; on the hub, all have one name. A file of such a
+    name and other content is taken for them too, with a warning.
+
+    Args:
+        name: of the network. A tag in it wins, with a warning where the file is known as another's.
+        path: the file, which exists.
+        classes: that are asked for.
+
+    Returns:
+        None if it is none of them, or if they are of another number of classes.
+
+    Raises:
+        UsageError: timm is not installed, has no such network, or no such tag of it.
+    """
+    architecture, _, own = _checked(name).partition(".")
+    urls: dict[str, str] = {}
+    for tag in _tags(architecture):
+        published = _timm().get_pretrained_cfg(f"{architecture}.{tag}")
+        if published.url and published.num_classes == classes:
+            url = published.url
+            urls[tag] = url if isinstance(url, str) else url[0]
+    found = identify(path, urls)
+    if found is None:
+        return own or None
+    what, tag = f"timm:{architecture}@{found.key}", own or found.key
+    if tag != found.key:
+        _LOG.warning(
+            "%s is published as %s: images are prepared as for %s, as the spec says",
+            path,
+            what,
+            name,
+        )
+    elif found.is_original is False:
+        warn_of_other_content(path, what, "images are prepared as for those")
+    return tag
 
 
 def published_timm_model(name: str, tag: str, classes: int) -> tuple[nn.Module, Inputs]:
