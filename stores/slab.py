@@ -68,8 +68,10 @@ class Slab:
 
     def _gathered(self, sample: torch.Tensor) -> torch.Tensor:
         codes = self.codes
-        # Numbers on their way to the host would be read before they have arrived.
-        sample = sample.to(codes.device, non_blocking=codes.device.type != "cpu")
+        if codes.is_cpu:
+            # Waits for numbers that come from a GPU: else they would be read before they are here.
+            return codes.index_select(0, sample.cpu()).to(torch.float32)
+        sample = sample.to(codes.device, non_blocking=True)
         if codes.is_cuda:
             # The gather is only queued: until this stream is through with it, the memory of a slab
             # that nobody holds any more is no other tensor's.
