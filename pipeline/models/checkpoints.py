@@ -113,8 +113,8 @@ def load_state(
             f"{checkpoint.path} holds nothing of {architecture} under {checkpoint.part!r}: it "
             f"holds {_some([each.name or 'the file itself' for each in own.nearest(every)])}"
         )
-    whole = [each for each in asked if each.count >= len(own.required)]
-    fitting = [each for each in whole if not own.differences(each.tensors())]
+    whole = [each for each in every if each.count >= len(own.required)]
+    fitting = [each for each in whole if each in asked and not own.differences(_alone(each, whole))]
     if checkpoint.part is None:
         usual = [each for each in fitting if each.is_usual() or not own.left_out(each)]
         if fitting and not usual:
@@ -177,6 +177,21 @@ class _Network:
         # A buffer that was saved once, and is computed today.
         computed = self.buffers.get(name)
         return computed is not None and torch.equal(computed.cpu(), tensor)
+
+
+def _alone(place: Place, whole: Sequence[Place]) -> State:
+    """Give what lies under a prefix, without what lies under a longer one that is whole itself."""
+    longer = tuple(
+        each.prefix.removeprefix(place.prefix)
+        for each in whole
+        if each.source is place.source
+        and each is not place
+        and each.prefix.startswith(place.prefix)
+    )
+    tensors = place.tensors()
+    if not longer:
+        return tensors
+    return {name: each for name, each in tensors.items() if not name.startswith(longer)}
 
 
 def _choose(path: Path, different: Sequence[Place]) -> Place:

@@ -29,7 +29,7 @@ _AVERAGED = frozenset(("swa", "average", "averaged", "avg", "shadow"))
 State = Mapping[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StateDict:
     """Tensors by name as they lie under one key of a file, wrappers' names taken off.
 
@@ -46,7 +46,7 @@ class StateDict:
         return replace(self, tensors={rename(name): each for name, each in self.tensors.items()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """A prefix in a state dict under which names of a network are found, `count` of them."""
 

@@ -42,8 +42,9 @@ def load_tensors(path: Path) -> Any:
     """
     _require_file(path)
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # A file, not its name: by that torch would choose the format.
+        with path.open("rb") as file, torch.serialization.safe_globals(_harmless()):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
     except Exception as error:  # what the unpickler raises on foreign bytes is anything

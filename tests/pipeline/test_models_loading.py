@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from pathlib import Path
 from urllib.error import URLError
 
 import pytest
@@ -12,7 +13,12 @@ import torchvision
 
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
 from logitbank.pipeline.models.digest import state_sha256
-from logitbank.pipeline.models.loading import LoadedModel, evaluation_mode, load_model
+from logitbank.pipeline.models.loading import (
+    LoadedModel,
+    absolute_model_spec,
+    evaluation_mode,
+    load_model,
+)
 from logitbank.pipeline.models.normalisation import CIFAR, HALF, IMAGENET, Normalisation
 from logitbank.stores.errors import LogitbankError, UsageError
 
@@ -274,3 +280,73 @@ def test_evaluation_mode_puts_each_part_back():
     with evaluation_mode(module):
         assert not any(part.training for part in module.modules())
     assert [part for part in module.modules() if not part.training] == [module.bn1]
+
+
+def test_a_path_may_begin_at_home_and_name_a_part(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    raw, other = (load_model("cifar:resnet8", classes=10).module.state_dict() for _ in range(2))
+    torch.save({"model": raw, "model_ema": other}, tmp_path / "w.pth")
+    model = load_model("cifar:resnet8@~/w.pth#raw", classes=10, pretrained=True)
+    assert torch.equal(model.module.state_dict()["fc.weight"], raw["fc.weight"])
+    assert model.architecture == "cifar:resnet8"
+    absolute = absolute_model_spec("cifar:resnet8@~/w.pth#raw")
+    assert absolute == f"cifar:resnet8@{tmp_path / 'w.pth'}#raw"
+    with pytest.raises(LogitbankError, match=f"no checkpoint at {tmp_path / 'gone.pth'}"):
+        load_model("cifar:resnet8@~/gone.pth", classes=10)
+
+
+def test_a_file_whose_name_has_a_part_s_mark_in_it_wins(tmp_path):
+    model = load_model("cifar:resnet8", classes=10)
+    spec = "cifar:resnet8" + saved(model, tmp_path / "w#ema")
+    assert state_sha256(load_model(spec, classes=10).module) == state_sha256(model.module)
+    assert absolute_model_spec(spec) == spec
+    assert absolute_model_spec("cifar:resnet8@gone.pth#ema") == "cifar:resnet8@gone.pth#ema"
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ("net().bfloat16()", "its weights are bfloat16 .*return it in float32, module.float()"),
+        ("net().half()", "its weights are float16 "),
+        ("net().double()", "its weights are float64 "),
+        ("Rounding()", "gives logits of bfloat16, float32 is expected"),
+        ("net().to('meta')", "on the meta device, whose weights have no values"),
+        ("torch.jit.freeze(torch.jit.script(net().eval()))", "gave a frozen TorchScript module"),
+        ("exported()", "can't take images of 224 × 224: NotImplementedError"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_an_imported_network_that_is_no_float32_module_is_refused(user_module, made, message):
+    Path("my_nets/other.py").write_text(
+        "import torch\n"
+        "from my_nets.tiny import net\n"
+        "class Rounding(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.net = net()\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x).bfloat16()\n"
+        "def exported():\n"
+        "    images = (torch.zeros(1, 3, 224, 224),)\n"
+        "    return torch.export.export(net().eval(), images).module()\n"
+        f"def factory():\n    return {made}\n"
+    )
+    with pytest.raises(LogitbankError, match=message) as caught:
+        load_model("import:my_nets.other:factory", classes=4, pretrained=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_an_imported_network_may_be_of_torchscript(user_module):
+    Path("my_nets/scripted.py").write_text(
+        "import torch\n"
+        "from my_nets.tiny import net\n"
+        "def factory():\n    torch.manual_seed(0)\n    return torch.jit.script(net())\n"
+    )
+    model = load_model("import:my_nets.scripted:factory", classes=4, pretrained=True)
+    assert not any(each.requires_grad for each in model.module.parameters())
+    torch.manual_seed(0)
+    plain = load_model("import:my_nets.tiny:plain", classes=4, pretrained=True)
+    assert state_sha256(model.module) == state_sha256(plain.module)
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model.module(images), plain.module(images))
