@@ -54,6 +54,13 @@ CASES = [
     Case("no image folder", {"dataset": "imagefolder:{absent}"}, 1, "{absent}"),
     Case("no hdf5 file", {"dataset": "hdf5:{absent}"}, 1, "{absent}"),
     Case("an empty class", {"dataset": "imagefolder:{empty_class}"}, 1, "empty_class"),
+    Case("one class", {"dataset": "imagefolder:{photos}"}, 1, "has one class alone, 'a'"),
+    Case(
+        "train on one class",
+        ["train", "--dataset", "imagefolder:{photos}", *TRAIN[3:], "--out", "{out}"],
+        1,
+        "has one class alone, 'a'",
+    ),
     Case(
         "a truncated image",
         ["train", "--dataset", "imagefolder:{broken}", *TRAIN[3:], "--out", "{out}"],
@@ -188,6 +195,7 @@ def places(tmp_path_factory, raw, teacher) -> dict[str, Path]:
         (made[name] / "a").mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(made[name] / "a/0.png")
     (made["empty_class"] / "b").mkdir()
+    shutil.copytree(made["broken"] / "a", made["broken"] / "b")
     whole = (made["broken"] / "a/0.png").read_bytes()
     (made["broken"] / "a/0.png").write_bytes(whole[: len(whole) // 2])
     assert run(*TRAIN, "--limit", 64, "--out", made["run"]) == 0
