@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.cluster.where import add_cluster_arguments, check_cluster_arguments
 from logitbank.jobs.device_processes import add_devices_argument, run_on_devices
 from logitbank.jobs.parts import add_part_argument, chosen_part, seal_when_whole
-from logitbank.jobs.paths import location, out_path, same_place
+from logitbank.jobs.paths import location, out_path
 from logitbank.jobs.plan import require_room, require_store_place, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
@@ -50,14 +51,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Correct what is lacking and seal the store."""
     check_cluster_arguments(options)
-    if same_place(options.store, options.out):
-        raise UsageError(
-            f"--out {options.out} is the raw store itself, which is read and never written: name "
-            "another place for the corrected store"
-        )
+    require_apart(options.store, options.out)
     if options.devices and not options.dry_run:
         return run_on_devices("correct", options)
     return until_stopped("correct", lambda stop: _make_store(options, stop))
+
+
+def require_apart(store: str, out: str) -> None:
+    """Require a store to be made that is not, holds nothing of, and is no part of the one read.
+
+    Raises:
+        UsageError: one lies in the other, also by another path or link.
+    """
+    for scheme in ("file://", "local://"):
+        store = store.removeprefix(scheme)
+    if "://" in store:
+        return
+    source, target = (Path(os.path.realpath(place)) for place in (store, out))
+    relations = {
+        "is": _is_same(target, source),
+        "lies in": any(_is_same(folder, source) for folder in target.parents),
+        "holds": any(_is_same(target, folder) for folder in source.parents),
+    }
+    for relation, holds in relations.items():
+        if holds:
+            raise UsageError(
+                f"--out {out} {relation} the store that is to be corrected, which stays as it is: "
+                "name another --out"
+            )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:

@@ -14,6 +14,8 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from logitbank.stores.outside_stores import require_outside_stores
+
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import PARTIAL
 
@@ -61,7 +63,8 @@ def out_path(text: str) -> str:
 
     Raises:
         ArgumentTypeError: it is no local path, or no name for something new.
-        StoreError: it lies within a store, or what is to hold it can't be written.
+        UsageError: it lies in a store.
+        StoreError: what is to hold it can't be written.
     """
     path = Path(local_path(text))
     if path.name in ("", ".."):
@@ -80,7 +83,7 @@ def out_path(text: str) -> str:
             f"a path of {len(os.fsencode(whole))} bytes is too long: {MOST_PATH_BYTES - BELOW} at "
             "most"
         )
-    _require_outside_stores(whole)
+    require_outside_stores(path.parent)
     if not os.path.lexists(whole):
         require_writable_place(whole)
     # A folder that is called `~x` must not be expanded by the job that it is passed on to.
@@ -94,11 +97,6 @@ def absolute_location(where: str) -> str:
     's3://bucket/raw.zarr'
     """
     return where if "://" in where else str(Path(where).absolute())
-
-
-def same_place(one: str, other: str) -> bool:
-    """Say whether two paths, or file URLs, lead to one file or folder, by way of links as well."""
-    return _real(one) == _real(other)
 
 
 def require_writable_place(path: Path) -> None:
@@ -146,22 +144,3 @@ def _expanded(text: str) -> str:
             f"{rest} for what is called so"
         )
     return expanded
-
-
-def _real(where: str) -> str:
-    return os.path.realpath(where.removeprefix("file://"))
-
-
-def _require_outside_stores(path: Path) -> None:
-    """Refuse a path within a store: what is written there would be stray files of it."""
-    from logitbank.stores.documents import ROOT_KEY, read_manifest
-    from logitbank.stores.files import LocalFiles
-
-    for folder in Path(os.path.realpath(path)).parents:
-        if not (folder / ROOT_KEY).is_file():
-            continue
-        try:
-            read_manifest(LocalFiles(folder))
-        except StoreError:
-            continue
-        raise StoreError(f"{path} lies within the store {folder}: name a place outside of it")
