@@ -13,7 +13,17 @@ from typing import Any, TextIO, cast
 
 from logitbank.stores.printable import printable
 
-_IN_ASCII = {"±": "+-", "×": "x", "÷": "/", "·": "*", "−": "-", "–": "-", "—": "-", "µ": "u"}
+_IN_ASCII = {
+    "±": "+-",
+    "×": "x",
+    "÷": "/",
+    "·": "*",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "µ": "u",
+    "…": "...",
+}
 
 
 @contextmanager

@@ -95,8 +95,8 @@ class TestWritten:
             ("file/x", 1, "file is not a folder"),
             ("link/x", 1, "link is not a folder"),
             ("/proc/nowhere/x", 1, "/proc/nowhere/x can't be made: /proc can't be written"),
-            ("store/logits/x", 1, "lies within the store"),
-            ("seen/x", 1, "lies within the store"),
+            ("store/logits/x", 2, "which holds its arrays and nothing else"),
+            ("seen/x", 2, "seen is a store, which holds its arrays and nothing else"),
         ],
     )
     def test_what_cant_be_made_is_refused_before_any_work(self, here, raw, capsys, out, code, says):
@@ -127,9 +127,9 @@ class TestOtherWork:
         (here / "link").symlink_to("raw.zarr")
         words = ["correct", "raw.zarr", "--correction", "sort", *flags, "--out"]
         error = refused(capsys, *words, out.replace("link/..", "."), code=2)
-        assert "is the raw store itself, which is read and never written" in error
+        assert "is the store that is to be corrected, which stays as it is: name another" in error
         url = ["correct", f"file://{here}/raw.zarr", *words[2:], out.replace("link/..", ".")]
-        assert "is the raw store itself" in refused(capsys, *url, code=2)
+        assert "is the store that is to be corrected" in refused(capsys, *url, code=2)
         assert Store.open("raw.zarr").manifest.correction is None
 
     @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
