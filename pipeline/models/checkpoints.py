@@ -111,7 +111,7 @@ def load_state(
     if every and not asked:
         raise LogitbankError(
             f"{checkpoint.path} holds nothing of {architecture} under {checkpoint.part!r}: it "
-            f"holds {_some([each.name or 'the file itself' for each in own.nearest(every)])}"
+            f"holds {_some([each.name or 'the file itself' for each in _nearest_first(every)])}"
         )
     whole = [each for each in every if each.count >= len(own.required)]
     fitting = [each for each in whole if each in asked and not own.differences(_alone(each, whole))]
@@ -150,10 +150,6 @@ class _Network:
     def required(self) -> list[str]:
         return [name for name in self.tensors if not name.endswith(BATCH_COUNT)]
 
-    def nearest(self, found: Sequence[Place]) -> list[Place]:
-        """Sort places by how many of the network's names they have, most first."""
-        return sorted(found, key=lambda place: -place.count)
-
     def differences(self, tensors: State) -> list[str]:
         """List how the tensors of a file differ from the network's, empty if they fit."""
         other = {name: each for name, each in tensors.items() if not self._is_ignored(name, each)}
@@ -177,6 +173,11 @@ class _Network:
         # A buffer that was saved once, and is computed today.
         computed = self.buffers.get(name)
         return computed is not None and torch.equal(computed.cpu(), tensor)
+
+
+def _nearest_first(found: Sequence[Place]) -> list[Place]:
+    """Sort places by how many of the network's names they have, most first."""
+    return sorted(found, key=lambda place: -place.count)
 
 
 def _alone(place: Place, whole: Sequence[Place]) -> State:
@@ -279,7 +280,7 @@ def _mismatch(
 ) -> str:
     """Say how the place that has most of the network's names differs from it."""
     if asked:
-        nearest = own.nearest(asked)[0]
+        nearest = _nearest_first(asked)[0]
     else:
         largest = max(checkpoint.found, key=lambda each: len(each.tensors))
         nearest = Place(largest, "", 0)
