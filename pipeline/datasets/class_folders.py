@@ -64,7 +64,9 @@ class Listing:
                         hidden += [entry.name] * _leads(entry, os.DirEntry.is_dir)
                         continue
                     is_image = entry.name.lower().endswith(EXTENSIONS)
-                    if _leads(entry, os.DirEntry.is_dir):
+                    if is_image and entry.is_file(follow_symlinks=False):  # All but a few.
+                        images.append(entry.name)
+                    elif _leads(entry, os.DirEntry.is_dir):
                         folders.append(entry.name)
                         if entry.is_symlink():
                             links.append(entry.name)
