@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from logitbank.stores.printable import printable
 from logitbank.stores.summary import summarise, summary_lines
 
 
@@ -17,4 +18,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the summary of a store."""
     summary = summarise(options.store)
-    print(json.dumps(summary.to_json()) if options.json else "\n".join(summary_lines(summary)))
+    lines = [json.dumps(summary.to_json())] if options.json else summary_lines(summary)
+    print("\n".join(map(printable, lines)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import threading
 import time
 import uuid
@@ -19,11 +20,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from logitbank.stores.files import PARTIAL, write_error
+from logitbank.stores.errors import StoreError
+from logitbank.stores.files import PARTIAL, LocalFiles, write_error
+from logitbank.stores.folders import FILE, kind_of
 
 SECONDS_BETWEEN_TOUCHES = 5.0
 SECONDS_UNTIL_STALE = 60.0
 SECONDS_BETWEEN_TRIES = 0.5
+
+PROBE = ".now"
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @contextmanager
@@ -37,8 +43,7 @@ def seal_lock(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) ->
     Raises:
         StoreError: the folder that the store lies in can't be written.
     """
-    path = Path(store)
-    lock = _acquired(path.with_name(f".{path.name}.sealing"), stale_after)
+    lock = _acquired(_stem(store), stale_after)
     done = threading.Event()
     beat = threading.Thread(target=_touch, args=(lock, done), name="seal-lock", daemon=True)
     beat.start()
@@ -51,6 +56,23 @@ def seal_lock(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) ->
         for generation in sorted(_generations(lock.with_suffix(""))):
             if generation <= int(lock.suffix[1:]):
                 lock.with_suffix(f".{generation}").unlink(missing_ok=True)
+
+
+def remove_stale_locks(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) -> None:
+    """Remove the locks that killed processes have left beside a store.
+
+    Args:
+        store: its path.
+        stale_after: seconds after which an untouched lock belongs to a dead process.
+
+    Raises:
+        StoreError: something else than a lock bears the name of one.
+    """
+    stem = _stem(store)
+    for generation in sorted(_generations(stem)):
+        lock = stem.with_name(f"{stem.name}.{generation}")
+        if _is_stale(lock, stale_after):
+            lock.unlink(missing_ok=True)
 
 
 def wait_for_writers(
@@ -71,11 +93,13 @@ def wait_for_writers(
     Raises:
         StoreError: the folder that the store lies in can't be written.
     """
-    path, told = Path(store), False
+    path, told = Path(os.path.realpath(store)), False
+    files = LocalFiles(path)
     while True:
-        touched = [_touched(file) for file in path.rglob(f"*{PARTIAL}")]
+        keys = [key for key in files.list_keys() if key.endswith(PARTIAL)]
+        touched = [_touched(files.path(key)) for key in keys]
         now = _file_time(path) if touched else 0.0
-        fresh = sum(time is not None and now - time <= stale_after for time in touched)
+        fresh = sum(time is not None and not _is_old(time, now, stale_after) for time in touched)
         if not fresh:
             return
         if not told:
@@ -106,22 +130,40 @@ def _created(lock: Path) -> bool:
     return True
 
 
+def _stem(store: str | Path) -> Path:
+    """Give the path of a store's locks, less their number: one, however the store is reached."""
+    path = Path(os.path.realpath(store))
+    return path.with_name(f".{path.name}.sealing")
+
+
 def _generations(stem: Path) -> list[int]:
     prefix = f"{stem.name}."
     endings = [
         name.removeprefix(prefix) for name in os.listdir(stem.parent) if name.startswith(prefix)
     ]
-    return [int(ending) for ending in endings if ending.isdecimal()]
+    return [int(ending) for ending in endings if _NUMBER.fullmatch(ending)]
 
 
 def _is_stale(lock: Path, stale_after: float) -> bool:
     touched = _touched(lock)
-    return touched is not None and _file_time(lock) - touched > stale_after
+    return touched is not None and _is_old(touched, _file_time(lock), stale_after)
+
+
+def _is_old(touched: float, now: float, stale_after: float) -> bool:
+    # Nobody alive touches a file in the future: what bears such a time was moved here with it.
+    return abs(now - touched) > stale_after
 
 
 def _touched(path: Path) -> float | None:
-    """Give the time when a file was last written or touched, None where it is gone."""
+    """Give the time when a file was last written or touched, None where it is gone.
+
+    Raises:
+        StoreError: it is no file, so no process wrote it.
+    """
     try:
+        kind = kind_of(os.lstat(path))
+        if kind != FILE:
+            raise StoreError(f"{path} is {kind}, where a file of ours would be: move it away")
         # Opening a file asks a file server for its time; `stat` may be answered from a cache.
         with open(path, "rb") as file:
             return os.fstat(file.fileno()).st_mtime
@@ -131,7 +173,7 @@ def _touched(path: Path) -> float | None:
 
 def _file_time(beside: Path) -> float:
     """Give the time now by the clock of the file server: that of a file made for it."""
-    probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}.now")
+    probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}{PROBE}")
     try:
         with open(probe, "wb") as file:
             return os.fstat(file.fileno()).st_mtime
