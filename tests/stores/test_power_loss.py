@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from logitbank.stores.chunks import write_chunk
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
+from logitbank.stores.layout import store_arrays
 from logitbank.stores.manifest import TeacherIdentity
 from logitbank.stores.reader import Store
 from logitbank.stores.virtual import virtual_manifest, write_virtual
@@ -126,7 +129,8 @@ def test_labels_of_other_samples_are_written_again(tmp_path):
     begun(tmp_path / "raw.zarr")
     target = tmp_path / "raw.zarr/target/c/0"
     right = target.read_bytes()
-    LocalFiles(tmp_path / "raw.zarr").put("target/c/0", [bytes(40), bytes.fromhex("92a20aeb")])
+    spec = store_arrays(manifest())["target"]
+    write_chunk(LocalFiles(tmp_path / "raw.zarr"), spec, (0,), np.zeros(10, np.int32))
     open_writer(tmp_path / "raw.zarr")
     assert target.read_bytes() == right
 
