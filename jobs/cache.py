@@ -108,10 +108,11 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
 
 def _fill(work: CacheWork, wanted: Manifest, part: Part | None, share: list[Unit] | None) -> None:
     """Compute what a store lacks, or one part's share of it."""
+    from logitbank.stores.creation import is_free
     from logitbank.stores.writer import StoreWriter, unit_rows
 
     out, dataset = work.options.out, work.dataset
-    if not Path(out).exists():
+    if is_free(out):
         wanted = work.measured(wanted)
     open_writer = partial(StoreWriter.open, out, wanted, dataset.targets, dataset.sample_ids)
     writer = open_writer(share)

@@ -7,6 +7,7 @@ import json
 
 from logitbank.jobs.opening import PARENT_HELP
 from logitbank.jobs.paths import location
+from logitbank.stores.printable import printable
 from logitbank.stores.summary import summarise, summary_lines
 
 
@@ -20,4 +21,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the summary of a store."""
     summary = summarise(options.store, parent=options.parent)
-    print(json.dumps(summary.to_json()) if options.json else "\n".join(summary_lines(summary)))
+    lines = [json.dumps(summary.to_json())] if options.json else summary_lines(summary)
+    print("\n".join(map(printable, lines)))

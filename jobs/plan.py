@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from logitbank.stores.creation import is_free
 from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
@@ -92,8 +93,9 @@ def require_room(location: Path, wanted: int) -> None:
     """Require that a store fits on its disk, beside what is there of it already.
 
     Raises:
-        StoreError: it doesn't; both sizes are named.
+        StoreError: it doesn't; both sizes are named. Or its place can hold no store at all.
     """
+    is_free(location)
     there = 0
     if location.is_dir():
         there = sum(map(_file_bytes, location.rglob("*")))

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
+from typing import get_args
 
 from logitbank.jobs.arguments import threads
 from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument
 from logitbank.jobs.paths import location
 from logitbank.jobs.progress import Progress
 from logitbank.stores.errors import UsageError
-from logitbank.stores.verify import Problem, verify_store
+from logitbank.stores.printable import printable
+from logitbank.stores.verify import Problem, Remedy, verify_store
+
+ORDER = get_args(Remedy)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,21 +45,44 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         found = [asdict(problem) for problem in problems]
         print(json.dumps({"store": options.store, "good": not problems, "problems": found}))
-    elif not problems:
-        print(f"{options.store}: every chunk, table and document is as it was sealed")
-        if options.deep:
-            print(f"{options.store}: {options.dataset} gives the same samples, views and pixels")
-        if options.teacher:
-            print(f"{options.store}: {options.teacher} says the same on a batch of each unit")
-    for problem in [] if options.json else problems:
-        print(f"{problem.key}: {problem.cause}")
+    else:
+        lines = [f"{problem.key}: {problem.cause}" for problem in problems]
+        print("\n".join(map(printable, lines or _praise(options))))
     if problems:
-        print(
-            f"logitbank verify: error: {options.store} has {len(problems)} bad or stray files; "
-            "run the job that made it again to mend it",
-            file=sys.stderr,
-        )
+        last = f"logitbank verify: error: {options.store} has {advice(problems)}"
+        print(printable(last), file=sys.stderr)
     return 1 if problems else 0
+
+
+def advice(problems: list[Problem]) -> str:
+    """Count the problems of a store, and say of each kind what mends it.
+
+    >>> advice([Problem("notes.txt", "is a file that is no part of the store", "delete")])
+    '1 bad or stray file: delete it yourself, no job does'
+    """
+    kinds = Counter((problem.remedy, problem.parent or "it") for problem in problems)
+    words = []
+    for (remedy, whose), count in sorted(kinds.items(), key=lambda kind: ORDER.index(kind[0][0])):
+        which = f"{count:,} of them"
+        if len(kinds) == 1:
+            which = "it" if count == 1 else "them"
+        if remedy == "rerun":
+            words.append(f"run the job that made {whose} again to mend {which}")
+        elif remedy == "delete":
+            words.append(f"delete {which} yourself, no job does")
+        else:
+            words.append(f"running a job again does not mend {which}")
+    noun = "file" if len(problems) == 1 else "files"
+    return f"{len(problems):,} bad or stray {noun}: {'; '.join(words)}"
+
+
+def _praise(options: argparse.Namespace) -> list[str]:
+    lines = [f"{options.store}: every chunk, table and document is as it was sealed"]
+    if options.deep:
+        lines.append(f"{options.store}: {options.dataset} gives the same samples, views and pixels")
+    if options.teacher:
+        lines.append(f"{options.store}: {options.teacher} says the same on a batch of each unit")
+    return lines
 
 
 def _deep_problems(options: argparse.Namespace) -> list[Problem]:

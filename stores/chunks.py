@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 
 from logitbank.stores.checksum import as_bytes, crc32c
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import UNKNOWN_SIZE, Files, LocalFiles, fill
+from logitbank.stores.files import UNKNOWN_SIZE, Files, LocalFiles, OddFileError, fill
 from logitbank.stores.layout import TRAILER_BYTES, ArraySpec
+from logitbank.stores.memory import aligned_empty
 
 PIECE_BYTES = 2 * 2**20
 
@@ -53,14 +56,19 @@ def write_chunk(
     Returns:
         The CRC-32C of the chunk's payload, as its trailer has it.
     """
+    parts = chunk_parts(spec, values)
+    files.put(spec.chunk_key(index), parts)
+    return int.from_bytes(parts[1], "little")
+
+
+def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8], bytes]:
+    """Give a chunk's payload and trailer, from values as `write_chunk` takes them."""
     full = values
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
         full[tuple(slice(0, side) for side in values.shape)] = values
     payload = as_bytes(np.ascontiguousarray(full, spec.dtype))
-    crc = crc32c(payload)
-    files.put(spec.chunk_key(index), [payload, crc.to_bytes(TRAILER_BYTES, "little")])
-    return crc
+    return payload, crc32c(payload).to_bytes(TRAILER_BYTES, "little")
 
 
 def read_chunk(
@@ -79,7 +87,8 @@ def read_chunk(
         A read-only array of shape `spec.chunks`.
 
     Raises:
-        ChunkError: the chunk is missing, of another size, damaged, or belongs elsewhere.
+        ChunkError: the chunk is missing, no file, of another size, damaged, or belongs elsewhere.
+        FileError: it can't be reached or read.
     """
     chunk = read_checked(files, spec, index, expected)
     return np.frombuffer(chunk.payload, spec.dtype).reshape(spec.chunks)
@@ -91,7 +100,7 @@ def verify_chunk(
     """Check a chunk as `read_chunk` does and give its CRC.
 
     Raises:
-        ChunkError: as `read_chunk`.
+        ChunkError, FileError: as `read_chunk`.
     """
     return read_checked(files, spec, index, expected).crc
 
@@ -101,14 +110,16 @@ def read_checked(
 ) -> CheckedChunk:
     """Read the bytes of one chunk with the checks, arguments and errors of `read_chunk`."""
     key = spec.chunk_key(index)
-    data = files.read(key) if isinstance(files, LocalFiles) else files.get(key)
-    if data is None:
-        raise ChunkError(files.where, key, "is missing")
-    if len(data) != spec.payload_bytes + TRAILER_BYTES:
-        raise _wrong_size(files.where, key, len(data), spec)
-    payload = memoryview(data)[:-TRAILER_BYTES]
+    if isinstance(files, LocalFiles):
+        with _chunk_file(files, spec, key) as file:
+            array = aligned_empty(spec.payload_bytes + TRAILER_BYTES, np.uint8)
+            fill(file, [array])
+        data = array.data
+    else:
+        data = _fetched(files, spec, key)
+    payload, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     found = crc32c(payload)
-    check_crc(files.where, key, found, int.from_bytes(data[-TRAILER_BYTES:], "little"), expected)
+    check_crc(files.where, key, found, int.from_bytes(trailer, "little"), expected)
     return CheckedChunk(payload, found)
 
 
@@ -133,29 +144,23 @@ def read_chunk_into(
             CRC by then, so that they may be changed, but the chunk may still turn out to be bad.
 
     Raises:
-        ChunkError: as `read_chunk`; `out` may then hold anything.
+        ChunkError, FileError: as `read_chunk`; `out` may then hold anything.
     """
-    key, wanted = spec.chunk_key(index), spec.payload_bytes + TRAILER_BYTES
-    padding = np.empty(spec.payload_bytes - out.nbytes, np.uint8)
+    key = spec.chunk_key(index)
     trailer = np.empty(TRAILER_BYTES, np.uint8)
     # Each piece is counted while it is in cache.
     step = max(1, PIECE_BYTES * len(out) // max(1, out.nbytes))
     found = 0
-    try:
-        with open(files.path(key), "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != wanted:
-                raise _wrong_size(files.where, key, size, spec)
-            for first in range(0, len(out), step):
-                rows = slice(first, first + step)
-                piece, last = as_bytes(out[rows]), first + step >= len(out)
-                # What follows the rows comes with the last of them, in the same call.
-                fill(file, [piece, padding, trailer] if last else [piece])
-                found = crc32c(piece, found)
-                if on_rows is not None:
-                    on_rows(rows)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ChunkError(files.where, key, "is missing") from None
+    with _chunk_file(files, spec, key) as file:
+        padding = np.empty(spec.payload_bytes - out.nbytes, np.uint8)
+        for first in range(0, len(out), step):
+            rows = slice(first, first + step)
+            piece, last = as_bytes(out[rows]), first + step >= len(out)
+            # What follows the rows comes with the last of them, in the same call.
+            fill(file, [piece, padding, trailer] if last else [piece])
+            found = crc32c(piece, found)
+            if on_rows is not None:
+                on_rows(rows)
     found = crc32c(padding, found)
     check_crc(files.where, key, found, int.from_bytes(trailer.tobytes(), "little"), expected)
 
@@ -190,6 +195,35 @@ def check_crc(where: str, key: str, found: int, trailer: int, expected: int | No
             f"belongs elsewhere (its CRC is {found:08x}, this place was sealed with "
             f"{expected:08x})",
         )
+
+
+@contextmanager
+def _chunk_file(files: LocalFiles, spec: ArraySpec, key: str) -> Iterator[FileIO]:
+    """Open a chunk of the right size, for the time of a `with` block that reads it.
+
+    Raises:
+        ChunkError: it is missing, no file, or of another size.
+        FileError: it can't be reached or read.
+    """
+    try:
+        with files.opened(key) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != spec.payload_bytes + TRAILER_BYTES:
+                raise _wrong_size(files.where, key, size, spec)
+            yield file
+    except (FileNotFoundError, NotADirectoryError):
+        raise ChunkError(files.where, key, "is missing") from None
+    except OddFileError as error:
+        raise ChunkError(files.where, key, error.cause) from None
+
+
+def _fetched(files: Files, spec: ArraySpec, key: str) -> memoryview:
+    data = files.get(key)
+    if data is None:
+        raise ChunkError(files.where, key, "is missing")
+    if len(data) != spec.payload_bytes + TRAILER_BYTES:
+        raise _wrong_size(files.where, key, len(data), spec)
+    return memoryview(data)
 
 
 def _wrong_size(where: str, key: str, size: int, spec: ArraySpec) -> ChunkError:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from logitbank.stores.errors import StoreError
-from logitbank.stores.files import Files
+from logitbank.stores.contents import contents
+from logitbank.stores.errors import NotAStoreError, StoreError
+from logitbank.stores.files import Files, LocalFiles, OddFileError
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec
 from logitbank.stores.manifest import Manifest
+from logitbank.stores.printable import shortened
 
 ROOT_KEY = "zarr.json"
 CRC_GROUP_KEY = "crc/zarr.json"
+DOCUMENT_BYTES = 4 * 2**20
+"""More than any document of ours has."""
+LEVELS = 32
+"""Deeper than any document of ours is nested."""
 
 
 class DamagedDocumentError(StoreError):
@@ -28,17 +34,12 @@ def read_document(files: Files, key: str) -> dict[str, Any]:
     """Parse a metadata document.
 
     Raises:
-        DamagedDocumentError: it is missing or is not JSON.
+        DamagedDocumentError: it is missing, no file, or not JSON.
+        FileError: it can't be reached or read.
     """
-    data = files.get(key)
-    if data is None:
+    document = _document_there(files, key)
+    if document is None:
         raise DamagedDocumentError(files.where, key, "is missing")
-    try:
-        document = json.loads(data)
-    except ValueError:
-        raise DamagedDocumentError(files.where, key, "is damaged (it is not JSON)") from None
-    if not isinstance(document, dict):
-        raise DamagedDocumentError(files.where, key, "is damaged (it is not an object)")
     return document
 
 
@@ -48,9 +49,10 @@ def read_manifest(files: Files) -> Manifest:
     Raises:
         StoreError: there is no store, or none that this release reads.
     """
-    if files.get(ROOT_KEY) is None:
-        raise StoreError(f"{files.where} is not a store: it has no zarr.json")
-    document = read_document(files, ROOT_KEY)
+    document = _document_there(files, ROOT_KEY)
+    if document is None:
+        found = f", it holds {contents(files.root)}" if isinstance(files, LocalFiles) else ""
+        raise NotAStoreError(f"{files.where} is not a store: it has no zarr.json{found}")
     attributes = document.pop("attributes", None)
     manifest = Manifest.from_attributes(attributes, files.where)
     if document != GROUP_DOCUMENT:
@@ -58,11 +60,46 @@ def read_manifest(files: Files) -> Manifest:
     return manifest
 
 
+def _document_there(files: Files, key: str) -> dict[str, Any] | None:
+    """Parse a metadata document, None where there is none.
+
+    Raises:
+        DamagedDocumentError: it is no file, or not JSON.
+        FileError: it can't be reached or read.
+    """
+    try:
+        data = files.get(key, DOCUMENT_BYTES)
+    except OddFileError as error:
+        raise DamagedDocumentError(files.where, key, error.cause) from None
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+    except ValueError:
+        cause = "is damaged (it is not JSON)" if data else "is empty"
+        raise DamagedDocumentError(files.where, key, cause) from None
+    except RecursionError:
+        document = None
+    if not isinstance(document, dict) or not _is_flat(document):
+        raise DamagedDocumentError(files.where, key, "is damaged (it is no object of a store's)")
+    return document
+
+
+def _is_flat(document: dict[str, Any]) -> bool:
+    """Say whether a document is nested no deeper than ours: deeper ones can't be compared."""
+    layer: list[Any] = [document]
+    for _ in range(LEVELS):
+        inner = [each.values() if isinstance(each, dict) else each for each in layer]
+        layer = [item for items in inner for item in items if isinstance(item, (dict, list))]
+    return not layer
+
+
 def check_array_document(files: Files, spec: ArraySpec) -> None:
     """Require the very metadata that the layout gives this array.
 
     Raises:
-        DamagedDocumentError: it is missing, damaged or differs; the first difference is named.
+        DamagedDocumentError: it is missing, damaged or differs; one difference is named.
+        FileError: it can't be reached or read.
     """
     found, wanted = read_document(files, spec.document_key), spec.document()
     for name in wanted.keys() | found.keys():
@@ -70,7 +107,7 @@ def check_array_document(files: Files, spec: ArraySpec) -> None:
             raise DamagedDocumentError(
                 files.where,
                 spec.document_key,
-                f"is damaged or foreign ({name} is {found.get(name)!r}, "
+                f"is damaged or foreign ({shortened(name)} is {shortened(found.get(name))}, "
                 f"expected {wanted.get(name)!r})",
             )
 

@@ -18,6 +18,10 @@ class StoreError(LogitbankError):
     """A store that is missing, incomplete, damaged or of another identity."""
 
 
+class NotAStoreError(StoreError):
+    """A folder that holds something else than a store of ours."""
+
+
 class DatasetError(LogitbankError):
     """A dataset that is missing, unreadable or inconsistent."""
 

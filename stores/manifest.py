@@ -12,18 +12,33 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from logitbank.stores.errors import StoreError, UsageError
+from logitbank.stores.encodings import ENCODINGS
+from logitbank.stores.errors import NotAStoreError, StoreError, UsageError
+from logitbank.stores.printable import printable, shortened
 
 FORMAT = "logitbank"
 FORMAT_VERSION = 1
 PARTNER = "partner"
 """The column of `view_params` that says which second sample a view is mixed with."""
 
-_STRICT = ConfigDict(extra="forbid")
+MOST_UNITS = 2**22
+"""Units of a store, 16 times this many files at the most: what lists them stays in memory."""
+
+# What is parsed stays within these, so that nothing is divided by zero or takes memory without end.
+# The generator of views counts samples in 32 bits, and `top` holds classes in 16.
+_Count = Annotated[int, Field(ge=1, le=2**32)]
+_Classes = Annotated[int, Field(ge=1, le=2**16)]
+_Side = Annotated[int, Field(ge=1, le=2**16)]
+_Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+_Rows = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Positive = Annotated[float, Field(gt=0)]
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Fields that were not there from the first release on: left out where they hold nothing, so that a
 # store keeps its digest and seal, and older releases read what they know.
 _LATER = (("correction", "temperature"), ("provenance", "parent_places"))
@@ -40,8 +55,8 @@ class DatasetIdentity:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
     split: str
-    samples: int
-    classes: int
+    samples: _Count
+    classes: _Classes
     fingerprint: str
 
 
@@ -52,10 +67,10 @@ class AugmentationIdentity:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
     parameters: dict[str, bool | int | float | str]
-    columns: tuple[str, ...]
+    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
     dtype: Literal["int16", "int32"]
-    size: int
-    seed: int
+    size: _Side
+    seed: _Seed
 
     @property
     def is_mixed(self) -> bool:
@@ -75,10 +90,10 @@ class TeacherIdentity:
     spec: str
     state_sha256: str
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    input_size: int
+    std: tuple[_Positive, _Positive, _Positive]
+    input_size: _Side
     precision: str
-    batch_size: int
+    batch_size: _Count
     memory_format: str
 
 
@@ -92,7 +107,7 @@ class CorrectionIdentity:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
     parent_digest: str
-    temperature: float | None = None
+    temperature: _Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +120,24 @@ class Measured:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    clean_top1: float | None = None
-    clean_top5: float | None = None
+    clean_top1: _Percent | None = None
+    clean_top5: _Percent | None = None
     clean_split: str | None = None
-    clean_samples: int | None = None
-    top1: float | None = None
-    top5: float | None = None
-    label_ranks: tuple[int, ...] = ()
+    clean_samples: _Count | None = None
+    top1: _Percent | None = None
+    top5: _Percent | None = None
+    label_ranks: tuple[_Rows, ...] = ()
+
+    def inconsistency(self) -> str | None:
+        """Say which figures are there without those that they were measured with, None if none."""
+        clean = (self.clean_top1, self.clean_top5, self.clean_split, self.clean_samples)
+        if any(figure is None for figure in clean) != all(figure is None for figure in clean):
+            return "of clean_top1, clean_top5, clean_split and clean_samples some are null"
+        if len({self.top1 is None, self.top5 is None, not self.label_ranks}) > 1:
+            return "of top1, top5 and label_ranks some are there, some are not"
+        if self.label_ranks and not any(self.label_ranks):
+            return "label_ranks counts no row"
+        return None
 
 
 @dataclass(frozen=True)
@@ -158,10 +184,10 @@ class Manifest:
     kind: Literal["raw", "corrected", "virtual"]
     dataset: DatasetIdentity
     augmentation: AugmentationIdentity
-    views: int
+    views: _Count
     encoding: str
-    rows_per_chunk: int
-    top_classes: int
+    rows_per_chunk: _Count
+    top_classes: _Count
     teacher: TeacherIdentity
     correction: CorrectionIdentity | None = None
     measured: Measured = Measured()
@@ -179,26 +205,52 @@ class Manifest:
 
         Raises:
             StoreError: not a logitbank store, one of another format version, a field that is
-                missing, unknown or of the wrong type, or a correction of mixed views; the message
-                begins with `where`.
+                missing, unknown, of the wrong type or out of bounds, fields that can't go together,
+                or a correction of mixed views; the message begins with `where`.
         """
         if not isinstance(attributes, Mapping) or attributes.get("format") != FORMAT:
-            raise StoreError(f"{where} is not a logitbank store: its attributes have no manifest")
+            raise NotAStoreError(
+                f"{where} is not a logitbank store: its attributes have no manifest"
+            )
         version = attributes.get("format_version")
         if version != FORMAT_VERSION:
             raise StoreError(
-                f"{where} has store format version {version}, this logitbank reads version "
-                f"{FORMAT_VERSION}: read it with the release that wrote it, or cache again"
+                f"{where} has store format version {shortened(version)}, this logitbank reads "
+                f"version {FORMAT_VERSION}: read it with the release that wrote it, or cache again"
             )
         try:
             manifest = _ADAPTER.validate_json(json.dumps(attributes), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise StoreError(f"{where}: manifest field {name!r}: {first['msg']}") from None
+            name = shortened(".".join(str(part) for part in first["loc"]))
+            raise StoreError(f"{where}: manifest field {name}: {first['msg']}") from None
+        cause = manifest.impossibility()
+        if cause is not None:
+            raise StoreError(f"{where}: manifest field {cause}")
         if manifest.kind != "raw" and manifest.augmentation.is_mixed:
             raise StoreError(f"{where} can't be corrected: {manifest.why_uncorrectable()}")
         return manifest
+
+    def impossibility(self) -> str | None:
+        """Say which field can't go with the others, its name first; None where all can be."""
+        samples, rows = self.dataset.samples, self.rows_per_chunk
+        if self.encoding not in ENCODINGS:
+            known = " or ".join(sorted(ENCODINGS))
+            return f"'encoding' is {shortened(self.encoding)}, this logitbank reads {known}"
+        if rows > samples:
+            return f"'rows_per_chunk' is {rows:,}, more than the {samples:,} samples"
+        if self.top_classes > self.dataset.classes:
+            return f"'top_classes' is {self.top_classes:,}, more than the classes"
+        if (units := self.views * -(-samples // rows)) > MOST_UNITS:
+            return (
+                f"'views': {self.views:,} of {samples:,} samples in blocks of {rows:,} are "
+                f"{units:,} units, more than {MOST_UNITS:,}"
+            )
+        if (cause := self.measured.inconsistency()) is not None:
+            return f"'measured': {cause}"
+        if self.status == "complete" and not self.measured.label_ranks:
+            return "'measured.label_ranks' is empty, though the store is complete"
+        return None
 
     def require_correctable(self, where: str) -> None:
         """Require views of one label each, which a correction can put first.
@@ -268,9 +320,17 @@ def identity_differences(found: Manifest, wanted: Manifest, holder: str = "the s
     >>> identity_differences(found, wanted)
     ['augmentation.seed: the store has 0, this job wants 1']
     """
-    have, want = _flat(found.identity()), _flat(wanted.identity())
+    return differences(found.identity(), wanted.identity(), holder)
+
+
+def differences(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], holder: str = "the store"
+) -> list[str]:
+    """List the differing fields of two identities as `Manifest.identity` gives them."""
+    have, want = _flat(found), _flat(wanted)
     return [
-        f"{name}: {holder} has {have.get(name)!r}, this job wants {want.get(name)!r}"
+        f"{printable(name)}: {holder} has {shortened(have.get(name))}, this job wants "
+        f"{shortened(want.get(name))}"
         for name in sorted(have.keys() | want.keys())
         if have.get(name) != want.get(name)
     ]

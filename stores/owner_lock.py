@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import threading
 import time
 import uuid
@@ -22,8 +23,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitbank.stores.errors import StoreError
 from logitbank.stores.files import write_error
+from logitbank.stores.folders import FILE, kind_of
 from logitbank.stores.owner import Owner
+
+PROBE = ".now"
+"""How the name of a file ends that is made to read the file server's clock."""
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,15 @@ def owner_lock(
 
 
 def touched(path: Path) -> float | None:
-    """Give the time when a file was last written or touched, None where it is gone."""
+    """Give the time when a file was last written or touched, None where it is gone.
+
+    Raises:
+        StoreError: it is no file, so no process wrote it.
+    """
     try:
+        kind = kind_of(os.lstat(path))
+        if kind != FILE:
+            raise StoreError(f"{path} is {kind}, where a file of ours would be: move it away")
         # Opening a file asks a file server for its time; `stat` may be answered from a cache.
         with open(path, "rb") as file:
             return os.fstat(file.fileno()).st_mtime
@@ -126,7 +141,7 @@ def touched(path: Path) -> float | None:
 
 def file_time(beside: Path) -> float:
     """Give the time now by the clock of the file server: that of a file made for it."""
-    probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}.now")
+    probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}{PROBE}")
     try:
         with open(probe, "wb") as file:
             return os.fstat(file.fileno()).st_mtime
@@ -134,6 +149,26 @@ def file_time(beside: Path) -> float:
         raise write_error(probe, error) from error
     finally:
         probe.unlink(missing_ok=True)
+
+
+def is_old(touched: float, now: float, stale_after: float) -> bool:
+    """Tell whether a time is so long ago that who keeps touching a file must be dead.
+
+    Nobody alive touches a file in the future: what bears such a time was moved here with it.
+    """
+    return abs(now - touched) > stale_after
+
+
+def remove_free_locks(stem: Path, *, pace: Pace = Pace(), sleepers_keep_it: bool = True) -> None:
+    """Remove the files of a lock that dead processes have left; arguments as of `owner_lock`.
+
+    Raises:
+        StoreError: something else than a lock bears the name of one.
+    """
+    for generation in _generations(stem):
+        file = _file(stem, generation)
+        if _is_free(file, pace.stale, sleepers_keep_it):
+            file.unlink(missing_ok=True)
 
 
 def _acquired(
@@ -191,14 +226,14 @@ def _created(path: Path) -> OwnerLock | None:
 
 
 def _is_free(path: Path, stale_after: float, sleepers_keep_it: bool) -> bool:
+    last = touched(path)
     owner = _owner(path)
     is_running = None if owner is None else owner.is_running()
     if is_running is False:
         return True
     if is_running and sleepers_keep_it:
         return False
-    last = touched(path)
-    return last is not None and file_time(path) - last > stale_after
+    return last is not None and is_old(last, file_time(path), stale_after)
 
 
 def _owner(path: Path) -> Owner | None:
@@ -224,4 +259,4 @@ def _generations(stem: Path) -> list[int]:
     except OSError as error:
         raise write_error(stem, error) from error
     endings = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-    return [int(ending) for ending in endings if ending.isdecimal()]
+    return [int(ending) for ending in endings if _NUMBER.fullmatch(ending)]

@@ -1,12 +1,16 @@
 """Telling, from what is on disk, whether a folder is the store a job wants to go on with.
 
 A store that was complete leaves three witnesses: the manifest with its digest, the tables in
-`crc/`, and a copy of the digest beside them. While two of them agree, the third can be mended.
+`crc/`, and a copy of the digest beside them. While two of them agree, the third can be mended. One
+that was never sealed leaves two, the manifest and a copy of its identity in `crc/`: with the copy
+alone the work goes on. What is left of a torn manifest is then replaced, not kept: the job knows
+the identity, and measures again what else was in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from logitbank.stores.chunks import ChunkError
 from logitbank.stores.documents import (
@@ -16,11 +20,17 @@ from logitbank.stores.documents import (
     read_document,
     read_manifest,
 )
-from logitbank.stores.errors import StoreError
-from logitbank.stores.files import LocalFiles
+from logitbank.stores.errors import NotAStoreError, StoreError
+from logitbank.stores.files import FileError, LocalFiles
 from logitbank.stores.layout import crc_arrays, store_arrays
-from logitbank.stores.manifest import Manifest, identity_differences
-from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
+from logitbank.stores.manifest import Manifest, differences, identity_differences
+from logitbank.stores.seal import (
+    CrcTables,
+    crc_group_document,
+    digest_of,
+    read_table,
+    unfinished_group_document,
+)
 
 
 @dataclass(frozen=True)
@@ -30,42 +40,46 @@ class Recognised:
     `tables` are the CRCs that bind chunks to their places, for the arrays whose tables can be
     trusted; empty for a store that was never sealed. `digest` is the one the store was sealed with,
     where it is known and the tables alone can't prove it again. `intact` says that manifest and
-    tables are as they were sealed.
+    tables are as they were sealed; `manifest_lost`, that the one on disk can't be read;
+    `witness_lost`, that `crc/` says neither the digest nor the identity.
     """
 
     manifest: Manifest
     tables: CrcTables
     digest: str | None
     intact: bool
+    manifest_lost: bool = False
+    witness_lost: bool = False
 
 
 def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
     """Decide whether a folder holds the wanted work.
 
     Raises:
+        FileError: a file can't be reached or read.
         StoreError: it is no store, or one of another identity (every differing field is named), or
             so damaged that what it holds can't be proved.
     """
     # First the manifest: another process may be sealing, which writes it after the tables.
     found = _manifest_there(files)
     tables, tables_whole = _trusted_tables(files, wanted)
-    copy = _digest_copy(files)
+    beside = _beside_tables(files)
+    copy = _digest_copy(beside)
     proven = digest_of(wanted, store_arrays(wanted), tables) if tables_whole else None
     if isinstance(found, StoreError):
-        if proven is None or proven != copy:
-            raise found
-        return Recognised(wanted.unsealed(), tables, None, intact=False)
-    differences = identity_differences(found, wanted)
+        is_proven = proven is not None and proven == copy
+        if not is_proven:
+            _require_own_chunks(files, beside, wanted, found)
+        bound = tables if is_proven else {}
+        return Recognised(wanted.unsealed(), bound, None, intact=False, manifest_lost=True)
+    differing = identity_differences(found, wanted)
     sealed_as_it_is = found.seal == found.seal_value()
-    if differences:
+    if differing:
         if not sealed_as_it_is and found.status == "complete" and proven in (found.digest, copy):
             return Recognised(wanted.unsealed(), tables, None, intact=False)
-        raise StoreError(
-            f"{files.where} holds other work: {'; '.join(differences)}. "
-            "Name another --out, or remove the folder"
-        )
+        raise other_work(files.where, differing)
     if found.status != "complete":
-        return Recognised(found, {}, None, intact=False)
+        return Recognised(found, {}, None, intact=False, witness_lost=beside is None)
     if tables_whole and proven in (found.digest, copy):
         agrees = sealed_as_it_is and proven == found.digest == copy and _described(files, wanted)
         kept = found if sealed_as_it_is else wanted.unsealed()
@@ -81,6 +95,8 @@ def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
 def _manifest_there(files: LocalFiles) -> Manifest | StoreError:
     try:
         return read_manifest(files)
+    except FileError:
+        raise  # It may be whole: nothing is known of it.
     except StoreError as error:
         return error
 
@@ -107,12 +123,53 @@ def _described(files: LocalFiles, wanted: Manifest) -> bool:
     return True
 
 
-def _digest_copy(files: LocalFiles) -> str | None:
+def other_work(where: str, differing: list[str]) -> StoreError:
+    """Build the error for a store of another identity."""
+    return StoreError(f"{where} holds other work: {'; '.join(differing)}. Name another --out")
+
+
+def _require_own_chunks(
+    files: LocalFiles, beside: dict[str, Any] | None, wanted: Manifest, found: StoreError
+) -> None:
+    """Require the copy of the identity to be the wanted one, where there is no manifest to read.
+
+    Args:
+        files: the store's.
+        beside: the document that lies beside the tables.
+        wanted: what the job wants.
+        found: why the manifest can't be read.
+
+    Raises:
+        StoreError: it is another one, or there is none: the chunks may be of any work.
+    """
+    attributes = {} if beside is None else beside["attributes"]
+    identity = attributes.get("identity") if isinstance(attributes, dict) else None
+    if isinstance(identity, dict) and beside == unfinished_group_document(identity):
+        differing = differences(identity, wanted.identity())
+        if differing:
+            raise other_work(files.where, differing)
+        return
+    if isinstance(found, NotAStoreError):
+        raise NotAStoreError(f"{found}: name another --out") from None
+    if isinstance(found, DamagedDocumentError):
+        raise StoreError(
+            f"{files.where}: {found.key} {found.cause}, and nothing else there proves whose chunks "
+            "these are: name another --out"
+        ) from None
+    raise found
+
+
+def _beside_tables(files: LocalFiles) -> dict[str, Any] | None:
+    """Read the document of `crc/`, None where it is missing or damaged."""
     try:
         document = read_document(files, CRC_GROUP_KEY)
     except DamagedDocumentError:
         return None
-    attributes = document.get("attributes")
+    return document if "attributes" in document else None
+
+
+def _digest_copy(beside: dict[str, Any] | None) -> str | None:
+    attributes = {} if beside is None else beside["attributes"]
     digest = attributes.get("digest") if isinstance(attributes, dict) else None
-    whole = isinstance(digest, str) and document == crc_group_document(digest)
+    whole = isinstance(digest, str) and beside == crc_group_document(digest)
     return digest if whole else None

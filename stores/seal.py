@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.stores.chunks import read_chunk, write_chunk
+from logitbank.stores.chunks import chunk_parts, read_chunk
 from logitbank.stores.files import Files, LocalFiles
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec, crc_arrays
 from logitbank.stores.manifest import Manifest, canonical_json
@@ -50,15 +51,21 @@ def crc_group_document(digest: str) -> dict[str, Any]:
     return {**GROUP_DOCUMENT, "attributes": {"digest": digest}}
 
 
-def write_tables(files: LocalFiles, arrays: dict[str, ArraySpec], tables: CrcTables) -> list[str]:
-    """Write `crc/ARRAY` for each array and give the keys written."""
-    keys = []
+def unfinished_group_document(identity: dict[str, Any]) -> dict[str, Any]:
+    """Give the metadata document of `crc/` until the store is sealed: whose chunks these are.
+
+    Should the manifest be lost before there are tables, this says which work the chunks are of.
+    """
+    return {**GROUP_DOCUMENT, "attributes": {"identity": identity}}
+
+
+def write_tables(files: LocalFiles, arrays: dict[str, ArraySpec], tables: CrcTables) -> None:
+    """Write `crc/ARRAY` for each array."""
+    contents: dict[str, Sequence[Any]] = {}
     for name, spec in crc_arrays(arrays).items():
-        files.put(spec.document_key, [document_bytes(spec.document())])
-        origin = (0,) * len(spec.shape)
-        write_chunk(files, spec, origin, tables[name])
-        keys += [spec.document_key, spec.chunk_key(origin)]
-    return keys
+        contents[spec.document_key] = [document_bytes(spec.document())]
+        contents[spec.chunk_key((0,) * len(spec.shape))] = chunk_parts(spec, tables[name])
+    files.put_all(contents)
 
 
 def read_table(files: Files, spec: ArraySpec) -> NDArray[np.uint32]:

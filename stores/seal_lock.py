@@ -6,13 +6,21 @@ one took over does no harm when it wakes: sealing twice writes the same bytes.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from logitbank.stores.files import PARTIAL
-from logitbank.stores.owner_lock import Pace, file_time, owner_lock, touched
+from logitbank.stores.files import PARTIAL, LocalFiles
+from logitbank.stores.owner_lock import (
+    Pace,
+    file_time,
+    is_old,
+    owner_lock,
+    remove_free_locks,
+    touched,
+)
 
 SECONDS_BETWEEN_TOUCHES = 5.0
 SECONDS_UNTIL_STALE = 60.0
@@ -30,11 +38,21 @@ def seal_lock(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) ->
     Raises:
         StoreError: the folder that the store lies in can't be written.
     """
-    path = Path(store)
-    pace = Pace(SECONDS_BETWEEN_TOUCHES, stale_after, SECONDS_BETWEEN_TRIES)
-    stem = path.with_name(f".{path.name}.sealing")
-    with owner_lock(stem, pace=pace, sleepers_keep_it=False):
+    with owner_lock(_stem(store), pace=_pace(stale_after), sleepers_keep_it=False):
         yield
+
+
+def remove_stale_locks(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) -> None:
+    """Remove the locks that killed processes have left beside a store.
+
+    Args:
+        store: its path.
+        stale_after: seconds after which an untouched lock belongs to a dead process.
+
+    Raises:
+        StoreError: something else than a lock bears the name of one.
+    """
+    remove_free_locks(_stem(store), pace=_pace(stale_after), sleepers_keep_it=False)
 
 
 def wait_for_writers(
@@ -55,14 +73,26 @@ def wait_for_writers(
     Raises:
         StoreError: the folder that the store lies in can't be written.
     """
-    path, told = Path(store), False
+    path, told = Path(os.path.realpath(store)), False
+    files = LocalFiles(path)
     while True:
-        times = [touched(file) for file in path.rglob(f"*{PARTIAL}")]
+        keys = [key for key in files.list_keys() if key.endswith(PARTIAL)]
+        times = [touched(files.path(key)) for key in keys]
         now = file_time(path) if times else 0.0
-        fresh = sum(time is not None and now - time <= stale_after for time in times)
+        fresh = sum(time is not None and not is_old(time, now, stale_after) for time in times)
         if not fresh:
             return
         if not told:
             waiting(fresh)
             told = True
         time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _stem(store: str | Path) -> Path:
+    """Give the path of a store's locks, less their number: one, however the store is reached."""
+    path = Path(os.path.realpath(store))
+    return path.with_name(f".{path.name}.sealing")
+
+
+def _pace(stale_after: float) -> Pace:
+    return Pace(SECONDS_BETWEEN_TOUCHES, stale_after, SECONDS_BETWEEN_TRIES)

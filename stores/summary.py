@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 from logitbank.stores.documents import check_seal, read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles, files_at
-from logitbank.stores.layout import all_units, store_arrays, unit_index
+from logitbank.stores.folders import FILE
+from logitbank.stores.layout import (
+    TRAILER_BYTES,
+    ArraySpec,
+    Unit,
+    store_arrays,
+    unit_arrays,
+    unit_index,
+)
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.parent import parent_of, require_no_parent
 from logitbank.stores.virtual import check_virtual
@@ -17,10 +26,11 @@ from logitbank.stores.virtual import check_virtual
 
 @dataclass(frozen=True)
 class Summary:
-    """What `inspect` says; `stored_bytes` and `units_present` are None for a store behind a URL.
+    """What `inspect` says.
 
-    `parent` is where a virtual store's parent was found, whose units are counted;
-    `parent_problem` says why it was not.
+    `units_present` counts the units whose chunks are there, a virtual store's in its parent; it and
+    `stored_bytes` are None where they can't be counted, as behind a URL. `parent` is where a
+    virtual store's parent was found; `parent_problem` says why it was not.
     """
 
     location: str
@@ -38,7 +48,7 @@ class Summary:
 
 
 def summarise(location: str | Path, *, parent: str | Path | None = None) -> Summary:
-    """Read what a store says of itself; its chunks are counted, not checked.
+    """Read what a store says of itself; its chunks are counted, by their sizes, not checked.
 
     Args:
         location: path or URL.
@@ -62,14 +72,38 @@ def summarise(location: str | Path, *, parent: str | Path | None = None) -> Summ
         require_no_parent(files, manifest, parent)
         if manifest.status == "complete":
             check_seal(files, manifest)
-    units, present, size = all_units(manifest), None, None
+    blocks = -(-manifest.dataset.samples // manifest.rows_per_chunk)
+    present, size = None, None
     if isinstance(files, LocalFiles):
-        size = sum(files.path(key).stat().st_size for key in files.list_keys())
+        size = sum(_sizes(files).values())
     if isinstance(of_units, LocalFiles) and problem is None:
-        logits = store_arrays(manifest)["logits"]
-        keys = [logits.chunk_key(unit_index(logits, unit)) for unit in units]
-        present = sum(of_units.path(key).exists() for key in keys)
-    return Summary(files.where, manifest, len(units), present, size, found, problem)
+        present = _present(manifest, _sizes(of_units))
+    units = manifest.views * blocks
+    return Summary(files.where, manifest, units, present, size, found, problem)
+
+
+def _sizes(files: LocalFiles) -> dict[str, int]:
+    return {entry.key: entry.size for entry in files.entries() if entry.kind == FILE}
+
+
+def _present(manifest: Manifest, sizes: dict[str, int]) -> int:
+    """Count the units all of whose chunks are there, and have the size that they must have."""
+    found = [_units_of(spec, sizes) for spec in unit_arrays(store_arrays(manifest))]
+    return len(set.intersection(*found))
+
+
+def _units_of(spec: ArraySpec, sizes: dict[str, int]) -> set[Unit]:
+    """Give the units with a chunk in one array; what is there is gone through, not what may be."""
+    place = re.compile(rf"{spec.name}/c/([0-9]{{1,9}})/([0-9]{{1,9}})(/0)*")
+    units = set()
+    for key, size in sizes.items():
+        found = place.fullmatch(key)
+        if found is not None and size == spec.payload_bytes + TRAILER_BYTES:
+            unit = Unit(int(found[1]), int(found[2]))
+            inside = unit.view < spec.grid[0] and unit.block < spec.grid[1]
+            if inside and key == spec.chunk_key(unit_index(spec, unit)):
+                units.add(unit)
+    return units
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -95,9 +129,13 @@ def _kind(manifest: Manifest) -> str:
 
 
 def _completeness(summary: Summary) -> str:
-    if summary.manifest.status == "complete":
+    present, is_complete = summary.units_present, summary.manifest.status == "complete"
+    if is_complete and present in (None, summary.units):
         return "complete"
-    return f"incomplete ({summary.units_present} of {summary.units} units are there)"
+    there = (
+        f"{'?' if present is None else format(present, ',')} of {summary.units:,} units are there"
+    )
+    return f"sealed as complete, but {there}" if is_complete else f"incomplete ({there})"
 
 
 def _work_lines(manifest: Manifest) -> list[str]:

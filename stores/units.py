@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from logitbank.stores.chunks import CheckedChunk, write_checked, write_chunk
 from logitbank.stores.documents import read_manifest
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, LocalFiles
+from logitbank.stores.files import PARTIAL, LocalFiles, OddFileError
 from logitbank.stores.layout import (
     TRAILER_BYTES,
     ArraySpec,
@@ -180,12 +180,12 @@ def remove_partials(files: LocalFiles) -> None:
 def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
     """Give the CRC at the end of a chunk's file, None unless the file is there and whole."""
     try:
-        with open(files.path(key), "rb", buffering=0) as file:
+        with files.opened(key) as file:
             if os.fstat(file.fileno()).st_size != spec.payload_bytes + TRAILER_BYTES:
                 return None
             file.seek(-TRAILER_BYTES, os.SEEK_END)
             return int.from_bytes(file.read(TRAILER_BYTES), "little")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, OddFileError):
         return None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from logitbank.stores.chunks import ChunkError, verify_chunk
 from logitbank.stores.documents import (
@@ -18,23 +19,34 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import Files, LocalFiles, files_at
-from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, store_keys
+from logitbank.stores.files import FileError, Files, LocalFiles, files_at
+from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, unit_arrays
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.parent import parent_of, require_no_parent
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
+from logitbank.stores.strays import find_strays
 from logitbank.stores.virtual import check_virtual
 
 THREADS = 4
 
 
+Remedy = Literal["rerun", "delete", "none"]
+"""What mends a problem: `rerun`, the job that made the store, run again; `delete`, the user alone,
+since no job removes what may be somebody's; `none`, neither of them (the cause says what to do)."""
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a store: the file's key, and what is wrong."""
+    """One thing that is wrong with a store: the file's key, what is wrong, and what mends it.
+
+    `parent` is the store that the file lies in where that is the parent of the virtual store that
+    was asked about; the key then begins with it.
+    """
 
     key: str
     cause: str
-    remedy: str = "rerun"
+    remedy: Remedy = "rerun"
+    parent: str | None = None
 
 
 def verify_store(
@@ -46,7 +58,7 @@ def verify_store(
     """Check all of a store and list what is wrong, each thing by its key.
 
     Args:
-        location: path or URL; stray files are looked for in a local folder only.
+        location: path or URL; what is no part of the store is looked for in a local folder only.
         progress: called with the chunks checked so far and their number.
         parent: where the parent of a virtual store is, if it has moved.
 
@@ -67,11 +79,17 @@ def verify_store(
     tables, table_problems = _checked_tables(files, arrays)
     problems += table_problems
     problems += _digest_problems(files, manifest, arrays, tables)
-    problems += _document_problems(files, arrays)
+    document_problems = list(_document_problems(files, arrays))
+    problems += document_problems
+    if problems and _describes_others(arrays, document_problems):
+        problems.append(Problem(ROOT_KEY, "describes other arrays than those that are there"))
+        return problems
     problems += _chunk_problems(files, arrays, tables, progress)
     if isinstance(files, LocalFiles):
-        problems += _stray_files(files, arrays)
-    return problems
+        named = {problem.key for problem in problems}
+        problems += [each for each in _stray_problems(files, arrays) if each.key not in named]
+    # A link on the way to many files is met with each of them.
+    return list(dict.fromkeys(problems))
 
 
 def _virtual_problems(
@@ -84,28 +102,34 @@ def _virtual_problems(
     try:
         check_virtual(files, manifest)
         parent = parent_of(files, manifest, named)
+        in_parent = verify_store(parent, progress)
     except DamagedDocumentError as error:
-        return [Problem(error.key, error.cause)]
+        return [_problem(error)]
     except StoreError as error:
-        return [Problem(ROOT_KEY, str(error))]
+        return [Problem(ROOT_KEY, str(error), "none")]
     problems = [
-        Problem(f"{parent}/{problem.key}", problem.cause)
-        for problem in verify_store(parent, progress)
+        replace(problem, key=f"{parent}/{problem.key}", parent=problem.parent or parent)
+        for problem in in_parent
     ]
     if isinstance(files, LocalFiles):
-        problems += [
-            Problem(key, "is no part of a virtual store")
-            for key in sorted(files.list_keys())
-            if key != ROOT_KEY
-        ]
+        problems += _stray_problems(files, {})
     return problems
+
+
+def _describes_others(arrays: dict[str, ArraySpec], problems: list[Problem]) -> bool:
+    """Say whether no array that units are written to is as the manifest has it.
+
+    Then it is the manifest that is wrong, and chunks that it makes up would be named without end.
+    """
+    bad = {problem.key for problem in problems}
+    return all(spec.document_key in bad for spec in unit_arrays(arrays))
 
 
 def _manifest_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
     try:
         check_seal(files, manifest)
     except DamagedDocumentError as error:
-        yield Problem(error.key, error.cause)
+        yield _problem(error)
     except StoreError:
         yield Problem(ROOT_KEY, "says that the store is incomplete")
 
@@ -114,8 +138,8 @@ def _document_problems(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[P
     for spec in [*arrays.values(), *crc_arrays(arrays).values()]:
         try:
             check_array_document(files, spec)
-        except DamagedDocumentError as error:
-            yield Problem(error.key, error.cause)
+        except (DamagedDocumentError, FileError) as error:
+            yield _problem(error)
 
 
 def _checked_tables(files: Files, arrays: dict[str, ArraySpec]) -> tuple[CrcTables, list[Problem]]:
@@ -124,8 +148,8 @@ def _checked_tables(files: Files, arrays: dict[str, ArraySpec]) -> tuple[CrcTabl
     for name, spec in crc_arrays(arrays).items():
         try:
             tables[name] = read_table(files, spec)
-        except ChunkError as error:
-            problems.append(Problem(error.key, error.cause))
+        except (ChunkError, FileError) as error:
+            problems.append(_problem(error))
     return tables, problems
 
 
@@ -140,8 +164,8 @@ def _digest_problems(
     try:
         if read_document(files, CRC_GROUP_KEY) != crc_group_document(manifest.digest):
             yield Problem(CRC_GROUP_KEY, "does not match the digest of the manifest")
-    except DamagedDocumentError as error:
-        yield Problem(error.key, error.cause)
+    except (DamagedDocumentError, FileError) as error:
+        yield _problem(error)
 
 
 def _chunk_problems(
@@ -157,8 +181,8 @@ def _chunk_problems(
         expected = int(tables[spec.name][index]) if spec.name in tables else None
         try:
             verify_chunk(files, spec, index, expected)
-        except ChunkError as error:
-            return Problem(error.key, error.cause)
+        except (ChunkError, FileError) as error:
+            return _problem(error)
         return None
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -168,8 +192,13 @@ def _chunk_problems(
                 yield problem
 
 
-def _stray_files(files: LocalFiles, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
-    known = {ROOT_KEY, CRC_GROUP_KEY, *store_keys(arrays), *store_keys(crc_arrays(arrays))}
-    for key in sorted(files.list_keys()):
-        if key not in known:
-            yield Problem(key, "is no part of the store (a stale temporary or foreign file)")
+def _stray_problems(files: LocalFiles, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
+    for stray in find_strays(files, arrays):
+        remedy: Remedy = "rerun" if stray.is_removed else "delete"
+        yield Problem(stray.key, f"is {stray.kind} that is no part of the store", remedy)
+
+
+def _problem(error: ChunkError | DamagedDocumentError | FileError) -> Problem:
+    """Say of a file what its error says; what can't be reached or read, no job mends."""
+    remedy: Remedy = "none" if isinstance(error, FileError) else "rerun"
+    return Problem(error.key, error.cause, remedy)

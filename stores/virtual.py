@@ -9,21 +9,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import shutil
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+from logitbank.stores.creation import is_free, put_in_place
 from logitbank.stores.documents import (
     ROOT_KEY,
     DamagedDocumentError,
     check_seal,
     read_manifest,
 )
-from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, Files, LocalFiles, write_error
+from logitbank.stores.errors import NotAStoreError, StoreError
+from logitbank.stores.files import Files, LocalFiles
+from logitbank.stores.leftovers import remove_leftovers
 from logitbank.stores.manifest import Manifest, canonical_json, identity_differences
+from logitbank.stores.printable import printable
+from logitbank.stores.recovery import other_work
 from logitbank.stores.seal import document_bytes, root_document
+from logitbank.stores.strays import find_strays, remove_strays
 
 
 def virtual_manifest(corrected: Manifest, parent_where: str, location: str | Path) -> Manifest:
@@ -85,51 +88,47 @@ def write_virtual(location: str | Path, wanted: Manifest) -> tuple[Manifest, boo
         StoreError: the folder holds something else, or can't be written.
     """
     path = Path(location)
-    if path.exists():
-        found = _found(LocalFiles(path), wanted)
-        if found is not None:
-            return found, False
+    files = LocalFiles(path, durable=True)
     sealed = wanted.sealed(virtual_digest(wanted), datetime.now(UTC).isoformat(timespec="seconds"))
-    document = document_bytes(root_document(sealed))
-    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        files = LocalFiles(path if path.exists() else sibling)
-        files.put(ROOT_KEY, [document])
-        files.sync([ROOT_KEY])
-        if not path.exists():
-            os.rename(sibling, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        shutil.rmtree(sibling, ignore_errors=True)
-    return sealed, True
+    contents = {ROOT_KEY: [document_bytes(root_document(sealed))]}
+    is_new = is_free(path)
+    if is_new:
+        with put_in_place(path) as beside:
+            beside.put_all(contents)
+    found = _found(files, wanted)
+    if found is None:
+        files.put_all(contents)
+    remove_leftovers(path)
+    return found or sealed, is_new or found is None
 
 
 def _found(files: LocalFiles, wanted: Manifest) -> Manifest | None:
     """Give the manifest of the wanted store that is there, None where it must be written anew."""
-    keys = set(files.list_keys()) - {ROOT_KEY}
-    others = [key for key in keys if not key.endswith(PARTIAL)]
+    others = [stray.key for stray in find_strays(files, {}) if not stray.is_removed]
     try:
         found = read_manifest(files)
-    except DamagedDocumentError:
+    except DamagedDocumentError as error:
         if others:
-            raise
+            raise _holds_more(files, others) from error
         return None
+    except NotAStoreError as error:
+        raise NotAStoreError(f"{error}: name another --out") from None
     if others or found.kind != "virtual":
-        raise StoreError(
-            f"{files.where} holds other work, a store with arrays of its own: name another --out, "
-            "or remove the folder"
-        )
-    for key in keys:
-        files.delete(key)
+        raise _holds_more(files, others)
+    remove_strays(files, {})
     if found.seal != found.seal_value():
         return None
     differences = identity_differences(found, wanted)
     if differences:
-        raise StoreError(
-            f"{files.where} holds other work: {'; '.join(differences)}. "
-            "Name another --out, or remove the folder"
-        )
+        raise other_work(files.where, differences)
     # A parent that moved is written down where it is now.
     moved = found.provenance.parent_places != wanted.provenance.parent_places
     return None if moved else found
+
+
+def _holds_more(files: LocalFiles, others: list[str]) -> StoreError:
+    there = f" ({printable(others[0])} is there)" if others else ""
+    return StoreError(
+        f"{files.where} holds other work, a store with arrays of its own or files that are no "
+        f"store's{there}: name another --out"
+    )

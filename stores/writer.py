@@ -8,7 +8,8 @@ or stale, and computes only the units that are lacking.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.stores.chunks import ChunkError, read_chunk, verify_chunk, write_chunk
-from logitbank.stores.creation import create_layout
+from logitbank.stores.chunks import ChunkError, chunk_parts, read_chunk, verify_chunk
+from logitbank.stores.creation import create_layout, is_free
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
@@ -26,9 +27,8 @@ from logitbank.stores.documents import (
     check_array_document,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, LocalFiles
+from logitbank.stores.files import LocalFiles
 from logitbank.stores.layout import (
-    ArraySpec,
     Unit,
     all_units,
     block_bounds,
@@ -37,7 +37,9 @@ from logitbank.stores.layout import (
     unit_arrays,
     unit_index,
 )
+from logitbank.stores.leftovers import remove_leftovers
 from logitbank.stores.manifest import Manifest, Measured, Probe
+from logitbank.stores.printable import printable
 from logitbank.stores.ranking import label_ranks
 from logitbank.stores.recovery import recognise
 from logitbank.stores.seal import (
@@ -46,8 +48,10 @@ from logitbank.stores.seal import (
     digest_of,
     document_bytes,
     root_document,
+    unfinished_group_document,
     write_tables,
 )
+from logitbank.stores.strays import remove_strays
 from logitbank.stores.units import UnitValues, WrittenUnit, write_unit
 
 SCAN_THREADS = 4
@@ -83,6 +87,8 @@ class StoreWriter:
                 "without --part"
             )
         self.files, self.manifest = files, found.manifest
+        # What a resume depends on: chunks that one process writes are flushed when it seals.
+        self._small_files = LocalFiles(files.root, durable=True)
         self.arrays = store_arrays(manifest)
         self.mended: list[str] = []
         self._share = None if share is None else frozenset(share)
@@ -90,16 +96,22 @@ class StoreWriter:
         self._tables: CrcTables = {
             name: np.zeros(spec.grid, np.uint32) for name, spec in self.arrays.items()
         }
-        self._mend_small_files(target, sample_id, found.tables)
         if share is None:
             self._remove_strays()
+        self._mend_small_files(target, sample_id)
+        if found.manifest_lost:
+            self._put_manifest(self.manifest)
+            self.mended.append(ROOT_KEY)
         bad = self._scan(found.tables)
         self.lacking = [unit for unit in self._own_units() if unit in bad]
         self._remaining = set(self.lacking)
+        self.mended = list(dict.fromkeys(self.mended))
         self.complete = found.intact and not self.mended and not self.lacking
         if not self.complete and self.manifest.status == "complete":
             # What is being mended must not pass for complete if this job is killed.
             self._put_manifest(self.manifest.unsealed())
+        if share is None and found.witness_lost:
+            self._put_group_document(unfinished_group_document(self.manifest.identity()))
 
     @classmethod
     def open(
@@ -112,8 +124,10 @@ class StoreWriter:
     ) -> StoreWriter:
         """Make the empty layout of a store, or go on with the one that is there.
 
+        What killed processes have left beside it is removed.
+
         Args:
-            location: a path; its parent is made if need be.
+            location: a path, where nothing is or an empty folder; its parent is made if need be.
             manifest: what the store is to hold.
             target: (N,) labels.
             sample_id: (N,) ids.
@@ -125,9 +139,11 @@ class StoreWriter:
         """
         path = Path(location)
         shared = share is not None
-        if not path.exists():
-            create_layout(path, manifest, target, sample_id, durable=shared)
-        return cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
+        if is_free(path):
+            create_layout(path, manifest, target, sample_id)
+        writer = cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
+        remove_leftovers(path)
+        return writer
 
     def record(self, measured: Measured, probe: Probe | None) -> None:
         """Keep what a job measured before its first unit."""
@@ -179,20 +195,21 @@ class StoreWriter:
         if self._expected_digest not in (None, digest):
             raise StoreError(
                 f"{self.files.where}: its tables are damaged and what it holds now does not match "
-                "its digest, so no chunk can be trusted: remove the store and run the job again"
+                "its digest, so no chunk can be trusted: name another --out"
             )
         self.files.sync(store_keys(self.arrays))
-        keys = write_tables(self.files, self.arrays, self._tables)
-        self.files.put(CRC_GROUP_KEY, [document_bytes(crc_group_document(digest))])
-        self.files.sync([*keys, CRC_GROUP_KEY])
+        write_tables(self._small_files, self.arrays, self._tables)
+        self._put_group_document(crc_group_document(digest))
         sealed = manifest.sealed(digest, datetime.now(UTC).isoformat(timespec="seconds"))
         self._put_manifest(sealed)
-        self.files.sync([ROOT_KEY])
         return sealed
 
     def _put_manifest(self, manifest: Manifest) -> None:
-        self.files.put(ROOT_KEY, [document_bytes(root_document(manifest))])
+        self._small_files.put(ROOT_KEY, [document_bytes(root_document(manifest))])
         self.manifest = manifest
+
+    def _put_group_document(self, document: dict[str, Any]) -> None:
+        self._small_files.put(CRC_GROUP_KEY, [document_bytes(document)])
 
     def _with_ranks(self, measured: Measured, row_labels: RowLabels | None) -> Measured:
         """Count the label's ranks over all rows, from `top` and `target`."""
@@ -220,44 +237,32 @@ class StoreWriter:
         expected = int(self._tables[name][index])
         return read_chunk(self.files, spec, index, expected)[0, : stop - start]
 
-    def _mend_small_files(
-        self, target: NDArray[np.int32], sample_id: NDArray[np.uint64], tables: CrcTables
-    ) -> None:
+    def _mend_small_files(self, target: NDArray[np.int32], sample_id: NDArray[np.uint64]) -> None:
         """Write again the documents and the per-sample arrays that are not as they should be."""
+        contents: dict[str, Sequence[Any]] = {}
         for spec in self.arrays.values():
             try:
                 check_array_document(self.files, spec)
             except DamagedDocumentError:
-                self._put_document(spec)
-                self.mended.append(spec.document_key)
+                contents[spec.document_key] = [document_bytes(spec.document())]
         for name, values in (("target", target), ("sample_id", sample_id)):
             spec = self.arrays[name]
+            parts = chunk_parts(spec, values)
+            self._tables[name][0] = wanted = int.from_bytes(parts[1], "little")
             try:
-                expected = int(tables[name][0]) if name in tables else None
-                self._tables[name][0] = verify_chunk(self.files, spec, (0,), expected)
+                verify_chunk(self.files, spec, (0,), wanted)
             except ChunkError:
-                self._tables[name][0] = write_chunk(self.files, spec, (0,), values)
-                self.mended.append(spec.chunk_key((0,)))
-
-    def _put_document(self, spec: ArraySpec) -> None:
-        self.files.put(spec.document_key, [document_bytes(spec.document())])
+                contents[spec.chunk_key((0,))] = parts
+        self._small_files.put_all(contents)
+        self.mended += contents
 
     def _own_units(self) -> list[Unit]:
         units = all_units(self.manifest)
         return units if self._share is None else [unit for unit in units if unit in self._share]
 
     def _remove_strays(self) -> None:
-        """Remove temporary files of killed jobs, and chunks that have no place in the layout."""
-        for key in list(self._strays()):
-            self.files.delete(key)
-            self.mended.append(key)
-
-    def _strays(self) -> Iterator[str]:
-        known = set(store_keys(self.arrays))
-        for key in self.files.list_keys():
-            inside = key.split("/", 1)[0] in self.arrays and key not in known
-            if key.endswith(PARTIAL) or inside:
-                yield key
+        """Remove what killed jobs left, and what lies where a chunk would and is none."""
+        self.mended += map(printable, remove_strays(self.files, self.arrays))
 
     def _scan(self, tables: CrcTables) -> set[Unit]:
         """Check every chunk of every unit; remove the bad ones and give their units."""
@@ -277,7 +282,7 @@ class StoreWriter:
             except ChunkError:
                 good = False
                 key = spec.chunk_key(index)
-                is_there = self.files.path(key).exists()
+                is_there = os.path.lexists(self.files.path(key))
                 if is_there or tables:
                     self.mended.append(key)
                 if is_there:

@@ -195,6 +195,10 @@ def test_damage_of_the_parent_is_met_named_and_verified(raw):
         store.read_view("logits", 2)
     keys = [problem.key for problem in verify_store(path)]
     assert keys == [f"{raw}/top/c/2/0/0", f"{raw}/logits/c/1/1/0"]
+    assert {problem.parent for problem in verify_store(path)} == {str(raw)}
+    assert "sealed as complete" not in summary_lines(summarise(path))[0]
+    (raw / "logits/c/1/1/0").unlink()
+    assert "8 of 9 units are there" in summary_lines(summarise(path))[0]
 
 
 def test_an_edited_manifest_is_refused_and_the_job_mends_it(raw):

@@ -1,27 +1,31 @@
-"""Names are shown as they are, but for what would act on a terminal or break a line."""
+"""What a store says is shown on a terminal's line, and does nothing to it."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from logitbank.stores.printable import printable
-
-
-@pytest.mark.parametrize("text", ["", "raw.zarr", "naïve 猫.png", "a  b", "\\x1b", "👍🏽"])
-def test_what_is_merely_shown_stays(text):
-    assert printable(text) == text
+from logitbank.stores.printable import printable, shortened
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
-        ("one\nlogitbank: error: two\r", r"one\x0alogitbank: error: two\x0d"),
-        ("\x7f\x80\x9b\0\t", r"\x7f\x80\x9b\x00\x09"),
-        ("\u2028\u2029\u0085", r"\u2028\u2029\x85"),
-        ("cat\u202egnp.exe\u2069\u200f", r"cat\u202egnp.exe\u2069\u200f"),
-        ("caf\udce9", r"caf\udce9"),
+        ("größe 大きさ a b", "größe 大きさ a b"),
+        ("\x1b[31m\r\n\t\x7f", r"\x1b[31m\r\n\t\x7f"),
+        ("\x9b31m\x85", r"\x9b31m\x85"),
+        ("a\u202egnp.exe\u2066", r"a\u202egnp.exe\u2066"),
+        ("a\u2028b\u2029c\u200b", r"a\u2028b\u2029c\u200b"),
+        (os.fsdecode(b"caf\xe9\xff"), r"caf\xe9\xff"),
+        ("\ud800", r"\ud800"),
     ],
 )
-def test_what_acts_is_written_out(text, shown):
+def test_what_acts_on_a_terminal_is_escaped(text, shown):
     assert printable(text) == shown
+    assert printable(text).isprintable()
+
+
+def test_a_long_value_is_cut_in_its_middle():
+    assert len(shortened("x" * 10_000)) == 200
+    assert shortened([1, 2]) == "[1, 2]"

@@ -163,15 +163,17 @@ def test_what_a_share_writes_is_on_the_disk_before_it_counts(tmp_path, monkeypat
         replace(source, destination)
 
     writer = open_share(tmp_path / "raw.zarr", UNITS[:1])
+    # The folders that are made for the first of a view's chunks are another test's.
+    writer.write_unit(UNITS[1], unit_values(writer.manifest, UNITS[1]))
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(os, "replace", renamed)
-    write(writer)
+    writer.write_unit(UNITS[1], unit_values(writer.manifest, UNITS[1]))
     assert len(events) == 12
     for file, name, folder in zip(events[::3], events[1::3], events[2::3], strict=True):
-        assert file.startswith("flush 0.")
+        assert file.startswith(("flush 0.", "flush 1."))
         assert file.endswith(".partial")
         assert name == file.replace("flush", "rename")
-        assert folder == "flush 0"
+        assert folder in ("flush 0", "flush 1")
 
 
 def test_a_layout_that_another_process_makes_first_stays(tmp_path, monkeypatch):

@@ -1,0 +1,28 @@
+"""What a folder that is not the wanted store holds, in a few words for the user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from logitbank.stores.printable import printable
+
+NAMES = 3
+_RUN = ("config.yaml", "metrics.jsonl")
+
+
+def contents(folder: Path) -> str:
+    """Say what a folder holds: nothing, a store, a run, or the first few names of what is there."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        return f"what can't be listed ({error.strerror})"
+    if not names:
+        return "nothing"
+    if "zarr.json" in names:
+        return "a store, or another Zarr group"
+    if any(name in names for name in _RUN):
+        return f"a run ({', '.join(name for name in names if name in _RUN)})"
+    shown = ", ".join(printable(name) for name in names[:NAMES])
+    more = len(names) - NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
