@@ -31,13 +31,15 @@ def read_run(path: Path, method: str, seed: int) -> StudentRun:
         LogitbankError: there is no such file, or it has no accuracy in it.
     """
     metrics = path / METRICS
+    if metrics.exists() and not metrics.is_file():
+        raise LogitbankError(f"{metrics} can't be read: it is no file")
     try:
         epochs = [json.loads(line) for line in metrics.read_text().splitlines()]
         accuracies = [float(epoch["top1"]) for epoch in epochs]
         best, last = max(accuracies), accuracies[-1]
     except OSError as error:
         raise LogitbankError(f"{metrics} can't be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise LogitbankError(f"{metrics} has no top1 for each of its epochs") from error
     return StudentRun(method, seed, best, last, len(epochs), str(metrics))
 

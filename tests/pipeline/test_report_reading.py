@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import google_crc32c
@@ -60,6 +61,17 @@ class TestRuns:
         write_metrics(tmp_path / "run", epochs)
         with pytest.raises(LogitbankError, match="has no top1 for each of its epochs"):
             read_run(tmp_path / "run", "KD", 0)
+
+    @pytest.mark.parametrize("text", ["[" * 99_999, "\0" * 9, '{"top1": 5', "[]\n"])
+    def test_a_damaged_file_is_refused(self, tmp_path, text):
+        (tmp_path / "metrics.jsonl").write_text(text)
+        with pytest.raises(LogitbankError, match="has no top1 for each of its epochs"):
+            read_run(tmp_path, "KD", 0)
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "metrics.jsonl")
+        with pytest.raises(LogitbankError, match=r"metrics.jsonl can't be read: it is no file"):
+            read_run(tmp_path, "KD", 0)
 
 
 class TestStores:
