@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from logitbank.jobs.parts import Part
     from logitbank.pipeline.datasets import ImageDataset
     from logitbank.pipeline.models import LoadedModel
-    from logitbank.pipeline.teacher import CacheSettings
+    from logitbank.pipeline.teacher import CacheSettings, FirstWord
     from logitbank.pipeline.views import Augmentation
     from logitbank.stores.layout import Unit
-    from logitbank.stores.manifest import Manifest, Measured, Probe
+    from logitbank.stores.manifest import Manifest, Measured
     from logitbank.stores.writer import StoreWriter
 
 TRIAL_SAMPLES = 1_000
@@ -81,7 +81,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     from logitbank.jobs.cluster.stages import teacher_on_cluster
-    from logitbank.pipeline.teacher import raw_manifest, teacher_probe, work_order
+    from logitbank.pipeline.teacher import (
+        FirstWord,
+        probe_pixels,
+        raw_manifest,
+        teacher_probe,
+        work_order,
+    )
     from logitbank.pipeline.views import parse_augmentation
     from logitbank.stores.layout import all_units
 
@@ -100,9 +106,10 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
         print("\n".join([*store_plan(options.out, wanted, share), *_break_even(wanted)]))
         return
     require_room(Path(options.out), store_bytes(wanted))
-    probe = teacher_probe(dataset, teacher, augmentation, settings.seed, settings.device)
-    with teacher_on_cluster(options, dataset, settings, wanted, probe) as on_cluster:
-        work = CacheWork(options, dataset, teacher, augmentation, settings, stop, probe, on_cluster)
+    pixels = probe_pixels(dataset, augmentation, settings.seed)
+    first = FirstWord(pixels, teacher_probe(teacher, pixels, settings.device))
+    with teacher_on_cluster(options, dataset, settings, wanted, first) as on_cluster:
+        work = CacheWork(options, dataset, teacher, augmentation, settings, stop, first, on_cluster)
         _fill(work, wanted, part, share)
 
 
@@ -141,7 +148,7 @@ def _fill(work: CacheWork, wanted: Manifest, part: Part | None, share: list[Unit
 class CacheWork:
     """All that is needed to compute what a store, or a share of it, lacks, here or on a cluster.
 
-    `probe` is what the teacher says in this process, which has just imported it.
+    `first` is what the teacher says first in this process, which has just imported it.
     """
 
     options: argparse.Namespace
@@ -150,7 +157,7 @@ class CacheWork:
     augmentation: Augmentation
     settings: CacheSettings
     stop: StopSignals
-    probe: Probe
+    first: FirstWord
     on_cluster: TeacherOnCluster | None = None
 
     def require_probe(self, manifest: Manifest) -> None:
@@ -159,14 +166,15 @@ class CacheWork:
         Raises:
             LogitbankError, StoreError: it doesn't; the cause is named, and both figures.
         """
-        from logitbank.pipeline.teacher import probe_pixels, require_same_teacher
+        from logitbank.pipeline.teacher import require_same_teacher
 
-        if manifest.probe is not None:
+        recorded = manifest.measured.probe
+        if recorded is not None:
             require_same_teacher(
-                self.probe,
-                manifest.probe,
+                self.first.probe,
+                recorded,
                 self.teacher,
-                lambda: probe_pixels(self.dataset, self.augmentation, self.settings.seed),
+                self.first.pixels,
                 self.settings,
                 self.options.out,
             )
@@ -177,7 +185,7 @@ class CacheWork:
         Raises:
             LogitbankError: the teacher is worse than it should be, or not what one must be.
         """
-        manifest = dataclasses.replace(manifest, measured=_checked(self), probe=self.probe)
+        manifest = dataclasses.replace(manifest, measured=_checked(self))
         return manifest if self.on_cluster is None else self.on_cluster.described(manifest)
 
     def compute(self, writer: StoreWriter) -> None:
@@ -202,9 +210,9 @@ class CacheWork:
         """Compute all that is lacking in a store, and seal it."""
         from logitbank.pipeline.teacher import seal_raw
 
-        known = writer.manifest
-        if known.measured.clean_top1 is None or known.probe is None:
-            writer.record(_checked(self), self.probe)
+        measured = writer.manifest.measured
+        if measured.clean_top1 is None or measured.probe is None:
+            writer.record(_checked(self))
         self.compute(writer)
         return seal_raw(writer, self.augmentation)
 
@@ -214,7 +222,6 @@ def _checked(work: CacheWork) -> Measured:
     from logitbank.pipeline.datasets import has_split, open_dataset
     from logitbank.pipeline.teacher import (
         clean_accuracy,
-        probe_pixels,
         require_expected_top1,
         require_sound_teacher,
     )
@@ -225,9 +232,7 @@ def _checked(work: CacheWork) -> Measured:
     if work.on_cluster is not None:
         measured = work.on_cluster.clean_accuracy(most)
     else:
-        seed = work.settings.seed
-        pixels = probe_pixels(work.dataset, work.augmentation, seed)
-        require_sound_teacher(work.teacher, pixels, work.settings)
+        require_sound_teacher(work.teacher, work.first.pixels, work.settings)
         has_test = has_split(options.dataset, "test")
         clean = open_dataset(options.dataset, "test") if has_test else work.dataset
         measured = clean_accuracy(work.teacher, clean, work.settings, most)
@@ -239,7 +244,7 @@ def _checked(work: CacheWork) -> Measured:
     expected = options.expect_top1 or work.teacher.required_top1
     if expected is not None:
         require_expected_top1(options.teacher, measured, expected)
-    return measured
+    return dataclasses.replace(measured, probe=work.first.probe)
 
 
 def _settings(options: argparse.Namespace, augmentation: Augmentation) -> CacheSettings:

@@ -12,12 +12,15 @@ from logitbank.stores.errors import LogitbankError
 
 Item = TypeVar("Item")
 
+SECONDS_TO_FINISH = 20.0
+
 
 def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     """Give the items in order, with up to `depth` of them made ahead by a thread.
 
-    An exception of the iterable is raised in its place. The thread ends with the iterable, or soon
-    after the consumer stops early.
+    An exception of the iterable is raised in its place. Where the consumer stops early, the item in
+    hand is finished and the thread has ended before that is over: a thread that still computes
+    while Python ends would be torn out of C++ that doesn't expect it, which aborts the process.
 
     Raises:
         LogitbankError: a forked process goes on with it: the thread is not in there.
@@ -49,7 +52,8 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
         except BaseException as error:
             put(None, error)
 
-    threading.Thread(target=make, name="read-ahead", daemon=True).start()
+    thread = threading.Thread(target=make, name="read-ahead", daemon=True)
+    thread.start()
     try:
         while True:
             if os.getpid() != process:
@@ -65,3 +69,5 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             yield item  # type: ignore[misc]
     finally:
         stopped.set()
+        if os.getpid() == process:
+            thread.join(SECONDS_TO_FINISH)

@@ -86,10 +86,10 @@ class StoredTeacher:
             require_sound_teacher(self.model, pixels, self.settings)
         except LogitbankError as error:
             return [Problem("zarr.json", f"can't be held against a teacher: {error}", "none")]
-        recorded = self.manifest.probe
+        recorded = self.manifest.measured.probe
         if recorded is None:
             return []
-        probe = teacher_probe(dataset, self.model, augmentation, seed, self.device)
+        probe = teacher_probe(self.model, pixels, self.device)
         differs = probe_difference(probe, recorded)
         if differs is None:
             return []

@@ -41,8 +41,8 @@ _Positive = Annotated[float, Field(gt=0)]
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Fields that were not there from the first release on: left out where they hold nothing, so that a
 # store keeps its digest and seal, and older releases read what they know.
-_LATER = (("correction", "temperature"), ("provenance", "parent_places"))
-_BESIDE_IDENTITY = ("format", "status", "measured", "probe", "provenance", "digest", "seal")
+_LATER = (("correction", "temperature"), ("measured", "probe"), ("provenance", "parent_places"))
+_BESIDE_IDENTITY = ("format", "status", "measured", "provenance", "digest", "seal")
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,26 @@ class CorrectionIdentity:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What the teacher said of view 0 of the store's first samples, a row of C logits a sample.
+
+    Computed in float32 whatever the store's precision, and kept to six digits. It is no part of the
+    identity, since devices differ in the last bits; who computes a unit must come near it, so that
+    a teacher of the same weights and other code is found out.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    logits: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured: accuracies in percent, by the design's rule of right and wrong.
 
     `clean_*` are the teacher's on centre crops of `clean_split`, before the first block; `top1`,
     `top5` and `label_ranks` are of the rows of this store. `label_ranks[r]` counts the rows whose
-    label has rank r (0 is right); the last entry counts all the rows beyond `top`.
+    label has rank r (0 is right); the last entry counts all the rows beyond `top`. `probe` is
+    None of a store that was begun by an earlier release.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -127,6 +141,7 @@ class Measured:
     top1: _Percent | None = None
     top5: _Percent | None = None
     label_ranks: tuple[_Rows, ...] = ()
+    probe: Probe | None = None
 
     def inconsistency(self) -> str | None:
         """Say which figures are there without those that they were measured with, None if none."""
@@ -138,19 +153,6 @@ class Measured:
         if self.label_ranks and not any(self.label_ranks):
             return "label_ranks counts no row"
         return None
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What the teacher said of view 0 of the store's first samples, a row of C logits a sample.
-
-    Computed in float32 whatever the store's precision, and kept to six digits. It is no part of the
-    identity, since devices differ in the last bits; who computes a unit must come near it, so that
-    a teacher of the same weights and other code is found out.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    logits: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,6 @@ class Manifest:
     teacher: TeacherIdentity
     correction: CorrectionIdentity | None = None
     measured: Measured = Measured()
-    probe: Probe | None = None
     provenance: Provenance = field(default_factory=Provenance)
     status: Literal["incomplete", "complete"] = "incomplete"
     digest: str | None = None
@@ -248,6 +249,9 @@ class Manifest:
             )
         if (cause := self.measured.inconsistency()) is not None:
             return f"'measured': {cause}"
+        probe, classes = self.measured.probe, self.dataset.classes
+        if probe is not None and any(len(row) != classes for row in probe.logits):
+            return f"'measured.probe' has rows of another length than {classes} classes"
         if self.status == "complete" and not self.measured.label_ranks:
             return "'measured.label_ranks' is empty, though the store is complete"
         return None
@@ -275,8 +279,6 @@ class Manifest:
         for part, name in _LATER:
             if attributes[part] and attributes[part][name] in (None, []):
                 del attributes[part][name]
-        if self.probe is None:
-            del attributes["probe"]
         return attributes
 
     def identity(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from logitbank.stores.layout import (
     unit_index,
 )
 from logitbank.stores.leftovers import remove_leftovers
-from logitbank.stores.manifest import Manifest, Measured, Probe
+from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.printable import printable
 from logitbank.stores.ranking import label_ranks
 from logitbank.stores.recovery import recognise
@@ -145,9 +145,9 @@ class StoreWriter:
         remove_leftovers(path)
         return writer
 
-    def record(self, measured: Measured, probe: Probe | None) -> None:
+    def record(self, measured: Measured) -> None:
         """Keep what a job measured before its first unit."""
-        self._put_manifest(dataclasses.replace(self.manifest, measured=measured, probe=probe))
+        self._put_manifest(dataclasses.replace(self.manifest, measured=measured))
 
     def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
         """Write a unit's chunks and enter them into the ledger.

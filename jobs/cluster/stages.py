@@ -14,12 +14,12 @@ from logitbank.jobs.cluster.running import OpenedJob, Progress, Workers, open_wo
 from logitbank.jobs.cluster.where import planned_device
 from logitbank.jobs.paths import absolute_location
 from logitbank.stores.errors import UsageError
-from logitbank.stores.manifest import Manifest, Measured, Probe
+from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter
 
 if TYPE_CHECKING:
     from logitbank.pipeline.datasets import ImageDataset
-    from logitbank.pipeline.teacher import CacheSettings
+    from logitbank.pipeline.teacher import CacheSettings, FirstWord
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def teacher_on_cluster(
     dataset: ImageDataset,
     settings: CacheSettings,
     wanted: Manifest,
-    probe: Probe,
+    first: FirstWord,
 ) -> Iterator[TeacherOnCluster | None]:
     """Give the teacher's workers if a cluster is asked for, None where this process computes.
 
@@ -38,7 +38,7 @@ def teacher_on_cluster(
         yield None
         return
     with ExitStack() as stack:
-        yield TeacherOnCluster(options, dataset, settings, wanted, probe, stack)
+        yield TeacherOnCluster(options, dataset, settings, wanted, first, stack)
 
 
 class TeacherOnCluster:
@@ -49,7 +49,7 @@ class TeacherOnCluster:
         dataset: the split, as this machine sees it.
         settings: of the store's manifest; the workers tell the device.
         wanted: the store's manifest.
-        probe: what the teacher says in this process; each worker's must say the same.
+        first: what the teacher says in this process; each worker's must say the same.
         stack: closes what is opened.
     """
 
@@ -59,10 +59,10 @@ class TeacherOnCluster:
         dataset: ImageDataset,
         settings: CacheSettings,
         wanted: Manifest,
-        probe: Probe,
+        first: FirstWord,
         stack: ExitStack,
     ) -> None:
-        self._options, self._dataset, self._probe = options, dataset, probe
+        self._options, self._dataset, self._first = options, dataset, first
         self._settings, self._wanted, self._stack = settings, wanted, stack
 
     def clean_accuracy(self, most: int | None) -> Measured:
@@ -111,7 +111,8 @@ class TeacherOnCluster:
             settings=dataclasses.replace(self._settings, device=self._workers.device),
             manifest=self._wanted,
             store=str(Path(options.out).absolute()),
-            probe=self._probe,
+            probe=self._first.probe,
+            pixels=self._first.pixels,
         )
         return self._stack.enter_context(self._workers.job(job))
 

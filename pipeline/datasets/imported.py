@@ -185,8 +185,8 @@ def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
 
     Raises:
         UsageError: there is no such factory.
-        DatasetError: it fails, gives no dataset, has no such split, or its items say other classes
-            than its attribute `targets`.
+        DatasetError: it fails, gives no dataset or has no such split; or a set in memory whose
+            items say other classes than its attribute `targets`.
     """
     source = f"import:{factory_name}"
     dataset = _made(factory_name, split)
@@ -204,9 +204,7 @@ def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
         memory = MemoryDataset("import", split, images, dataset.targets, names, source)
         _require_items(memory, dataset)
         return memory
-    wrapped = MapStyleDataset(dataset, split, source=source)
-    wrapped.require_own_targets()
-    return wrapped
+    return MapStyleDataset(dataset, split, source=source)
 
 
 def _require_items(memory: MemoryDataset, dataset: Any) -> None:

@@ -18,7 +18,7 @@ from logitbank.pipeline.datasets.folders import (
 )
 from logitbank.pipeline.datasets.hdf5 import hdf5, hdf5_has_split
 from logitbank.pipeline.datasets.image_dataset import ImageDataset, normalise_split
-from logitbank.pipeline.datasets.imported import imported, imported_has_split
+from logitbank.pipeline.datasets.imported import MapStyleDataset, imported, imported_has_split
 from logitbank.stores.errors import UsageError, unknown_name
 
 
@@ -87,7 +87,9 @@ _KINDS = {
 }
 
 
-def open_dataset(spec: str, split: str = "train", *, download: bool = False) -> ImageDataset:
+def open_dataset(
+    spec: str, split: str = "train", *, download: bool = False, compare_targets: bool = True
+) -> ImageDataset:
     """Open one split of a dataset.
 
     Args:
@@ -96,6 +98,8 @@ def open_dataset(spec: str, split: str = "train", *, download: bool = False) -> 
             are numbered, `@text` or `@natural` (`ordered_classes`).
         split: `train`, or `test` and its synonym `val`.
         download: let torchvision fetch CIFAR-100 where it is absent.
+        compare_targets: whether the `targets` of an `import:` dataset are held against some of its
+            items; a worker's are held against the store's.
 
     Raises:
         UsageError: an unknown kind or split, a spec without its location, or a download of
@@ -105,7 +109,10 @@ def open_dataset(spec: str, split: str = "train", *, download: bool = False) -> 
     name, location = _parsed(spec)
     split = normalise_split(split)
     if not download:
-        return _KINDS[name].open(location, split)
+        dataset = _KINDS[name].open(location, split)
+        if compare_targets and isinstance(dataset, MapStyleDataset):
+            dataset.require_own_targets()
+        return dataset
     if name != "cifar100":
         raise UsageError(f"{spec}: only cifar100 can be downloaded")
     return cifar100(_expanded(location), split, download=True)

@@ -3,7 +3,7 @@
 from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected_top1
 from logitbank.pipeline.teacher.blocks import work_order
 from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
-from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
+from logitbank.pipeline.teacher.probe import FirstWord, probe_pixels, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
 from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
 from logitbank.pipeline.teacher.stage import (
@@ -15,6 +15,7 @@ from logitbank.pipeline.teacher.stage import (
 
 __all__ = [
     "CacheSettings",
+    "FirstWord",
     "Precision",
     "TeacherStage",
     "cache_views",

@@ -20,7 +20,7 @@ from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.tasks import attached_writer, require_device, require_versions
 from logitbank.pipeline.teacher.accuracy import clean_accuracy
 from logitbank.pipeline.teacher.manifest import teacher_identity
-from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
+from logitbank.pipeline.teacher.probe import teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings
 from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
 from logitbank.pipeline.teacher.stage import TeacherStage
@@ -38,7 +38,8 @@ class TeacherJob:
     """The units of a raw store: which teacher over which views of which dataset.
 
     Specs name files by their whole path. `manifest` is the store's, of `raw_manifest`; `probe`
-    is what the teacher says in the process that made the job, and `versions` are the ones there.
+    is what the teacher says of `pixels`, views of the first images, in the process that made the
+    job, and `versions` are the ones there.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class TeacherJob:
     manifest: Manifest
     store: str
     probe: Probe | None = None
+    pixels: torch.Tensor | None = None
     versions: Mapping[str, str] = field(default_factory=shared_versions)
 
     def open(self, threads: int) -> OpenTeacherJob:
@@ -64,7 +66,8 @@ class TeacherJob:
         require_versions(self.versions)
         require_device(self.settings.device)
         torch.set_num_threads(threads)
-        dataset = open_dataset(self.dataset, self.split)
+        # Each sample is held against the store's as its turn comes.
+        dataset = open_dataset(self.dataset, self.split, compare_targets=False)
         dataset = dataset if self.limit is None else dataset.head(self.limit)
         teacher = load_model_for(self.teacher, dataset, pretrained=True)
         self._require_identity(dataset, teacher)
@@ -106,7 +109,6 @@ class OpenTeacherJob:
         augmentation = job.manifest.augmentation
         drawn = augmentation_from(augmentation.name, augmentation.parameters)
         self._stage = TeacherStage(dataset, teacher, drawn, job.settings, job.manifest)
-        self._augmentation = drawn
         self._lock = threading.Lock()
         self._stores: dict[str, _SharedStore] = {}
 
@@ -116,15 +118,14 @@ class OpenTeacherJob:
         Raises:
             LogitbankError, StoreError: it doesn't, as `require_same_teacher`.
         """
-        job, dataset, drawn = self._job, self._dataset, self._augmentation
-        if job.probe is None:
+        job = self._job
+        if job.probe is None or job.pixels is None:
             return
-        seed = job.manifest.augmentation.seed
         require_same_teacher(
-            teacher_probe(dataset, self._teacher, drawn, seed, job.settings.device),
+            teacher_probe(self._teacher, job.pixels, job.settings.device),
             job.probe,
             self._teacher,
-            lambda: probe_pixels(dataset, drawn, seed),
+            job.pixels,
             job.settings,
             f"{job.store}, as {platform.node()} sees it,",
         )
@@ -157,9 +158,8 @@ class OpenTeacherJob:
         if has_split(job.dataset, "test"):
             clean = open_dataset(job.dataset, "test")
         with self._lock:
-            seed = job.manifest.augmentation.seed
-            pixels = probe_pixels(self._dataset, self._augmentation, seed)
-            require_sound_teacher(self._teacher, pixels, job.settings)
+            if job.pixels is not None:
+                require_sound_teacher(self._teacher, job.pixels, job.settings)
             return clean_accuracy(self._teacher, clean, job.settings, most)
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ must give them again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,31 +34,38 @@ most; a scale of 1.01 by 5e-3 at least (docs/decisions.md).
 """
 
 
-def probe_pixels(
-    dataset: ImageDataset, augmentation: Augmentation, seed: int, images: int = IMAGES
-) -> torch.Tensor:
-    """Render view 0 of the first samples: (images, S, S, 3) uint8, fewer of a smaller dataset.
+@dataclass(frozen=True, eq=False)
+class FirstWord:
+    """What a teacher says in a process before anything is computed: `pixels`, and the `probe`."""
+
+    pixels: torch.Tensor
+    probe: Probe
+
+
+def probe_pixels(dataset: ImageDataset, augmentation: Augmentation, seed: int) -> torch.Tensor:
+    """Render view 0 of the first 8 samples: (8, S, S, 3) uint8, fewer of a smaller dataset.
 
     Raises:
         DatasetError: an image can't be read.
     """
-    samples = np.arange(min(images, len(dataset)))
+    samples = np.arange(min(IMAGES, len(dataset)))
     return ViewRenderer(dataset, augmentation).draw(seed, 0, samples)[0]
 
 
-def teacher_probe(
-    dataset: ImageDataset, teacher: LoadedModel, augmentation: Augmentation, seed: int, device: str
-) -> Probe:
+def teacher_probe(teacher: LoadedModel, pixels: torch.Tensor, device: str) -> Probe:
     """Ask a teacher for the probe of a store, in plain float32 and one small batch.
 
+    Args:
+        teacher: the network.
+        pixels: of `probe_pixels`; of many classes the first of them alone.
+        device: where to compute.
+
     Raises:
-        DatasetError: an image can't be read.
         LogitbankError: the teacher gives no row of logits for each image.
     """
     images = max(1, min(IMAGES, VALUES // teacher.classes))
-    pixels = probe_pixels(dataset, augmentation, seed, images)
-    logits = forward_logits(teacher, pixels, batch_size=IMAGES, device=device).cpu().numpy()
-    return Probe(tuple(tuple(float(f"{value:.6g}") for value in row) for row in logits))
+    logits = forward_logits(teacher, pixels[:images], batch_size=IMAGES, device=device)
+    return Probe(tuple(tuple(float(f"{value:.6g}") for value in row) for row in logits.tolist()))
 
 
 def require_probe(found: Probe, recorded: Probe, who: str, where: str) -> None:

@@ -8,7 +8,6 @@ it is found out on a few images, before the first block.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -75,7 +74,7 @@ def require_same_teacher(
     found: Probe,
     recorded: Probe,
     teacher: LoadedModel,
-    pixels: Callable[[], torch.Tensor],
+    pixels: torch.Tensor,
     settings: CacheSettings,
     where: str,
 ) -> None:
@@ -88,7 +87,7 @@ def require_same_teacher(
         found: what it says of the store's first images.
         recorded: the store's own probe.
         teacher: the network.
-        pixels: renders views of a few images, to try it on.
+        pixels: views of a few images, to try it on.
         settings: how it computes.
         where: the store.
 
@@ -99,7 +98,7 @@ def require_same_teacher(
     try:
         require_probe(found, recorded, teacher.spec, where)
     except StoreError:
-        require_sound_teacher(teacher, pixels(), settings)
+        require_sound_teacher(teacher, pixels, settings)
         raise
 
 

@@ -91,7 +91,7 @@ def test_a_resumed_run_with_other_code_is_refused(tmp_path, edited, capfd):
     assert not (tmp_path / "raw.zarr/logits/c/1/2/0").exists()
     edited.scales(1)
     done(*words)
-    assert Store.open(tmp_path / "raw.zarr").manifest.probe is not None
+    assert Store.open(tmp_path / "raw.zarr").manifest.measured.probe is not None
 
 
 def test_a_complete_store_of_other_code_is_not_called_complete(tmp_path, edited, capfd):
@@ -105,8 +105,8 @@ def test_a_complete_store_of_other_code_is_not_called_complete(tmp_path, edited,
 def test_a_corrected_store_keeps_its_teachers_probe(raw, tmp_path):
     done("correct", raw, "--correction", "sort", "--out", tmp_path / "sort.zarr")
     manifests = [read_manifest(LocalFiles(each)) for each in (raw, tmp_path / "sort.zarr")]
-    assert manifests[0].probe == manifests[1].probe
-    assert np.shape(manifests[0].probe.logits) == (8, 10)
+    assert manifests[0].measured.probe == manifests[1].measured.probe
+    assert np.shape(manifests[0].measured.probe.logits) == (8, 10)
 
 
 def test_what_is_no_teacher_leaves_no_store(tmp_path, edited, capfd):

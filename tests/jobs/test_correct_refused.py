@@ -38,27 +38,26 @@ def error_of(capsys, code: int, *words: object) -> str:
 @pytest.mark.parametrize(
     ("out", "relation"),
     [
-        ("raw.zarr", "is"),
-        ("./other/../raw.zarr/", "is"),
-        ("{here}/raw.zarr", "is"),
-        ("link.zarr", "is"),
-        ("raw.zarr/sort.zarr", "lies in"),
-        ("link.zarr/deep/er/sort.zarr", "lies in"),
-        (".", "holds"),
-        ("{here}/..", "holds"),
+        ("raw.zarr", "is the store that is to be corrected"),
+        ("./other/../raw.zarr/", "is the store that is to be corrected"),
+        ("{here}/raw.zarr", "is the store that is to be corrected"),
+        ("link.zarr", "is the store that is to be corrected"),
+        ("raw.zarr/sort.zarr", "lies in the store"),
+        ("link.zarr/deep/er/sort.zarr", "lies in the store"),
+        ("../{name}", "holds the store that is to be corrected"),
+        (".", "is a folder that is there already"),
+        ("{here}/..", "is a folder that is there already"),
     ],
 )
 def test_out_is_not_the_input(mine, tmp_path, capsys, monkeypatch, out, relation):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.zarr").symlink_to("raw.zarr")
     (tmp_path / "other").mkdir()
-    before, out = content(tmp_path), out.format(here=tmp_path)
+    before, out = content(tmp_path), out.format(here=tmp_path, name=tmp_path.name)
     for store in ("raw.zarr", mine, "link.zarr", f"file://{mine}"):
         for more in ((), ("--virtual",), ("--dry-run",), ("--devices", "cpu,cpu")):
             words = (store, "--correction", "sort", *more, "--out", out)
-            assert f"--out {out} {relation} the store that is to be corrected" in error_of(
-                capsys, 2, *words
-            )
+            assert relation in error_of(capsys, 2, *words)
     assert content(tmp_path) == before
 
 

@@ -121,7 +121,7 @@ class TestFailures:
         ],
     )
     def test_what_the_machine_lacks_is_said(self, raw, monkeypatch, capsys, error, says):
-        def fail(location: str) -> None:
+        def fail(location: str, *, parent: str | None) -> None:
             raise error
 
         monkeypatch.setattr("logitbank.jobs.inspect.summarise", fail)
@@ -132,7 +132,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("bug", [RuntimeError("shapes"), ValueError("x"), KeyError("y")])
     def test_a_bug_keeps_its_traceback(self, raw, monkeypatch, bug):
-        def fail(location: str) -> None:
+        def fail(location: str, *, parent: str | None) -> None:
             raise bug
 
         monkeypatch.setattr("logitbank.jobs.inspect.summarise", fail)

@@ -96,7 +96,7 @@ class TestWritten:
             ("link/x", 1, "link is not a folder"),
             ("/proc/nowhere/x", 1, "/proc/nowhere/x can't be made: /proc can't be written"),
             ("store/logits/x", 2, "which holds its arrays and nothing else"),
-            ("seen/x", 2, "seen is a store, which holds its arrays and nothing else"),
+            ("seen/x", 2, "lies in the store"),
         ],
     )
     def test_what_cant_be_made_is_refused_before_any_work(self, here, raw, capsys, out, code, says):
@@ -172,7 +172,12 @@ class TestOtherWork:
         words = [*JOBS[job][:-1], "mine", "--dry-run"]
         shutil.copytree(raw, here / "mine")
         error = refused(capsys, *words, code=2)
-        assert "mine was not made by this job (it holds crc, logits, pixel_crc and 5 more" in error
+        assert "mine is a store, which holds its arrays and nothing else" in error
+        shutil.rmtree(here / "mine")
+        (here / "mine").mkdir()
+        (here / "mine/notes.txt").write_text("mine")
+        error = refused(capsys, *words, code=2)
+        assert "mine was not made by this job (it holds notes.txt" in error
         (here / "mine" / f"{job}.log").write_text("")
         assert run(*words) == 0
 

@@ -17,7 +17,7 @@ from logitbank.pipeline.teacher import CacheSettings, require_same_teacher, teac
 from logitbank.pipeline.teacher.probe import probe_difference, probe_pixels
 from logitbank.pipeline.views import parse_augmentation
 from logitbank.stores.errors import LogitbankError, StoreError
-from logitbank.stores.manifest import Manifest, Probe
+from logitbank.stores.manifest import Manifest, Measured, Probe
 from logitbank.stores.reader import Store
 from tests.stores.store_examples import manifest, write_store
 
@@ -37,7 +37,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def probe(digits, teacher) -> Probe:
-    return teacher_probe(digits, teacher, AUGMENTATION, 5, "cpu")
+    return teacher_probe(teacher, probe_pixels(digits, AUGMENTATION, 5), "cpu")
 
 
 def test_it_is_what_the_teacher_says_of_view_0_of_the_first_samples(digits, teacher, probe):
@@ -51,7 +51,8 @@ def test_it_is_what_the_teacher_says_of_view_0_of_the_first_samples(digits, teac
 def test_fewer_samples_and_many_classes_make_it_smaller(digits):
     torch.manual_seed(0)
     many = load_model("cifar:resnet8", classes=1000)
-    assert np.shape(teacher_probe(digits, many, AUGMENTATION, 5, "cpu").logits) == (4, 1000)
+    pixels = probe_pixels(digits, AUGMENTATION, 5)
+    assert np.shape(teacher_probe(many, pixels, "cpu").logits) == (4, 1000)
     assert len(probe_pixels(digits.head(3), AUGMENTATION, 5)) == 3
 
 
@@ -94,12 +95,9 @@ def test_a_random_teacher_is_not_taken_for_one_whose_code_changed(digits, teache
             return torch.randn(len(images), 10)
 
     other = dataclasses.replace(teacher, module=Random())
-    found = teacher_probe(digits, other, AUGMENTATION, 5, "cpu")
+    views = probe_pixels(digits, AUGMENTATION, 5)
+    found = teacher_probe(other, views, "cpu")
     settings = CacheSettings(views=1, batch_size=16)
-
-    def views():
-        return probe_pixels(digits, AUGMENTATION, 5)
-
     with pytest.raises(LogitbankError, match="otherwise each time it is asked"):
         require_same_teacher(found, probe, other, views, settings, "raw.zarr")
     with pytest.raises(StoreError, match="raw.zarr was begun by a teacher that answers otherwise"):
@@ -107,12 +105,12 @@ def test_a_random_teacher_is_not_taken_for_one_whose_code_changed(digits, teache
 
 
 def test_it_lies_beside_the_identity_in_the_manifest(tmp_path, probe):
-    plain, probed = manifest(), manifest(probe=probe)
+    plain, probed = manifest(), manifest(measured=Measured(probe=probe))
     assert plain.identity() == probed.identity()
-    assert "probe" not in plain.to_attributes()
+    assert "probe" not in plain.to_attributes()["measured"]
     assert Manifest.from_attributes(probed.to_attributes(), "x") == probed
     digests = [
         write_store(tmp_path / str(n), each).digest for n, each in enumerate((plain, probed))
     ]
     assert digests[0] == digests[1]
-    assert Store.open(tmp_path / "1").manifest.probe == probe
+    assert Store.open(tmp_path / "1").manifest.measured.probe == probe
