@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from logitbank.stores.creation import is_free
-from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, read_manifest
+from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, UNFINISHED_KEY, read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
 from logitbank.stores.layout import TRAILER_BYTES, Unit, all_units, store_arrays, unit_index
@@ -23,7 +23,7 @@ def require_store_place(location: str | Path) -> None:
     """
     path = Path(location)
     if path.is_dir():
-        if not any((path / key).is_file() for key in (ROOT_KEY, CRC_GROUP_KEY)):
+        if not any((path / key).is_file() for key in (ROOT_KEY, CRC_GROUP_KEY, UNFINISHED_KEY)):
             raise StoreError(f"{path} is not a store: {told_content(path)}; name another --out")
     elif os.path.lexists(path):
         what = "a file" if path.exists() else "a link to nothing"

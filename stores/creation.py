@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import chunk_parts
-from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY
+from logitbank.stores.documents import ROOT_KEY, UNFINISHED_KEY
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import PARTIAL, LocalFiles, obstacle_above, write_error
 from logitbank.stores.flushing import flush_all
@@ -77,7 +77,7 @@ def create_layout(
     arrays = store_arrays(manifest)
     contents: dict[str, Sequence[Any]] = {
         ROOT_KEY: [document_bytes(root_document(manifest.unsealed()))],
-        CRC_GROUP_KEY: [document_bytes(unfinished_group_document(manifest.identity()))],
+        UNFINISHED_KEY: [document_bytes(unfinished_group_document(manifest.identity()))],
     }
     for spec in arrays.values():
         contents[spec.document_key] = [document_bytes(spec.document())]

@@ -14,6 +14,8 @@ from logitbank.stores.printable import shortened
 
 ROOT_KEY = "zarr.json"
 CRC_GROUP_KEY = "crc/zarr.json"
+UNFINISHED, UNFINISHED_KEY = "unfinished", "unfinished/zarr.json"
+"""A group that is there until the store is sealed: its attributes are a copy of the identity."""
 DOCUMENT_BYTES = 4 * 2**20
 """More than any document of ours has."""
 LEVELS = 32

@@ -15,6 +15,7 @@ from typing import Any
 from logitbank.stores.chunks import ChunkError
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
+    UNFINISHED_KEY,
     DamagedDocumentError,
     check_array_document,
     read_document,
@@ -41,7 +42,7 @@ class Recognised:
     trusted; empty for a store that was never sealed. `digest` is the one the store was sealed with,
     where it is known and the tables alone can't prove it again. `intact` says that manifest and
     tables are as they were sealed; `manifest_lost`, that the one on disk can't be read;
-    `witness_lost`, that `crc/` says neither the digest nor the identity.
+    `witness_lost`, that nothing beside the manifest of an unfinished store says its identity.
     """
 
     manifest: Manifest
@@ -63,13 +64,13 @@ def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
     # First the manifest: another process may be sealing, which writes it after the tables.
     found = _manifest_there(files)
     tables, tables_whole = _trusted_tables(files, wanted)
-    beside = _beside_tables(files)
-    copy = _digest_copy(beside)
+    copy = _digest_copy(_document_of(files, CRC_GROUP_KEY))
+    witness = _document_of(files, UNFINISHED_KEY)
     proven = digest_of(wanted, store_arrays(wanted), tables) if tables_whole else None
     if isinstance(found, StoreError):
         is_proven = proven is not None and proven == copy
         if not is_proven:
-            _require_own_chunks(files, beside, wanted, found)
+            _require_own_chunks(files, witness, wanted, found)
         bound = tables if is_proven else {}
         return Recognised(wanted.unsealed(), bound, None, intact=False, manifest_lost=True)
     differing = identity_differences(found, wanted)
@@ -79,7 +80,7 @@ def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
             return Recognised(wanted.unsealed(), tables, None, intact=False)
         raise other_work(files.where, differing)
     if found.status != "complete":
-        return Recognised(found, {}, None, intact=False, witness_lost=beside is None)
+        return Recognised(found, {}, None, intact=False, witness_lost=witness is None)
     if tables_whole and proven in (found.digest, copy):
         agrees = sealed_as_it_is and proven == found.digest == copy and _described(files, wanted)
         kept = found if sealed_as_it_is else wanted.unsealed()
@@ -129,22 +130,22 @@ def other_work(where: str, differing: list[str]) -> StoreError:
 
 
 def _require_own_chunks(
-    files: LocalFiles, beside: dict[str, Any] | None, wanted: Manifest, found: StoreError
+    files: LocalFiles, witness: dict[str, Any] | None, wanted: Manifest, found: StoreError
 ) -> None:
     """Require the copy of the identity to be the wanted one, where there is no manifest to read.
 
     Args:
         files: the store's.
-        beside: the document that lies beside the tables.
+        witness: the document of `unfinished/`.
         wanted: what the job wants.
         found: why the manifest can't be read.
 
     Raises:
         StoreError: it is another one, or there is none: the chunks may be of any work.
     """
-    attributes = {} if beside is None else beside["attributes"]
+    attributes = {} if witness is None else witness["attributes"]
     identity = attributes.get("identity") if isinstance(attributes, dict) else None
-    if isinstance(identity, dict) and beside == unfinished_group_document(identity):
+    if isinstance(identity, dict) and witness == unfinished_group_document(identity):
         differing = differences(identity, wanted.identity())
         if differing:
             raise other_work(files.where, differing)
@@ -159,10 +160,10 @@ def _require_own_chunks(
     raise found
 
 
-def _beside_tables(files: LocalFiles) -> dict[str, Any] | None:
-    """Read the document of `crc/`, None where it is missing or damaged."""
+def _document_of(files: LocalFiles, key: str) -> dict[str, Any] | None:
+    """Read a group's document, None where it is missing or damaged."""
     try:
-        document = read_document(files, CRC_GROUP_KEY)
+        document = read_document(files, key)
     except DamagedDocumentError:
         return None
     return document if "attributes" in document else None

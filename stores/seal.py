@@ -52,7 +52,7 @@ def crc_group_document(digest: str) -> dict[str, Any]:
 
 
 def unfinished_group_document(identity: dict[str, Any]) -> dict[str, Any]:
-    """Give the metadata document of `crc/` until the store is sealed: whose chunks these are.
+    """Give the document of `unfinished/`, which is there until the store is sealed.
 
     Should the manifest be lost before there are tables, this says which work the chunks are of.
     """

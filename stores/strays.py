@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY
+from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, UNFINISHED_KEY
 from logitbank.stores.files import PARTIAL, LocalFiles
 from logitbank.stores.folders import FILE, FOLDER, LINK, Entry
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_keys
@@ -78,7 +78,13 @@ def remove_strays(files: LocalFiles, arrays: dict[str, ArraySpec]) -> list[str]:
 def _known_keys(arrays: dict[str, ArraySpec]) -> set[str]:
     if not arrays:
         return {ROOT_KEY}
-    return {ROOT_KEY, CRC_GROUP_KEY, *store_keys(arrays), *store_keys(crc_arrays(arrays))}
+    return {
+        ROOT_KEY,
+        CRC_GROUP_KEY,
+        UNFINISHED_KEY,
+        *store_keys(arrays),
+        *store_keys(crc_arrays(arrays)),
+    }
 
 
 def _folders_of(keys: Iterable[str]) -> set[str]:

@@ -23,6 +23,8 @@ from logitbank.stores.creation import create_layout, is_free
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
+    UNFINISHED,
+    UNFINISHED_KEY,
     DamagedDocumentError,
     check_array_document,
 )
@@ -111,7 +113,8 @@ class StoreWriter:
             # What is being mended must not pass for complete if this job is killed.
             self._put_manifest(self.manifest.unsealed())
         if share is None and found.witness_lost:
-            self._put_group_document(unfinished_group_document(self.manifest.identity()))
+            document = unfinished_group_document(self.manifest.identity())
+            self._put_document(UNFINISHED_KEY, document)
 
     @classmethod
     def open(
@@ -199,17 +202,19 @@ class StoreWriter:
             )
         self.files.sync(store_keys(self.arrays))
         write_tables(self._small_files, self.arrays, self._tables)
-        self._put_group_document(crc_group_document(digest))
+        self._put_document(CRC_GROUP_KEY, crc_group_document(digest))
         sealed = manifest.sealed(digest, datetime.now(UTC).isoformat(timespec="seconds"))
         self._put_manifest(sealed)
+        for key in (UNFINISHED_KEY, UNFINISHED):
+            self.files.delete(key)
         return sealed
 
     def _put_manifest(self, manifest: Manifest) -> None:
         self._small_files.put(ROOT_KEY, [document_bytes(root_document(manifest))])
         self.manifest = manifest
 
-    def _put_group_document(self, document: dict[str, Any]) -> None:
-        self._small_files.put(CRC_GROUP_KEY, [document_bytes(document)])
+    def _put_document(self, key: str, document: dict[str, Any]) -> None:
+        self._small_files.put(key, [document_bytes(document)])
 
     def _with_ranks(self, measured: Measured, row_labels: RowLabels | None) -> Measured:
         """Count the label's ranks over all rows, from `top` and `target`."""

@@ -116,7 +116,7 @@ def test_the_work_goes_on_without_the_manifest_of_an_unfinished_store(tmp_path, 
     assert write_store(tmp_path / "raw.zarr").digest == whole.digest
 
 
-@pytest.mark.parametrize("key", ["logits/zarr.json", "target/c/0", "crc/zarr.json"])
+@pytest.mark.parametrize("key", ["logits/zarr.json", "target/c/0", "unfinished/zarr.json"])
 def test_any_other_torn_file_of_an_unfinished_store_is_written_again(tmp_path, key):
     begun(tmp_path / "raw.zarr")
     (tmp_path / "raw.zarr" / key).write_bytes(b"")
@@ -149,7 +149,7 @@ def test_chunks_that_nothing_proves_are_left_alone(tmp_path):
     """As an earlier release leaves them."""
     begun(tmp_path / "raw.zarr")
     (tmp_path / "raw.zarr/zarr.json").write_bytes(b"")
-    (tmp_path / "raw.zarr/crc/zarr.json").unlink()
+    (tmp_path / "raw.zarr/unfinished/zarr.json").unlink()
     chunk = (tmp_path / "raw.zarr/logits/c/0/0/0").read_bytes()
     with pytest.raises(StoreError, match="is empty, and nothing else there proves .* another --o"):
         open_writer(tmp_path / "raw.zarr")
