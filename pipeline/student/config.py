@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from logitbank.pipeline.bounds import (
+    Count,
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Seed,
+    check_fields,
+    from_mapping,
+)
 from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.losses import DatasetKind, KDWeights, Method, published_method
 from logitbank.pipeline.plain_yaml import parse_yaml
@@ -24,7 +33,6 @@ from logitbank.pipeline.student.schedule import (
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
 VERIFY_PIXELS = ("all", "sample", "off")
-_WEIGHTS = ("ce_weight", "kd_weight", "weight_decay")
 # The stores that it learned from are held against the run by their digests.
 _CHANGE_NOTHING = ("workers", "verify_pixels", "teacher_correction")
 
@@ -49,7 +57,6 @@ class TrainConfig:
         UsageError: a value that can't be meant.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     student: str
     dataset: str = ""
     soft_labels: tuple[str, ...] = ()
@@ -59,42 +66,34 @@ class TrainConfig:
     strong_augmentation: str | None = None
     eval_dataset: str | None = None
     loss: str | None = None
-    temperature: float | None = None
-    ce_weight: float | None = None
-    kd_weight: float | None = None
+    temperature: Positive | None = None
+    ce_weight: NonNegative | None = None
+    kd_weight: NonNegative | None = None
     loss_settings: dict[str, LossSetting] = field(default_factory=dict)
-    epochs: int = 240
-    batch_size: int = 64
-    grad_accum_steps: int = 1
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    epochs: Count = 240
+    batch_size: Count = 64
+    grad_accum_steps: Count = 1
+    lr: Positive = 0.05
+    momentum: Fraction = 0.9
+    weight_decay: NonNegative = 5e-4
     sched: str = "step"
-    warmup_epochs: int = 0
+    warmup_epochs: NonNegativeInt = 0
     milestones: tuple[int, ...] | None = None
     model_ema: bool = False
-    model_ema_decay: float = 0.9998
-    seed: int = 0
-    limit: int | None = None
-    skip: int = 0
+    model_ema_decay: Fraction = 0.9998
+    seed: Seed = 0
+    limit: Count | None = None
+    skip: NonNegativeInt = 0
     amp: bool = False
     channels_last: bool = False
     torchcompile: str | None = None
     device: str | None = None
-    threads: int | None = None
-    workers: int = 2
+    threads: Count | None = None
+    workers: NonNegativeInt = 2
     verify_pixels: str = "all"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "grad_accum_steps", "limit", "threads"):
-            _require(self, name, "1 or more", lambda value: value >= 1)
-        for name in (*_WEIGHTS, "workers", "seed", "skip", "warmup_epochs"):
-            _require(self, name, "0 or more", lambda value: value >= 0)
-        for name in ("lr", "temperature"):
-            _require(self, name, "above 0", lambda value: value > 0)
-        for name in ("momentum", "model_ema_decay"):
-            _require(self, name, "from 0 to below 1", lambda value: 0 <= value < 1)
-        _require(self, "seed", "below 2**64", lambda value: value < 2**64)
+        check_fields(self)
         milestones = self.milestones or ()
         if list(milestones) != sorted(milestones) or min(milestones, default=0) < 0:
             raise UsageError(f"milestones are epochs from 0 in order, not {list(milestones)}")
@@ -113,12 +112,13 @@ class TrainConfig:
             LogitbankError: it is no such configuration; the message begins with `where`.
         """
         found = parse_yaml(text, where)
+        if not isinstance(found, Mapping):
+            kind = type(found).__name__
+            raise LogitbankError(f"{where}: it must map fields to values, not be a {kind}")
         try:
-            return _ADAPTER.validate_python(found)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "the whole"
-            raise LogitbankError(f"{where}: {field}: {first['msg']}") from error
+            return from_mapping(cls, found, "field")
+        except UsageError as error:
+            raise LogitbankError(f"{where}: {error}") from error
 
     def to_yaml(self) -> str:
         """Write the configuration in plain YAML, in the order of the fields."""
@@ -215,17 +215,8 @@ class TrainConfig:
         return ()
 
 
-_ADAPTER = TypeAdapter(TrainConfig)
-
-
 def _plain(value: Any) -> Any:
     """Turn tuples, also those inside, into lists: YAML has no other."""
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _require(config: TrainConfig, name: str, expected: str, holds: Callable[[float], bool]) -> None:
-    value = getattr(config, name)
-    if value is not None and not holds(value):
-        raise UsageError(f"{name} must be {expected}, not {value}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from logitbank.pipeline.bounds import Expected
 from logitbank.pipeline.losses import DatasetKind, Method, published_method
 from logitbank.stores.errors import UsageError
 
-LossSetting = bool | int | float | str | tuple[float, ...]
+LossSetting = Annotated[
+    bool | int | float | str | tuple[float, ...],
+    Expected("a number, a list of numbers, true, false or text"),
+]
 
 _FIELDS = {"ce": "ce_weight", "kd": "kd_weight", "temperature": "temperature"}
 """The settings that have a field and a flag of their own; all others go by `loss_settings`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from logitbank.pipeline.bounds import Count, NonNegativeInt, Seed, check_fields
 from logitbank.stores.errors import unknown_name
 
 ACCEPT = "--accept"
@@ -41,21 +42,22 @@ class CacheSettings:
     `ACCEPTED` that are meant.
 
     Raises:
-        UsageError: an unknown name in `accept`.
+        UsageError: a value that can't be meant, as an unknown name in `accept`.
     """
 
-    views: int
-    seed: int = 0
+    views: Count
+    seed: Seed = 0
     encoding: str = "float16"
-    batch_size: int = 256
-    block_rows: int | None = None
+    batch_size: Count = 256
+    block_rows: Count | None = None
     device: str = "cpu"
     precision: Precision = Precision()
-    workers: int = 2
-    views_per_decode: int = 8
+    workers: NonNegativeInt = 2
+    views_per_decode: Count = 8
     accept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in self.accept:
             if name not in ACCEPTED:
                 raise unknown_name(f"name for {ACCEPT}", name, ACCEPTED)

@@ -124,8 +124,8 @@ HOSTILE = {
     "in itself": ("&a [*a]\n", "refers to itself"),
     "deep": ("[" * 20_000 + "\n", "is nested more than 32 deep"),
     "huge": ("student: " + "x" * 3_000_000 + "\n", "has 1,000,000 characters"),
-    "a list": ("- 1\n", "should be"),
-    "other types": ("student: cifar:resnet8\nlr: fast\n", "lr: "),
+    "a list": ("- 1\n", "must map fields to values"),
+    "other types": ("student: cifar:resnet8\nlr: fast\n", "lr must be a number, not 'fast'"),
     "no number": ("student: cifar:resnet8\nlr: .nan\n", "lr must be above 0, not nan"),
 }
 
