@@ -99,17 +99,21 @@ def from_mapping(
         kind: what errors call a field.
 
     Raises:
-        UsageError: an unknown name (the nearest is suggested), a required one that is missing, or a
+        UsageError: an unknown name (the nearest is suggested), required ones that are missing, or a
             value that a field can't have.
     """
     fields = _fields(cls)  # type: ignore[arg-type]
     for name in given:
         if name not in fields:
             raise unknown_name(kind, str(name), fields)
-    for name, field in fields.items():
-        if field.is_required and name not in given:
-            raise UsageError(f"{name} is missing")
+    missing = [name for name, field in fields.items() if field.is_required and name not in given]
+    if missing:
+        raise UsageError(f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} missing")
     return cls(**{name: _built(fields[name], name, value) for name, value in given.items()})
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _built(field: _Field, name: str, value: Any) -> Any:

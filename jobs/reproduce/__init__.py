@@ -97,16 +97,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _recipes(names: Sequence[str]) -> dict[str, Recipe]:
     """Read all recipes by name; UsageError where two files have one name."""
-    from logitbank.jobs.reproduce.recipe import find_recipes, load_recipe
+    from logitbank.jobs.reproduce.recipe_files import RecipeEntry, find_recipes
 
-    paths: dict[str, Path] = {}
-    for name in names:
-        for found, path in find_recipes(name).items():
-            if paths.setdefault(found, path).resolve() != path.resolve():
+    entries: dict[str, RecipeEntry] = {}
+    for asked in names:
+        for name, entry in find_recipes(asked).items():
+            known = entries.setdefault(name, entry).file
+            if known.resolve() != entry.file.resolve():
                 raise UsageError(
-                    f"{paths[found]} and {path} are both called {found}: rename one of them"
+                    f"{known} and {entry.file} are both called {name}: rename one of them"
                 )
-    return {name: load_recipe(path) for name, path in paths.items()}
+    return {name: entry.recipe() for name, entry in entries.items()}
 
 
 def _request(options: argparse.Namespace) -> Request:

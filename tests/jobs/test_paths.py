@@ -214,9 +214,8 @@ class TestHome:
 
     def test_of_recipes_and_what_they_extend(self, here, capsys):
         home = here.parent / "home"
-        base = Path(__file__).parents[2] / "jobs" / "recipes" / "digits" / "base.yaml"
-        shutil.copy(base, home / "base.yaml")
-        (home / "mine.yaml").write_text("extends: ~/base.yaml\nloss: kd\n")
+        (home / "base.yaml").write_text("extends: digits/kd\n")
+        (home / "mine.yaml").write_text("extends: ~/base.yaml\nloss: lskd\n")
         words = ["--dataset", "digits", "--out", "~/rep", "--dry-run"]
         done("reproduce", "~/mine.yaml", *words)
         assert f"--out {home}/rep/students/mine" in capsys.readouterr().out
