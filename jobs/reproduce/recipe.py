@@ -127,6 +127,7 @@ class Recipe:
             )
         _require_models(self.teacher, self.student)
         _require_corrections(self.corrections)
+        self._require_other_corrections()
         needs_strong = self.method(self.epochs).views == 2
         if needs_strong != (self.strong is not None):
             learned = "a weak and a strong view: name" if needs_strong else "one view: leave out"
@@ -158,6 +159,16 @@ class Recipe:
     def needs_soft_labels(self) -> bool:
         """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
         return self.method(self.epochs).needs_teacher
+
+    def _require_other_corrections(self) -> None:
+        """Refuse figures of corrections that are none, or the loss's own."""
+        for name in self.published_corrected:
+            if name == self.own_correction:
+                raise UsageError(
+                    f"published_corrected: {name} is how {self.loss} takes its logits: say "
+                    "`published`"
+                )
+            correction_named(name)
 
     def _require_mixable(self, augmentation: str) -> None:
         """Refuse mixed views where something needs one label, or the two views of one image."""

@@ -29,6 +29,7 @@ CSV_COLUMNS = (
     "best_mean",
     "best_std",
     "published_best",
+    "published_as",
 )
 
 
@@ -43,8 +44,17 @@ class Row:
 
     @property
     def published(self) -> float | None:
-        """The published figure, of the method with the logits that it has: SLD's are swapped."""
-        return self.recipe.published if self.correction == self.recipe.own_correction else None
+        """The published figure, of the loss with the logits that it has here: SLD's are swapped."""
+        if self.correction == self.recipe.own_correction:
+            return self.recipe.published
+        figure = self.recipe.published_corrected.get(self.correction)
+        return figure.top1 if figure is not None else None
+
+    @property
+    def published_as(self) -> str:
+        """What the published figure goes by, where it is of another name than the row's."""
+        figure = self.recipe.published_corrected.get(self.correction)
+        return figure.source if figure is not None else ""
 
     @property
     def last(self) -> MeanStd:
@@ -109,7 +119,7 @@ def results_table(results: Results) -> Table:
             str(len(row.runs)),
             str(row.last),
             str(row.best),
-            "" if row.published is None else f"{row.published:.2f}",
+            _published(row),
         )
         for row in results.rows
     )
@@ -178,13 +188,23 @@ def csv_text(results: Results) -> str:
         recipe = row.recipe
         figures = (row.last.mean, row.last.std, row.best.mean, row.best.std, row.published)
         names = (row.name, recipe.teacher, recipe.student, recipe.loss, row.correction)
-        writer.writerow([*names, len(row.runs), *map(_figure, figures)])
+        writer.writerow([*names, len(row.runs), *map(_figure, figures), row.published_as])
     return text.getvalue() + "".join(f"# {line}\n" for line in results.closing_lines)
 
 
 def shown_lines(results: Results) -> list[str]:
     """Write the table and what it cost for a terminal."""
     return ["", *table_lines(results_table(results)), "", *results.closing_lines]
+
+
+def _published(row: Row) -> str:
+    """Write the published figure, with the name that it was published under.
+
+    A swapped teacher's with KD's loss is 73.46, LA (RLD).
+    """
+    if row.published is None:
+        return ""
+    return ", ".join(filter(None, (f"{row.published:.2f}", row.published_as)))
 
 
 def _figure(value: float | None) -> str:
