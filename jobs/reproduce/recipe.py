@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from logitbank.jobs.yaml_mapping import read_mapping
-from logitbank.pipeline.losses import DatasetKind, Method, published_method
+from logitbank.pipeline.losses import DatasetKind, Loss, published_loss
 from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.models.loading import ModelSpec
-from logitbank.pipeline.student.method_settings import LossSetting
+from logitbank.pipeline.student.config import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
 from logitbank.pipeline.views import Mixed, parse_augmentation
 from logitbank.stores.corrections.registry import correction_named
@@ -150,7 +150,7 @@ class Recipe:
                 f"`corrections: [{UNCORRECTED}]`"
             )
 
-    def method(self, epochs: int) -> Method:
+    def method(self, epochs: int) -> Loss:
         """Give the method and its settings for a run of this many epochs.
 
         The settings that the recipe leaves out are those published for such a dataset and pair.
@@ -160,7 +160,7 @@ class Recipe:
             UsageError: an unknown loss or setting, or a value that it can't have.
         """
         drops = (*self.milestones, self.epochs)
-        method = published_method(
+        method = published_loss(
             self.loss,
             _KINDS.get(self.dataset, DatasetKind.CIFAR),
             teacher=self.teacher,
@@ -168,7 +168,7 @@ class Recipe:
             first_drop=drops[0],
         ).with_settings(**self.loss_settings)
         method = method.scaled(epochs, self.epochs)
-        gamma = dataclasses.asdict(method.settings).get("gamma")
+        gamma = dataclasses.asdict(method).get("gamma")
         if gamma is None:
             return method
         return method.with_settings(gamma=scaled_milestones((gamma, self.epochs), epochs)[0])

@@ -18,7 +18,7 @@ from logitbank.jobs.reproduce.recipe import (
     load_recipe,
     recipe_names,
 )
-from logitbank.pipeline.losses import DatasetKind, published_method
+from logitbank.pipeline.losses import DatasetKind, published_loss
 from logitbank.pipeline.models import load_model
 from logitbank.pipeline.views import parse_augmentation
 from logitbank.stores.errors import UsageError
@@ -174,7 +174,7 @@ class TestPublished:
     def test_what_the_file_says_is_what_the_method_has_by_itself(self, name):
         recipe = ALL[name]
         kind = DatasetKind.CIFAR if name.startswith("cifar100") else DatasetKind.IMAGENET
-        by_itself = published_method(
+        by_itself = published_loss(
             recipe.loss, kind, teacher=recipe.teacher, student=recipe.student
         )
         assert recipe.method(recipe.epochs) == by_itself
@@ -280,7 +280,7 @@ class TestReading:
         )
         assert recipe.corrections == ("none", "sort", "swap")
         assert (recipe.published, recipe.strong, recipe.teacher_training) == (None, None, None)
-        assert recipe.method(240).settings.beta == 2
+        assert recipe.method(240).beta == 2
 
     def test_a_base_lies_beneath(self, recipe_file, tmp_path):
         recipe_file({"teacher_training": {"epochs": 3, "batch_size": 8, "lr": 0.1}}, "under")
@@ -301,9 +301,7 @@ class TestReading:
     def test_what_counts_epochs_scales_with_them(self, recipe_file, loss, name, by_epochs):
         strong = "cifar-strong" if loss == "sld" else None
         recipe = load_recipe(recipe_file({"loss": loss, "strong": strong}))
-        found = {
-            epochs: dataclasses.asdict(recipe.method(epochs).settings)[name] for epochs in by_epochs
-        }
+        found = {epochs: dataclasses.asdict(recipe.method(epochs))[name] for epochs in by_epochs}
         assert found == by_epochs
 
     @pytest.mark.parametrize(
