@@ -152,9 +152,12 @@ def _soft_labels(options: argparse.Namespace) -> tuple[SoftLabels, ...]:
 def _plan(
     config: TrainConfig, samples: int, stores: tuple[SoftLabels, ...], chunks: int
 ) -> list[str]:
+    from logitbank.pipeline.student import loss_of
+
     samples = len(config.trained_samples(samples))
-    passes = config.epochs * samples * config.method.views
-    settings = ", ".join(f"{name} {value}" for name, value in vars(config.method.settings).items())
+    loss = loss_of(config)
+    passes = config.epochs * samples * loss.views
+    settings = ", ".join(f"{name} {value}" for name, value in vars(loss).items())
     lines = [
         f"  {config.student} on {samples:,} samples for {config.epochs:,} epochs of "
         f"{-(-samples // config.batch_size):,} steps",

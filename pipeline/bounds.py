@@ -158,7 +158,7 @@ def _in_words(name: str, value: Any, hint: Any, error: ValidationError) -> str:
     """Say in one line which value is wrong, and what it must be."""
     first = error.errors(include_url=False)[0]
     for place in first["loc"]:
-        inner = _inner(hint)
+        inner = _inner(hint, place)
         if inner is None or _expected(hint) is not None:
             break
         name, value, hint = f"{name}.{place}", value[place], inner
@@ -172,11 +172,13 @@ def _expected(hint: Any) -> str | None:
     return next((each.words for each in _parts(hint) if isinstance(each, Expected)), None)
 
 
-def _inner(hint: Any) -> Any:
-    """Return what the entries of a tuple or a mapping are annotated with; None of anything else."""
+def _inner(hint: Any, place: int | str) -> Any:
+    """Return what the entry at a place is annotated with; None of what has no entries."""
     for part in _parts(hint):
         if get_origin(part) in (tuple, dict):
             return get_args(part)[get_origin(part) is dict]
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            return get_type_hints(part, include_extras=True).get(str(place))
     return None
 
 

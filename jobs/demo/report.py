@@ -77,7 +77,7 @@ def demo_report(
         stores=stores,
         classes=train.classes,
         mistakes=find_mistakes(train, settings.raw, corrected, count=MISTAKES),
-        temperature=config.weights.temperature,
+        temperature=config.temperature or 1.0,
         throughput=throughput,
         cost=_cost(settings, seconds, stages),
         setting=_setting(settings, stores, config),
@@ -119,7 +119,7 @@ def _setting(
     settings: DemoSettings, stores: tuple[StoreOnDisk, ...], config: TrainConfig
 ) -> dict[str, str]:
     raw = stores[0].manifest
-    weights, versions = config.weights, raw.provenance.versions
+    versions = raw.provenance.versions
     teacher = _config(settings.teacher_run)
     return {
         "dataset": f"{raw.dataset.name} {raw.dataset.split}, the first {raw.dataset.samples:,} of "
@@ -132,8 +132,8 @@ def _setting(
         "student": f"{config.student}, {config.epochs} epochs, batches of {config.batch_size}, "
         f"SGD at {config.lr:g} with momentum {config.momentum:g}, a tenth of it from epochs "
         f"{', '.join(map(str, config.milestones or ()))}, weight decay {config.weight_decay:g}",
-        "loss": f"{weights.ce:g} · cross-entropy + {weights.kd:g} · KL at temperature "
-        f"{weights.temperature:g} (hard labels: cross-entropy alone), on the same views",
+        "loss": f"{config.ce_weight:g} · cross-entropy + {config.kd_weight:g} · KL at temperature "
+        f"{config.temperature:g} (hard labels: cross-entropy alone), on the same views",
         "device": raw.provenance.device,
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         **{f"digest of {store.name}": str(store.manifest.digest) for store in stores},

@@ -255,8 +255,8 @@ def require_teachers(request: Request, recipes: Mapping[str, Recipe]) -> None:
 
 
 def _settings(recipe: Recipe, epochs: int) -> list[str]:
-    """Write all settings of a method as `train` takes them, but for what follows the store."""
-    settings = dataclasses.asdict(recipe.method(epochs).settings)
+    """Write all settings of a loss as `train` takes them, but for what follows the store."""
+    settings = dataclasses.asdict(recipe.loss_of_run(epochs))
     return [f"{name}={_written(value)}" for name, value in settings.items() if name != _FOUND]
 
 

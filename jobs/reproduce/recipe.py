@@ -16,10 +16,10 @@ from logitbank.pipeline.bounds import (
     Positive,
     check_fields,
 )
-from logitbank.pipeline.losses import DatasetKind, Method, published_method
+from logitbank.pipeline.losses import SLD, DatasetKind, Loss, published_loss
 from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.models.loading import ModelSpec
-from logitbank.pipeline.student.method_settings import LossSetting
+from logitbank.pipeline.student.config import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
 from logitbank.pipeline.views import Mixed, parse_augmentation
 from logitbank.stores.corrections.registry import correction_named
@@ -128,7 +128,7 @@ class Recipe:
         _require_models(self.teacher, self.student)
         _require_corrections(self.corrections)
         self._require_other_corrections()
-        needs_strong = self.method(self.epochs).views == 2
+        needs_strong = self._own_loss.views == 2
         if needs_strong != (self.strong is not None):
             learned = "a weak and a strong view: name" if needs_strong else "one view: leave out"
             raise UsageError(f"{self.loss} learns from {learned} `strong`")
@@ -145,7 +145,7 @@ class Recipe:
     @property
     def own_correction(self) -> str:
         """The correction of the logits that is the method's own, which figures are published of."""
-        return self.method(self.epochs).own_correction or UNCORRECTED
+        return self._own_loss.own_correction or UNCORRECTED
 
     @property
     def tabled_corrections(self) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ class Recipe:
     @property
     def needs_soft_labels(self) -> bool:
         """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
-        return self.method(self.epochs).needs_teacher
+        return self._own_loss.needs_teacher
 
     def _require_other_corrections(self) -> None:
         """Refuse figures of corrections that are none, or the loss's own."""
@@ -172,21 +172,24 @@ class Recipe:
 
     def _require_mixable(self, augmentation: str) -> None:
         """Refuse mixed views where something needs one label, or the two views of one image."""
-        method = self.method(self.epochs)
-        if method.views == 2:
+        if self._own_loss.views == 2:
             raise UsageError(
                 f"{self.loss} learns from two views of each image, and {augmentation} would mix "
                 "them with different others"
             )
-        method.require_one_label()
+        self._own_loss.require_one_label()
         if self.corrections != (UNCORRECTED,):
             raise UsageError(
                 f"{augmentation} makes views of two labels, and a correction puts one first: say "
                 f"`corrections: [{UNCORRECTED}]`"
             )
 
-    def method(self, epochs: int) -> Method:
-        """Return the method and its settings for a run of this many epochs.
+    @property
+    def _own_loss(self) -> Loss:
+        return self.loss_of_run(self.epochs)
+
+    def loss_of_run(self, epochs: int) -> Loss:
+        """Return the loss with its settings for a run of this many epochs.
 
         The settings that the recipe leaves out are those published for such a dataset and pair.
         What counts epochs, the warm-up and γ, takes the same share of them as of the recipe's own.
@@ -195,18 +198,22 @@ class Recipe:
             UsageError: an unknown loss or setting, or a value that it can't have.
         """
         drops = (*self.milestones, self.epochs)
-        method = published_method(
+        loss = published_loss(
             self.loss,
             DATASETS[self.dataset],
             teacher=self.teacher,
             student=self.student,
             first_drop=drops[0],
         ).with_settings(**self.loss_settings)
-        method = method.scaled(epochs, self.epochs)
-        gamma = dataclasses.asdict(method.settings).get("gamma")
-        if gamma is None:
-            return method
-        return method.with_settings(gamma=scaled_milestones((gamma, self.epochs), epochs)[0])
+        follows_first_drop = loss.with_first_drop(drops[0]) == loss
+        loss = loss.scaled(epochs, self.epochs)
+        (first_drop,) = scaled_milestones((drops[0], self.epochs), epochs)
+        if follows_first_drop:
+            return loss.with_first_drop(first_drop)
+        if isinstance(loss, SLD):
+            gamma = scaled_milestones((loss.gamma, self.epochs), epochs)[0]
+            return dataclasses.replace(loss, gamma=gamma)
+        return loss
 
 
 def _require_models(teacher: str, student: str) -> None:

@@ -6,53 +6,82 @@ temperature, as released.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
-from logitbank.pipeline.losses.settings import require_positive, require_weights
+from logitbank.pipeline.bounds import Count, FinitePositive, Weight
+from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
+from logitbank.pipeline.losses.kd import kd_loss
+from logitbank.pipeline.losses.loss import Loss, LossInputs, Terms, share_of_run
+from logitbank.pipeline.losses.published import Published
 
 
 @dataclass(frozen=True)
-class CTKDSettings:
+class CTKD(Loss):
     """The loss `ce` · cross-entropy + `kd` · KL at T = `start` + `span` · σ(θ), with θ learned.
 
     `loops` is L, the epochs, counted from 1, over which the reversal of θ's gradient grows to full.
+    The release's settings are the published ones.
     """
 
-    ce: float
-    kd: float
-    loops: int
-    start: float = 1.0
-    span: float = 20.0
+    name: ClassVar[str] = "ctkd"
+    published: ClassVar[Published | None] = Published(
+        cifar={"ce": 0.1, "kd": 0.9, "loops": 10},
+        imagenet={"ce": 1.0, "kd": 1.0, "loops": 5},
+    )
 
-    def __post_init__(self) -> None:
-        require_weights(self, ("ce", "kd", "span"))
-        require_positive(self, ("start", "loops"))
+    ce: Weight
+    kd: Weight
+    loops: Count
+    start: FinitePositive = 1.0
+    span: Weight = 20.0
+
+    def terms(self, inputs: LossInputs) -> Terms:
+        """Compute `loss`, `loss_ce`, `loss_kd` and the `temperature`."""
+        [(student, teacher)] = self.pairs(inputs)
+        if inputs.learned is None:
+            raise ValueError(f"{self.name} needs the module that its learned_module() builds")
+        ce = cross_entropy_loss(student, inputs.targets)
+        temperature = inputs.learned(inputs.epoch)
+        distilled = kd_loss(self.distilled(student), self.distilled(teacher), temperature)
+        return {
+            "loss": self.ce * ce + self.kd * distilled,
+            "loss_ce": ce,
+            "loss_kd": distilled,
+            "temperature": temperature,
+        }
+
+    def learned_module(self) -> LearnedTemperature:
+        """Build the temperature, which a call takes as `learned`."""
+        return LearnedTemperature(self)
+
+    def scaled(self, epochs: int, published_epochs: int) -> Self:
+        """Return the loss with the same share of a shorter run for its reversal to grow."""
+        return dataclasses.replace(self, loops=share_of_run(self.loops, epochs, published_epochs))
 
 
-CIFAR_CTKD = CTKDSettings(ce=0.1, kd=0.9, loops=10)
-"""The release's for CIFAR-100."""
+class StandardisedCTKD(CTKD):
+    """CTKD on standardised logits, by the script that arXiv 2403.01427 releases.
 
-IMAGENET_CTKD = CTKDSettings(ce=1.0, kd=1.0, loops=5)
-"""The release's for ImageNet."""
+    On ImageNet the released script passes the weight 2 and the temperature 9, which nothing reads:
+    taken here for the weight 9 and the temperature 2 of the same release's KD.
+    """
 
-CIFAR_CTKD_LS = CTKDSettings(ce=0.1, kd=9.0, loops=10)
-"""Those on standardised logits for CIFAR-100, of the script that arXiv 2403.01427 releases."""
-
-IMAGENET_CTKD_LS = CTKDSettings(ce=1.0, kd=9.0, loops=5)
-"""Those on standardised logits for ImageNet.
-
-The released script passes the weight 2 and the temperature 9, which nothing reads: taken here for
-the weight 9 and the temperature 2 of the same release's KD.
-"""
+    name = "ctkd+ls"
+    standardised = True
+    published = Published(
+        cifar={"ce": 0.1, "kd": 9.0, "loops": 10},
+        imagenet={"ce": 1.0, "kd": 9.0, "loops": 5},
+    )
 
 
 def reversal(epoch: int, loops: int) -> float:
-    """Give λ(e) = (cos(π · min(e, L) / L) - 1) / 2, what θ's gradient is multiplied by.
+    """Return λ(e) = (cos(π · min(e, L) / L) - 1) / 2, what θ's gradient is multiplied by.
 
     It falls from 0 to -1 on a cosine. The release counts e from 1, so λ is below 0 from the start.
 
@@ -81,23 +110,22 @@ class LearnedTemperature(nn.Module):
     state to the student's checkpoint.
 
     Args:
-        settings: of the method.
+        loss: whose `start`, `span` and `loops` it follows.
     """
 
-    def __init__(self, settings: CTKDSettings) -> None:
+    def __init__(self, loss: CTKD) -> None:
         super().__init__()
-        self.settings = settings
+        self.loss = loss
         self.theta = nn.Parameter(torch.ones(()))
 
     def forward(self, epoch: int) -> torch.Tensor:
-        """Give T as a scalar, through which a loss's gradient reaches θ reversed.
+        """Return T as a scalar, through which a loss's gradient reaches θ reversed.
 
         Args:
             epoch: counted from 0.
         """
-        settings = self.settings
-        theta = scale_gradient(self.theta, reversal(epoch, settings.loops))
-        return settings.start + settings.span * torch.sigmoid(theta)
+        theta = scale_gradient(self.theta, reversal(epoch, self.loss.loops))
+        return self.loss.start + self.loss.span * torch.sigmoid(theta)
 
 
 class _ScaleGradient(torch.autograd.Function):

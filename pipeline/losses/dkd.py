@@ -6,59 +6,98 @@ releases.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 
-from logitbank.pipeline.losses.cross_entropy import at_least_float32
-from logitbank.pipeline.losses.settings import require_positive, require_weights
+from logitbank.pipeline.bounds import Count, FinitePositive, Weight
+from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
+from logitbank.pipeline.losses.logits import at_least_float32
+from logitbank.pipeline.losses.loss import Loss, LossInputs, Terms, share_of_run
+from logitbank.pipeline.losses.published import ANY, CIFAR, IMAGENET, Published
 
 TARGET_MASK = 1000.0
 """What the release subtracts from the target's softened logit to leave it out."""
 
 
+BETA = {
+    (CIFAR, "resnet56", "resnet20"): 2.0,
+    (CIFAR, "resnet110", "resnet32"): 2.0,
+    (CIFAR, "vgg13", "vgg8"): 6.0,
+    (CIFAR, "vgg13", "MobileNetV2"): 6.0,
+    (CIFAR, "wrn_40_2", "wrn_16_2"): 6.0,
+    (CIFAR, "wrn_40_2", "wrn_40_1"): 6.0,
+    (IMAGENET, ANY, "MobileNetV1"): 2.0,
+    (IMAGENET, ANY, "MobileNetV2"): 2.0,
+}
+"""Beta by teacher and student, where mdistiller's differs from 8, or on ImageNet from 0.5."""
+
+
 @dataclass(frozen=True)
-class DKDSettings:
+class DKD(Loss):
     """The loss `ce` · cross-entropy + warm-up · (`alpha` · TCKD + `beta` · NCKD) at `temperature`.
 
     `warmup` is the epoch, counted from 1, in which the distillation comes to its full weight; 1 is
-    no warm-up.
+    no warm-up. mdistiller's settings are the published ones.
     """
 
-    ce: float
-    alpha: float
-    beta: float
-    temperature: float
-    warmup: int
+    name: ClassVar[str] = "dkd"
+    needs_one_label: ClassVar[bool] = True
+    published: ClassVar[Published | None] = Published(
+        cifar={"ce": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 20},
+        imagenet={"ce": 1.0, "alpha": 1.0, "beta": 0.5, "temperature": 1.0, "warmup": 1},
+        pairs={pair: {"beta": beta} for pair, beta in BETA.items()},
+    )
 
-    def __post_init__(self) -> None:
-        require_weights(self, ("ce", "alpha", "beta"))
-        require_positive(self, ("temperature", "warmup"))
+    ce: Weight
+    alpha: Weight
+    beta: Weight
+    temperature: FinitePositive
+    warmup: Count
+
+    def terms(self, inputs: LossInputs) -> Terms:
+        """Compute `loss`, `loss_ce`, and `loss_kd` of `loss_tckd` and `loss_nckd`."""
+        [pair] = self.pairs(inputs)
+        ce = cross_entropy_loss(pair[0], inputs.targets)
+        student, teacher = map(self.distilled, pair)
+        target = target_class_loss(student, teacher, inputs.targets, self.temperature)
+        others = non_target_class_loss(student, teacher, inputs.targets, self.temperature)
+        distilled = self.alpha * target + self.beta * others
+        return {
+            "loss": self.ce * ce + warmup_share(inputs.epoch, self.warmup) * distilled,
+            "loss_ce": ce,
+            "loss_kd": distilled,
+            "loss_tckd": target,
+            "loss_nckd": others,
+        }
+
+    def scaled(self, epochs: int, published_epochs: int) -> Self:
+        """Return the loss with the same share of a shorter run as its warm-up."""
+        warmup = share_of_run(self.warmup, epochs, published_epochs)
+        return dataclasses.replace(self, warmup=warmup)
 
 
-CIFAR_DKD = DKDSettings(ce=1.0, alpha=1.0, beta=8.0, temperature=4.0, warmup=20)
-"""mdistiller's for CIFAR-100, of the pairs that `CIFAR_DKD_BETA` doesn't name."""
+class StandardisedDKD(DKD):
+    """DKD on standardised logits: alpha and beta nine times, temperature 2.
 
-IMAGENET_DKD = DKDSettings(ce=1.0, alpha=1.0, beta=0.5, temperature=1.0, warmup=1)
-"""mdistiller's for ImageNet and ResNet18, and of the students `IMAGENET_DKD_BETA` doesn't name."""
+    That is what `--kd-weight 9 --base-temp 2` of arXiv 2403.01427's release means since May 2024;
+    older code multiplied beta twice and left DKD's temperature at 4.
+    """
 
-CIFAR_DKD_BETA = {
-    ("resnet56", "resnet20"): 2.0,
-    ("resnet110", "resnet32"): 2.0,
-    ("vgg13", "vgg8"): 6.0,
-    ("vgg13", "MobileNetV2"): 6.0,
-    ("wrn_40_2", "wrn_16_2"): 6.0,
-    ("wrn_40_2", "wrn_40_1"): 6.0,
-}
-"""Beta by teacher and student, where mdistiller's differs from 8."""
-
-IMAGENET_DKD_BETA = {"MobileNetV1": 2.0, "MobileNetV2": 2.0}
-"""Beta by student, where mdistiller's differs from 0.5."""
+    name = "dkd+ls"
+    standardised = True
+    published = Published(
+        cifar={"ce": 1.0, "alpha": 9.0, "beta": 72.0, "temperature": 2.0, "warmup": 20},
+        imagenet={"ce": 1.0, "alpha": 9.0, "beta": 4.5, "temperature": 2.0, "warmup": 1},
+        pairs={pair: {"beta": 9 * beta} for pair, beta in BETA.items()},
+    )
 
 
 def warmup_share(epoch: int, warmup: int) -> float:
-    """Give min(e / W, 1), e being the epoch counted from 1.
+    """Return min(e / W, 1), e being the epoch counted from 1.
 
     Args:
         epoch: counted from 0.
@@ -116,7 +155,7 @@ def non_target_class_loss(
 def _target_or_not(
     logits: torch.Tensor, targets: torch.Tensor, temperature: float | torch.Tensor
 ) -> torch.Tensor:
-    """Give (B, 2) log-probabilities of the target and of all others together."""
+    """Return (B, 2) log-probabilities of the target and of all others together."""
     log_p = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
     label = targets[:, None]
     # Not -∞: where there is no other class, 0 · (-∞ - -∞) would be NaN.
@@ -127,7 +166,7 @@ def _target_or_not(
 def _non_targets(
     logits: torch.Tensor, targets: torch.Tensor, temperature: float | torch.Tensor
 ) -> torch.Tensor:
-    """Give (B, C) log-probabilities of which the target has next to nothing."""
+    """Return (B, C) log-probabilities of which the target has next to nothing."""
     softened = at_least_float32(logits) / temperature
     mask = torch.zeros_like(softened).scatter(1, targets[:, None], TARGET_MASK)
     return F.log_softmax(softened - mask, dim=1)

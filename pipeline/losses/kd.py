@@ -7,42 +7,54 @@ section 2, in the form and with the T² that mdistiller releases.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from logitbank.pipeline.losses.cross_entropy import at_least_float32
-from logitbank.pipeline.losses.settings import require_positive, require_weights
+from logitbank.pipeline.bounds import FinitePositive, Weight
+from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
+from logitbank.pipeline.losses.logits import at_least_float32
+from logitbank.pipeline.losses.loss import Loss, LossInputs, Terms
+from logitbank.pipeline.losses.published import Published
 
 
 @dataclass(frozen=True)
-class KDWeights:
-    """The loss `ce` · cross-entropy + `kd` · KL at `temperature`."""
+class KD(Loss):
+    """The loss `ce` · cross-entropy + `kd` · KL at `temperature`.
 
-    ce: float
-    kd: float
-    temperature: float
+    mdistiller's settings are the published ones. The release of arXiv 2403.01427 has temperature 2
+    and weight 9 as defaults of its command line, and of the weight in its configuration, even where
+    nothing is standardised; those are `StandardisedKD`'s here.
+    """
 
-    def __post_init__(self) -> None:
-        require_weights(self, ("ce", "kd"))
-        require_positive(self, ("temperature",))
+    name: ClassVar[str] = "kd"
+    published: ClassVar[Published | None] = Published(
+        cifar={"ce": 0.1, "kd": 0.9, "temperature": 4.0},
+        imagenet={"ce": 0.5, "kd": 0.5, "temperature": 1.0},
+    )
+
+    ce: Weight
+    kd: Weight
+    temperature: FinitePositive
+
+    def terms(self, inputs: LossInputs) -> Terms:
+        """Compute `loss`, `loss_ce` and `loss_kd`."""
+        [(student, teacher)] = self.pairs(inputs)
+        ce = cross_entropy_loss(student, inputs.targets)
+        distilled = kd_loss(self.distilled(student), self.distilled(teacher), self.temperature)
+        return {"loss": self.ce * ce + self.kd * distilled, "loss_ce": ce, "loss_kd": distilled}
 
 
-CIFAR_KD = KDWeights(ce=0.1, kd=0.9, temperature=4.0)
-"""mdistiller's for CIFAR-100."""
+class StandardisedKD(KD):
+    """KD on standardised logits, LSKD (arXiv 2403.01427)."""
 
-IMAGENET_KD = KDWeights(ce=0.5, kd=0.5, temperature=1.0)
-"""mdistiller's for ImageNet."""
-
-CIFAR_LSKD = KDWeights(ce=0.1, kd=9.0, temperature=2.0)
-"""Those of KD on standardised logits for CIFAR-100, arXiv 2403.01427.
-
-The release has temperature 2 and weight 9 as defaults of its command line, and of the weight in its
-configuration, even where nothing is standardised: plain KD takes `CIFAR_KD` here.
-"""
-
-IMAGENET_LSKD = KDWeights(ce=1.0, kd=9.0, temperature=2.0)
-"""Those of KD on standardised logits for ImageNet, likewise."""
+    name = "lskd"
+    standardised = True
+    published = Published(
+        cifar={"ce": 0.1, "kd": 9.0, "temperature": 2.0},
+        imagenet={"ce": 1.0, "kd": 9.0, "temperature": 2.0},
+    )
 
 
 def kd_loss(

@@ -20,14 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from logitbank.pipeline.losses.cross_entropy import at_least_float32
+from logitbank.pipeline.bounds import FinitePositive, Weight
+from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
 from logitbank.pipeline.losses.kd import kd_loss
-from logitbank.pipeline.losses.settings import require_positive, require_weights
+from logitbank.pipeline.losses.logits import at_least_float32
+from logitbank.pipeline.losses.loss import Loss, LossInputs, Terms
+from logitbank.pipeline.losses.published import Published
 from logitbank.pipeline.losses.standardise import standardise
 
 STRONG_TEMPERATURES = (3.0, 5.0)
@@ -38,35 +41,60 @@ STRONG_ON_WEAK_TEMPERATURES = (2.0, 6.0)
 
 
 @dataclass(frozen=True)
-class MLKDSettings:
+class MLKD(Loss):
     """The loss `ce` · (cross-entropy of both views) + `kd` · (KL + CC + BC).
 
-    `temperature` is the base one, beside 2, 3, 5 and 6.
+    `temperature` is the base one, beside 2, 3, 5 and 6. The release's settings are the published
+    ones.
     """
 
-    ce: float
-    kd: float
-    temperature: float
+    name: ClassVar[str] = "mlkd"
+    views: ClassVar[int] = 2
+    published: ClassVar[Published | None] = Published(
+        cifar={"ce": 0.1, "kd": 0.9, "temperature": 4.0},
+        imagenet={"ce": 0.5, "kd": 0.5, "temperature": 1.0},
+    )
 
-    def __post_init__(self) -> None:
-        require_weights(self, ("ce", "kd"))
-        require_positive(self, ("temperature",))
+    ce: Weight
+    kd: Weight
+    temperature: FinitePositive
+
+    def terms(self, inputs: LossInputs) -> Terms:
+        """Compute `loss`, `loss_ce`, `loss_kd` (the KL), `loss_cc` and `loss_bc`."""
+        (student_weak, teacher_weak), (student_strong, teacher_strong) = self.pairs(inputs)
+        targets = inputs.targets
+        ce = cross_entropy_loss(student_weak, targets) + cross_entropy_loss(student_strong, targets)
+        levels = mlkd_losses(
+            student_weak,
+            student_strong,
+            teacher_weak,
+            teacher_strong,
+            self.temperature,
+            standardised=self.standardised,
+        )
+        distilled = levels.kl + levels.class_correlation + levels.batch_correlation
+        return {
+            "loss": self.ce * ce + self.kd * distilled,
+            "loss_ce": ce,
+            "loss_kd": levels.kl,
+            "loss_cc": levels.class_correlation,
+            "loss_bc": levels.batch_correlation,
+        }
 
 
-CIFAR_MLKD = MLKDSettings(ce=0.1, kd=0.9, temperature=4.0)
-"""The release's for CIFAR-100."""
+class StandardisedMLKD(MLKD):
+    """MLKD on standardised logits, by the command of arXiv 2403.01427's release.
 
-IMAGENET_MLKD = MLKDSettings(ce=0.5, kd=0.5, temperature=1.0)
-"""The release's for ImageNet."""
+    The weight 9 is that of the correlations too, which are not standardised. On ImageNet the
+    settings are what the same command makes of that configuration.
+    """
 
-CIFAR_MLKD_LS = MLKDSettings(ce=0.1, kd=9.0, temperature=2.0)
-"""Those on standardised logits for CIFAR-100, by the command of arXiv 2403.01427's release.
-
-The weight 9 is that of the correlations too, which are not standardised.
-"""
-
-IMAGENET_MLKD_LS = MLKDSettings(ce=0.5, kd=9.0, temperature=2.0)
-"""Those on standardised logits for ImageNet: what the same command makes of that configuration."""
+    name = "mlkd+ls"
+    standardised = True
+    published = Published(
+        cifar={"ce": 0.1, "kd": 9.0, "temperature": 2.0},
+        imagenet={"ce": 0.5, "kd": 9.0, "temperature": 2.0},
+    )
 
 
 class MLKDLosses(NamedTuple):
@@ -120,7 +148,7 @@ def mlkd_losses(
 
 
 def confidence_fractions(teacher_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give m and c, what the release's masks come to.
+    """Return m and c, what the release's masks come to.
 
     Args:
         teacher_logits: (B, C) floating, of the weak view.

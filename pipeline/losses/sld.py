@@ -20,56 +20,88 @@ teacher beside SLD's second one, what the two papers together suggest.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field
 
+from logitbank.pipeline.bounds import Expected, FinitePositive, NonNegativeInt, Weight
+from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
 from logitbank.pipeline.losses.kd import kd_loss, softened_kl
-from logitbank.pipeline.losses.settings import require_weights
+from logitbank.pipeline.losses.loss import Loss, LossInputs, Terms
+from logitbank.pipeline.losses.published import ANY, IMAGENET, Published
 from logitbank.pipeline.losses.swap import swap_logits
-from logitbank.stores.errors import UsageError
+
+Temperatures = Annotated[
+    tuple[FinitePositive, ...], Field(min_length=1), Expected("one or more above 0")
+]
 
 
 @dataclass(frozen=True)
-class SLDSettings:
+class SLD(Loss):
     """The loss `ce` · cross-entropy + `kd` · Σ_T (KL to the teacher + KL to the student swapped).
 
     All terms are summed over the views. `gamma` is γ, the last epoch, counted from 1, without the
-    second teacher. `swap_teacher` says that the teacher's logits are still to be swapped.
+    second teacher. `swap_teacher` says that the teacher's logits are still to be swapped. The
+    release's settings are the published ones; it calls the student of ImageNet MobileNetV2, but the
+    network that it defines under that name is V1.
     """
 
-    ce: float
-    kd: float
-    temperatures: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-    gamma: int = 150
+    name: ClassVar[str] = "sld"
+    views: ClassVar[int] = 2
+    needs_one_label: ClassVar[bool] = True
+    own_correction: ClassVar[str | None] = "swap"
+    published: ClassVar[Published | None] = Published(
+        cifar={"ce": 0.1, "kd": 0.9},
+        imagenet={"ce": 0.5, "kd": 0.5, "gamma": 30},
+        pairs={
+            (IMAGENET, ANY, "MobileNetV1"): {"ce": 1.0},
+            (IMAGENET, ANY, "MobileNetV2"): {"ce": 1.0},
+        },
+    )
+
+    ce: Weight
+    kd: Weight
+    temperatures: Temperatures = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    gamma: NonNegativeInt = 150
     stop_gradient: bool = False
     swap_teacher: bool = True
 
-    def __post_init__(self) -> None:
-        require_weights(self, ("ce", "kd", "gamma"))
-        if not self.temperatures or not all(0 < t < float("inf") for t in self.temperatures):
-            raise UsageError(
-                f"temperatures must be one or more above 0, not {list(self.temperatures)}"
-            )
+    def terms(self, inputs: LossInputs) -> Terms:
+        """Compute `loss`, `loss_ce`, `loss_kd` and, from γ on, `loss_self`."""
+        pairs, targets = self.pairs(inputs), inputs.targets
+        ce = torch.stack([cross_entropy_loss(own, targets) for own, _ in pairs]).sum()
+        distilled = torch.stack([teacher_loss(*pair, targets, self) for pair in pairs]).sum()
+        terms = {"loss_ce": ce, "loss_kd": distilled}
+        if has_second_teacher(inputs.epoch, self.gamma):
+            to_itself = [second_teacher_loss(own, targets, self) for own, _ in pairs]
+            terms["loss_self"] = torch.stack(to_itself).sum()
+            distilled = distilled + terms["loss_self"]
+        return {"loss": self.ce * ce + self.kd * distilled, **terms}
+
+    def with_first_drop(self, epoch: int) -> Self:
+        """Return the loss with γ at the first drop; as the release's, it follows the rate."""
+        return dataclasses.replace(self, gamma=epoch)
+
+    def on_logits(self, correction: str | None) -> Self:
+        """Return the loss as it swaps raw logits, and leaves those that are corrected already."""
+        return dataclasses.replace(self, swap_teacher=correction is None)
 
 
-CIFAR_SLD = SLDSettings(ce=0.1, kd=0.9)
-"""The release's for CIFAR-100."""
+class WeakSLD(SLD):
+    """The release's KD-only variant, on the weak view alone.
 
-IMAGENET_SLD = SLDSettings(ce=0.5, kd=0.5, gamma=30)
-"""The release's for ImageNet, of students that `IMAGENET_SLD_CE` doesn't name."""
+    The settings for ImageNet are those of CIFAR-100 with that schedule's first drop.
+    """
 
-IMAGENET_SLD_CE = {"MobileNetV1": 1.0, "MobileNetV2": 1.0}
-"""The weight of the cross-entropy by student, where the release's differs from 0.5.
-
-It calls the student MobileNetV2; the network that it defines under that name is V1.
-"""
-
-CIFAR_SLD_KD = SLDSettings(ce=0.1, kd=4.0, temperatures=(4.0,))
-"""The release's KD-only variant, on the weak view alone."""
-
-IMAGENET_SLD_KD = SLDSettings(ce=0.1, kd=4.0, temperatures=(4.0,), gamma=30)
-"""The same with ImageNet's first drop; the release has no weights of its own for it."""
+    name = "sld-kd"
+    views = 1
+    published = Published(
+        cifar={"ce": 0.1, "kd": 4.0, "temperatures": (4.0,)},
+        imagenet={"ce": 0.1, "kd": 4.0, "temperatures": (4.0,), "gamma": 30},
+    )
 
 
 def has_second_teacher(epoch: int, gamma: int) -> bool:
@@ -85,7 +117,7 @@ def teacher_loss(
     student_logits: torch.Tensor,
     teacher_logits: torch.Tensor,
     targets: torch.Tensor,
-    settings: SLDSettings,
+    loss: SLD,
 ) -> torch.Tensor:
     """Compute Σ_T KL_T(student, swapped teacher) of one view.
 
@@ -93,32 +125,32 @@ def teacher_loss(
         student_logits: (B, C) floating; half precision is computed in float32.
         teacher_logits: (B, C) floating; no gradient flows into it.
         targets: (B,) int64.
-        settings: `temperatures`, and whether to swap.
+        loss: `temperatures`, and whether to swap.
 
     Returns:
         A scalar of the logits' dtype, at least float32; finite for all finite logits.
     """
-    if settings.swap_teacher:
+    if loss.swap_teacher:
         teacher_logits = swap_logits(teacher_logits, targets)
-    losses = [kd_loss(student_logits, teacher_logits, t) for t in settings.temperatures]
+    losses = [kd_loss(student_logits, teacher_logits, t) for t in loss.temperatures]
     return torch.stack(losses).sum()
 
 
 def second_teacher_loss(
-    student_logits: torch.Tensor, targets: torch.Tensor, settings: SLDSettings
+    student_logits: torch.Tensor, targets: torch.Tensor, loss: SLD
 ) -> torch.Tensor:
     """Compute Σ_T KL_T(student, swapped student) of one view; 0 where the student is right.
 
     Args:
         student_logits: (B, C) floating; half precision is computed in float32.
         targets: (B,) int64.
-        settings: `temperatures`, and whether to stop the gradient into the swapped logits.
+        loss: `temperatures`, and whether to stop the gradient into the swapped logits.
 
     Returns:
         A scalar of the logits' dtype, at least float32; finite for all finite logits.
     """
     swapped = swap_logits(student_logits, targets)
-    if settings.stop_gradient:
+    if loss.stop_gradient:
         swapped = swapped.detach()
-    losses = [softened_kl(student_logits, swapped, t) for t in settings.temperatures]
+    losses = [softened_kl(student_logits, swapped, t) for t in loss.temperatures]
     return torch.stack(losses).sum()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from logitbank.pipeline.losses.cross_entropy import at_least_float32
+from logitbank.pipeline.losses.logits import at_least_float32
 
 EPSILON = 1e-7
 """Added to the standard deviation, as released for KD, DKD and MLKD."""

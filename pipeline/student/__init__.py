@@ -2,6 +2,7 @@
 
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.progress import Progress, TrainResult
+from logitbank.pipeline.student.resolution import loss_of
 from logitbank.pipeline.student.run_contents import require_run_folder
 from logitbank.pipeline.student.run_folder import RunFolder
 from logitbank.pipeline.student.sources import resolved_config
@@ -13,6 +14,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "chunks_ahead",
+    "loss_of",
     "require_run_folder",
     "resolved_config",
     "train",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
 from logitbank.pipeline.bounds import (
     Count,
+    Expected,
     Fraction,
     NonNegative,
     NonNegativeInt,
@@ -19,19 +20,15 @@ from logitbank.pipeline.bounds import (
     check_fields,
     from_mapping,
 )
-from logitbank.pipeline.devices import usable_device
-from logitbank.pipeline.losses import DatasetKind, KDWeights, Method, published_method
 from logitbank.pipeline.plain_yaml import parse_yaml
-from logitbank.pipeline.student import method_settings
-from logitbank.pipeline.student.method_settings import LossSetting
-from logitbank.pipeline.student.schedule import (
-    CIFAR_DROPS,
-    IMAGENET_DROPS,
-    SCHEDULES,
-    scaled_milestones,
-)
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
+LossSetting = Annotated[
+    bool | int | float | str | tuple[float, ...],
+    Expected("a number, a list of numbers, true, false or text"),
+]
+
+SCHEDULES = ("step", "cosine")
 VERIFY_PIXELS = ("all", "sample", "off")
 # The stores that it learned from are held against the run by their digests.
 _CHANGE_NOTHING = ("workers", "verify_pixels", "teacher_correction")
@@ -43,10 +40,10 @@ class TrainConfig:
 
     `student`, `dataset`, `soft_labels`, `correction`, `teacher` and `eval_dataset` are specs and
     paths as the user gave them; of two stores the first holds weak views, the second strong ones.
-    What is None is filled by `resolved`: the loss by what there is to learn from, its settings and
-    the epochs of the learning rate's drops (from 0, the first epoch trained at the lower rate) as
-    published, the device by what the machine has. `loss_settings` are those of the loss that have
-    no field of their own, by the names in `pipeline.losses`. `teacher_correction` is found, not
+    What is None is filled by `resolution.resolved`: the loss by what there is to learn from, its
+    settings and the epochs of the learning rate's drops (from 0, the first epoch trained at the
+    lower rate) as published, the device by what the machine has. `loss_settings` are those of the
+    loss that have no field of their own, by the names in `pipeline.losses`. `teacher_correction` is found, not
     asked for: the correction that the logits had when the loss took them, None for raw ones.
     `strong_augmentation` is drawn where strong views don't come from a store. `threads` None takes
     torch's own number. `amp` is mixed precision, on CUDA alone. `torchcompile` names the backend of
@@ -98,7 +95,7 @@ class TrainConfig:
         if list(milestones) != sorted(milestones) or min(milestones, default=0) < 0:
             raise UsageError(f"milestones are epochs from 0 in order, not {list(milestones)}")
         if self.loss is not None:
-            method_settings.canonical_name(self.loss)
+            _require_loss(self.loss)
         if self.sched not in SCHEDULES:
             raise unknown_name("schedule", self.sched, SCHEDULES)
         if self.verify_pixels not in VERIFY_PIXELS:
@@ -133,53 +130,6 @@ class TrainConfig:
             if mine[name] != other[name] and name not in _CHANGE_NOTHING
         ]
 
-    def resolved(
-        self,
-        *,
-        in_memory: bool,
-        has_soft_labels: bool,
-        teacher: str | None = None,
-        correction: str | None = None,
-    ) -> TrainConfig:
-        """Fill what is None, but for `limit`, `threads` and the specs.
-
-        Args:
-            in_memory: whether the dataset is one of small images, as CIFAR, rather than of files,
-                as ImageNet: the published settings differ.
-            has_soft_labels: whether there is a store or a teacher to learn from.
-            teacher: the spec of the network whose logits are learned from; some settings are
-                published by pair.
-            correction: what was made of these logits, None for raw ones.
-
-        Raises:
-            UsageError: a distillation loss with nothing to distil, a setting that the loss hasn't,
-                drops of another schedule's, or mixed precision without CUDA.
-        """
-        device = usable_device(self.device)
-        if self.amp and device.type != "cuda":
-            raise UsageError(f"--amp needs a CUDA device, this run is on {device}")
-        loss = self.loss or ("kd" if has_soft_labels else "ce")
-        if loss != "ce" and not has_soft_labels:
-            raise UsageError(f"--loss {loss} needs --soft-labels STORE or --teacher SPEC")
-        drops = CIFAR_DROPS if in_memory else IMAGENET_DROPS
-        milestones = self._milestones(drops)
-        method = published_method(
-            loss,
-            DatasetKind.CIFAR if in_memory else DatasetKind.IMAGENET,
-            teacher=teacher,
-            student=self.student,
-            first_drop=(milestones or scaled_milestones(drops, self.epochs))[0],
-        )
-        method = method.scaled(self.epochs, drops[-1]).on_logits(correction)
-        method = method_settings.changed(method, method_settings.given_settings(vars(self)))
-        return dataclasses.replace(
-            self,
-            device=str(device),
-            milestones=milestones,
-            teacher_correction=correction if method.needs_teacher else None,
-            **method_settings.as_fields(method),
-        )
-
     def trained_samples(self, count: int) -> range:
         """Give the samples to train on, of a split of this many: `limit` of them after `skip`.
 
@@ -193,26 +143,16 @@ class TrainConfig:
         end = count if self.limit is None else self.skip + self.limit
         return range(self.skip, min(end, count))
 
-    @property
-    def method(self) -> Method:
-        """The method and its settings, once they are resolved."""
-        return method_settings.as_method(vars(self))
 
-    @property
-    def weights(self) -> KDWeights:
-        """The weights and temperature of `kd`, once they are resolved; of another loss, its own."""
-        return KDWeights(self.ce_weight or 0.0, self.kd_weight or 0.0, self.temperature or 1.0)
+def _require_loss(name: str) -> None:
+    """Check the name of a built-in loss; a user's is imported when it is used, not when it is read.
 
-    def _milestones(self, drops: tuple[int, ...]) -> tuple[int, ...]:
-        if self.sched == "step":
-            return (
-                scaled_milestones(drops, self.epochs)
-                if self.milestones is None
-                else (self.milestones)
-            )
-        if self.milestones:
-            raise UsageError(f"--milestones are drops of --sched step, this is {self.sched}")
-        return ()
+    Losses need torch, which reading the flags of `train` from these fields doesn't.
+    """
+    from logitbank.pipeline.losses import loss_class
+
+    if not name.startswith("import:"):
+        loss_class(name)
 
 
 def _plain(value: Any) -> Any:

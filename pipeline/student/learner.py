@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from logitbank.pipeline.losses import Terms, ViewLogits, loss_terms
+from logitbank.pipeline.losses import Terms, ViewLogits
 from logitbank.pipeline.models import LoadedModel, normalise
 from logitbank.pipeline.student.average import WeightAverage
 from logitbank.pipeline.student.batches import Batch
 from logitbank.pipeline.student.compiled import Forward, compiled
 from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.student.resolution import loss_of
 from logitbank.stores.errors import LogitbankError, UsageError
 
 Taught = tuple[Batch, torch.Tensor | None]
@@ -21,7 +22,7 @@ Taught = tuple[Batch, torch.Tensor | None]
 class Learner:
     """A network under SGD with momentum, in mixed precision where the configuration asks for it.
 
-    What a method trains besides the network, CTKD's temperature, is in the same optimiser.
+    What a loss trains besides the network, CTKD's temperature, is in the same optimiser.
     `average` is the moving average of the weights, None where none was asked for.
 
     Args:
@@ -32,14 +33,14 @@ class Learner:
     def __init__(self, model: LoadedModel, config: TrainConfig) -> None:
         self.model = model
         self.device = torch.device(config.device or "cpu")
-        self._method = config.method
+        self._loss = loss_of(config)
         self._amp = config.amp
         self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self._module = model.module.to(self.device).to(memory_format=self._layout)
         self._forward: Forward = self._module
         if config.torchcompile is not None:
             self._forward = compiled(self._module, config.torchcompile)
-        self._learned = self._method.learned_temperature()
+        self._learned = self._loss.learned_module()
         parameters = list(self._module.parameters())
         if self._learned is not None:
             parameters += self._learned.to(self.device).parameters()
@@ -116,7 +117,7 @@ class Learner:
             student = ViewLogits(student.weak, self._logits(seen.pixels))
             teacher = teacher and ViewLogits(teacher.weak, said_of_strong)
         targets = batch.targets
-        return loss_terms(self._method, student, teacher, targets, self._epoch, self._learned)
+        return self._loss(student, teacher, targets, self._epoch, self._learned)
 
     def _descend(self, loss: torch.Tensor) -> None:
         """Add a batch's gradient; with the last batch of a step, or of the epoch, take the step.

@@ -17,6 +17,7 @@ from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student.batches import Batch, EpochBatches, epoch_batches
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.learner import Learner, Taught
+from logitbank.pipeline.student.resolution import loss_of
 from logitbank.pipeline.student.sources import (
     check_evaluation_classes,
     check_size,
@@ -175,7 +176,7 @@ def prepare(
         learner=learner,
         views=_views(config, dataset, sources, stores, samples),
         samples=samples,
-        teacher=teacher if config.method.needs_teacher else None,
+        teacher=teacher if loss_of(config).needs_teacher else None,
         eval_dataset=eval_dataset,
     )
 
@@ -188,7 +189,7 @@ def _views(
     samples: int,
 ) -> tuple[Views, ...]:
     """Put batches and soft labels together, source by source: weak views, then strong ones."""
-    is_taught = stores and config.method.needs_teacher
+    is_taught = stores and loss_of(config).needs_teacher
     orders = Purpose.VIEW_ORDER, Purpose.STRONG_VIEW_ORDER
     return tuple(
         Views(
@@ -219,7 +220,7 @@ def _sources(
     if stores:
         return [soft.augmentation for soft in stores]
     specs = [weak_augmentation(dataset)]
-    if config.method.views == 2:
+    if loss_of(config).views == 2:
         assert config.strong_augmentation is not None, "resolved"
         specs.append(config.strong_augmentation)
     return [parse_augmentation(spec, size=input_size) for spec in specs]

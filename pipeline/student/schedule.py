@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from logitbank.pipeline.student.config import TrainConfig
-
-SCHEDULES = ("step", "cosine")
+from logitbank.pipeline.student.config import TrainConfig
 
 CIFAR_DROPS = (150, 180, 210, 240)
 """The last epochs, from 1, before a drop of the rate on CIFAR-100; then all epochs."""
@@ -36,7 +32,7 @@ def scaled_milestones(published: tuple[int, ...], epochs: int) -> tuple[int, ...
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Give the rate of an epoch, counted from 0.
+    """Return the rate of an epoch, counted from 0.
 
     `step`: a tenth of it for each milestone reached. `cosine`: half a cosine from the rate at epoch
     0 down to what would be 0 after the last one. The warm-up rises evenly from `WARMUP_LR` over its

@@ -8,10 +8,11 @@ import numpy as np
 
 from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
 from logitbank.pipeline.datasets.imported import MapStyleDataset
-from logitbank.pipeline.losses import DatasetKind, published_method
+from logitbank.pipeline.losses import loss_class
 from logitbank.pipeline.models import LoadedModel, state_sha256
 from logitbank.pipeline.soft_labels import SoftLabels, why_unpaired
 from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.student.resolution import loss_of, resolved
 from logitbank.pipeline.views.specs import AUGMENTATIONS
 from logitbank.stores.errors import StoreError, UsageError
 
@@ -31,14 +32,15 @@ def resolved_config(
         teacher: a teacher in the loop, whose logits are raw.
 
     Raises:
-        UsageError: as `TrainConfig.resolved`; or another number of stores than the loss learns
+        UsageError: as `resolution.resolved`; or another number of stores than the loss learns
             from; or strong views are asked for, or needed, where there can't be any; or mixed views
             for a loss that can't learn from them.
     """
     spec = stores[0].manifest.teacher.spec if stores else None
     if teacher is not None:
         spec = teacher.spec
-    config = config.resolved(
+    config = resolved(
+        config,
         in_memory=dataset.images is not None,
         has_soft_labels=spec is not None,
         teacher=spec,
@@ -46,7 +48,7 @@ def resolved_config(
     )
     _require_views(config, stores)
     _require_stores(config, stores)
-    if config.method.views == 2 and not stores:
+    if loss_of(config).views == 2 and not stores:
         strong = config.strong_augmentation or _strong_augmentation(config, dataset)
         return dataclasses.replace(config, strong_augmentation=strong)
     if config.strong_augmentation is not None:
@@ -95,7 +97,7 @@ def require_chunks(
     arrays = ["view_params"]
     if config.verify_pixels != "off":
         arrays.append("pixel_crc")
-    if teacher is None and config.method.needs_teacher:
+    if teacher is None and loss_of(config).needs_teacher:
         arrays.insert(0, "logits")
     return sum(soft.require_epochs(epochs, seed=config.seed, arrays=arrays) for soft in stores)
 
@@ -104,22 +106,21 @@ def _correction(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> str | No
     """Name what is made of the stores' logits before the loss: theirs, or the loss's own."""
     if not stores or config.loss is None:
         return stores[0].corrected_by if stores else None
-    method = published_method(config.loss, DatasetKind.CIFAR)
-    return stores[0].corrected_by or method.own_correction
+    return stores[0].corrected_by or loss_class(config.loss).own_correction
 
 
 def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
     """Require views that the loss can learn from: not of two images each, for some."""
     mixed = [soft for soft in stores if soft.manifest.augmentation.is_mixed]
     strong = config.strong_augmentation
-    if mixed and config.method.views == 2:
+    if mixed and loss_of(config).views == 2:
         where = mixed[0].store.where
         raise UsageError(
             f"--loss {config.loss} learns from two views of each image: {where} can't be one of "
             f"them: {why_unpaired(mixed[0])}"
         )
     if mixed:
-        config.method.require_one_label()
+        loss_of(config).require_one_label()
     if strong is not None and "+" in strong.partition(":")[0]:
         raise UsageError(
             f"--strong-augmentation {strong}: the two views of an image would be mixed with "
@@ -129,7 +130,7 @@ def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
 
 def _require_stores(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
     """Require as many stores, where there are any, as the loss learns from."""
-    wanted = config.method.views
+    wanted = loss_of(config).views
     where = " and ".join(soft.store.where for soft in stores)
     if stores and len(stores) < wanted:
         raise UsageError(

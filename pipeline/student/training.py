@@ -61,7 +61,7 @@ def train(
     run can be killed at any moment and ends, run again, with the same weights bit for bit.
 
     Args:
-        config: what to do; what is None in it is filled as `TrainConfig.resolved` says, by what
+        config: what to do; what is None in it is filled as `resolved_config` says, by what
             there is to learn from.
         dataset: the whole training split; `config.trained_samples` says which of it.
         out: the run's folder: `config.yaml`, `metrics.jsonl`, `best.pt`, `last.pt`, TensorBoard,

@@ -107,7 +107,7 @@ class TestReading:
         )
         assert recipe.corrections == ("none", "sort", "swap")
         assert (recipe.published, recipe.strong, recipe.teacher_training) == (None, None, None)
-        assert recipe.method(240).settings.beta == 2
+        assert recipe.loss_of_run(240).beta == 2
 
     def test_a_base_lies_beneath(self, recipe_file, tmp_path):
         recipe_file({"teacher_training": {"epochs": 3, "batch_size": 8, "lr": 0.1}}, "under")
@@ -129,7 +129,7 @@ class TestReading:
         strong = "cifar-strong" if loss == "sld" else None
         recipe = load_recipe(recipe_file({"loss": loss, "strong": strong}))
         found = {
-            epochs: dataclasses.asdict(recipe.method(epochs).settings)[name] for epochs in by_epochs
+            epochs: dataclasses.asdict(recipe.loss_of_run(epochs))[name] for epochs in by_epochs
         }
         assert found == by_epochs
 

@@ -160,7 +160,7 @@ def of(dataset: str) -> dict[tuple[str, str], Recipe]:
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    return dataclasses.asdict(recipe.method(recipe.epochs).settings)
+    return dataclasses.asdict(recipe.loss_of_run(recipe.epochs))
 
 
 class TestFigures:

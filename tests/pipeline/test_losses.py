@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from logitbank.pipeline.losses import DatasetKind, published_loss
 from logitbank.pipeline.losses.cross_entropy import cross_entropy_loss
-from logitbank.pipeline.losses.kd import CIFAR_KD, IMAGENET_KD, KDWeights, kd_loss
+from logitbank.pipeline.losses.kd import KD, kd_loss
 from logitbank.stores.errors import UsageError
 from tests.reference import losses as reference
 
@@ -121,8 +122,8 @@ def test_cross_entropy_is_its_definition(logits):
 
 
 def test_published_weights():
-    assert KDWeights(ce=0.1, kd=0.9, temperature=4.0) == CIFAR_KD
-    assert KDWeights(ce=0.5, kd=0.5, temperature=1.0) == IMAGENET_KD
+    assert KD(ce=0.1, kd=0.9, temperature=4.0) == published_loss("kd", DatasetKind.CIFAR)
+    assert KD(ce=0.5, kd=0.5, temperature=1.0) == published_loss("kd", DatasetKind.IMAGENET)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +131,10 @@ def test_published_weights():
 )
 def test_weights_that_cannot_be_meant_are_refused(setting, value):
     with pytest.raises(UsageError, match=f"{setting} must be finite and .*, not {value}"):
-        KDWeights(**{"ce": 0.1, "kd": 0.9, "temperature": 4.0, setting: value})
+        KD(**{"ce": 0.1, "kd": 0.9, "temperature": 4.0, setting: value})
 
 
-@pytest.mark.parametrize("module", ["", ".ctkd", ".dkd", ".methods", ".sld"])
+@pytest.mark.parametrize("module", ["", ".ctkd", ".dkd", ".loss", ".published", ".sld"])
 def test_the_examples_in_docstrings_are_true(module):
     found = doctest.testmod(importlib.import_module(f"logitbank.pipeline.losses{module}"))
     assert found.attempted > 0

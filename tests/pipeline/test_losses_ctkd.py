@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logitbank.pipeline.losses import DatasetKind, published_loss
 from logitbank.pipeline.losses.ctkd import (
-    CIFAR_CTKD,
-    CTKDSettings,
+    CTKD,
     LearnedTemperature,
     reversal,
     scale_gradient,
@@ -21,9 +21,11 @@ from logitbank.stores.errors import UsageError
 from tests.pipeline.loss_examples import EXTREMES, extreme, random_batch
 from tests.reference import losses as reference
 
+CIFAR_CTKD = published_loss("ctkd", DatasetKind.CIFAR)
 
-def temperature_at(theta: float, settings: CTKDSettings = CIFAR_CTKD) -> LearnedTemperature:
-    learned = LearnedTemperature(settings).double()
+
+def temperature_at(theta: float, loss: CTKD = CIFAR_CTKD) -> LearnedTemperature:
+    learned = LearnedTemperature(loss).double()
     torch.nn.init.constant_(learned.theta, theta)
     return learned
 
@@ -144,5 +146,5 @@ def test_its_state_is_restored_by_a_checkpoint():
     ("setting", "value"), [("kd", -1.0), ("loops", 0), ("start", 0.0), ("span", math.nan)]
 )
 def test_settings_that_cannot_be_meant_are_refused(setting, value):
-    with pytest.raises(UsageError, match=f"{setting} must be finite and .*, not {value}"):
-        CTKDSettings(**{"ce": 0.1, "kd": 0.9, "loops": 10, setting: value})
+    with pytest.raises(UsageError, match=f"{setting} must be .*, not {value}"):
+        CTKD(**{"ce": 0.1, "kd": 0.9, "loops": 10, setting: value})

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logitbank.pipeline.losses import DatasetKind, published_loss
 from logitbank.pipeline.losses.dkd import (
-    CIFAR_DKD,
-    DKDSettings,
+    DKD,
     non_target_class_loss,
     target_class_loss,
     warmup_share,
@@ -146,6 +146,6 @@ def test_the_warmup_counts_epochs_from_one():
 )
 def test_settings_that_cannot_be_meant_are_refused(setting, value):
     settings = {"ce": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 20}
-    assert DKDSettings(**settings) == CIFAR_DKD
-    with pytest.raises(UsageError, match=f"{setting} must be finite and .*, not {value}"):
-        DKDSettings(**{**settings, setting: value})
+    assert DKD(**settings) == published_loss("dkd", DatasetKind.CIFAR)
+    with pytest.raises(UsageError, match=f"{setting} must be .*, not {value}"):
+        DKD(**{**settings, setting: value})

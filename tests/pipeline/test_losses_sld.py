@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 
+from logitbank.pipeline.losses import DatasetKind, published_loss
 from logitbank.pipeline.losses.kd import kd_loss
 from logitbank.pipeline.losses.sld import (
-    CIFAR_SLD,
-    SLDSettings,
+    SLD,
     has_second_teacher,
     second_teacher_loss,
     teacher_loss,
@@ -24,6 +24,7 @@ from tests.pipeline.loss_examples import EXTREMES, batches, extreme, random_batc
 from tests.reference import corrections
 from tests.reference import losses as reference
 
+CIFAR_SLD = published_loss("sld", DatasetKind.CIFAR)
 AS_STORED = dataclasses.replace(CIFAR_SLD, swap_teacher=False)
 STOPPED = dataclasses.replace(CIFAR_SLD, stop_gradient=True)
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -94,7 +95,7 @@ def test_the_gradient_flows_through_the_students_swap_unless_it_is_stopped():
 def test_the_second_teacher_worked_by_hand():
     # (3/4, 1/4) with the label second, against (1/4, 3/4).
     student = torch.tensor([[math.log(3), 0.0]])
-    settings = SLDSettings(ce=0.1, kd=0.9, temperatures=(1.0,))
+    settings = SLD(ce=0.1, kd=0.9, temperatures=(1.0,))
     kl = 0.25 * math.log(0.25 / 0.75) + 0.75 * math.log(0.75 / 0.25)
     found = second_teacher_loss(student, torch.tensor([1]), settings).item()
     assert found == pytest.approx(kl)
@@ -157,4 +158,4 @@ def test_the_second_teacher_comes_after_epoch_gamma_counted_from_one(gamma):
 @pytest.mark.parametrize("temperatures", [(), (0.0,), (1.0, -2.0), (math.inf,), (math.nan,)])
 def test_temperatures_that_cannot_be_meant_are_refused(temperatures):
     with pytest.raises(UsageError, match="temperatures must be one or more above 0, not"):
-        SLDSettings(ce=0.1, kd=0.9, temperatures=temperatures)
+        SLD(ce=0.1, kd=0.9, temperatures=temperatures)

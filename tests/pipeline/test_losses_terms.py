@@ -1,4 +1,4 @@
-"""The loss of a batch by each method, against plain computations in float64."""
+"""The loss of a batch by each loss, against plain computations in float64."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from logitbank.pipeline.losses import (
-    METHODS,
+    LOSSES,
     DatasetKind,
     ViewLogits,
     cross_entropy_loss,
-    loss_terms,
     mixed_targets,
-    published_method,
+    published_loss,
 )
 from logitbank.stores.errors import UsageError
 from tests.pipeline.loss_examples import EXTREMES, extreme, random_batch
@@ -29,10 +28,10 @@ def batch(**options):
     return ViewLogits(weak, strong), ViewLogits(teacher_weak, teacher_strong), labels
 
 
-def computed(method, epoch=0, logits=None):
+def computed(criterion, epoch=0, logits=None):
     student, teacher, labels = logits or batch()
-    learned = method.learned_temperature()
-    terms = loss_terms(method, student, teacher, labels, epoch, learned)
+    learned = criterion.learned_module()
+    terms = criterion(student, teacher, labels, epoch, learned)
     assert all(value.shape == () for value in terms.values())
     return {name: value.item() for name, value in terms.items()}
 
@@ -51,7 +50,7 @@ def arrays(standardised=False):
 def test_ce_is_the_cross_entropy_of_the_weak_view(kind):
     weak, _, _, _, labels = arrays()
     ce = reference.cross_entropy(weak, labels)
-    assert computed(published_method("ce", kind)) == pytest.approx({"loss": ce, "loss_ce": ce})
+    assert computed(published_loss("ce", kind)) == pytest.approx({"loss": ce, "loss_ce": ce})
 
 
 @KINDS
@@ -69,7 +68,7 @@ def test_kd(kind, name):
     w_ce, w_kd, temperature = weights[name, kind]
     kd = reference.kd(weak, teacher, temperature)
     expected = {"loss": w_ce * ce + w_kd * kd, "loss_ce": ce, "loss_kd": kd}
-    assert computed(published_method(name, kind)) == pytest.approx(expected)
+    assert computed(published_loss(name, kind)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("epoch", [0, 9, 18, 19, 20, 239])
@@ -90,7 +89,7 @@ def test_dkd_and_its_warmup_of_20_published_epochs(name, epoch):
         "loss_tckd": target,
         "loss_nckd": others,
     }
-    assert computed(published_method(name, CIFAR), epoch) == pytest.approx(expected)
+    assert computed(published_loss(name, CIFAR), epoch) == pytest.approx(expected)
 
 
 @KINDS
@@ -108,7 +107,7 @@ def test_ctkd(kind, name):
         "loss_kd": kd,
         "temperature": temperature,
     }
-    assert computed(published_method(name, kind)) == pytest.approx(expected)
+    assert computed(published_loss(name, kind)) == pytest.approx(expected)
 
 
 @KINDS
@@ -129,7 +128,7 @@ def test_mlkd(kind, name):
         "loss_cc": cc,
         "loss_bc": bc,
     }
-    assert computed(published_method(name, kind)) == pytest.approx(expected)
+    assert computed(published_loss(name, kind)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_sld_and_its_second_teacher_from_the_first_drop_on(kind, epoch, second):
     expected = {"loss": w_ce * ce + w_kd * (kd + own * second), "loss_ce": ce, "loss_kd": kd}
     if second:
         expected["loss_self"] = own
-    assert computed(published_method("sld", kind), epoch) == pytest.approx(expected)
+    assert computed(published_loss("sld", kind), epoch) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("epoch", [149, 150])
@@ -157,16 +156,16 @@ def test_the_kd_only_variant_of_sld_sees_the_weak_view_alone(epoch):
     ce = reference.cross_entropy(weak, labels)
     kd = reference.sld_teacher(weak, teacher, labels, (4.0,))
     own = reference.sld_second_teacher(weak, labels, (4.0,)) if epoch == 150 else 0
-    found = computed(published_method("sld-kd", CIFAR), epoch)
+    found = computed(published_loss("sld-kd", CIFAR), epoch)
     assert found["loss"] == pytest.approx(0.1 * ce + 4 * (kd + own))
     student, teacher, labels = batch()
     one_view = ViewLogits(student.weak), ViewLogits(teacher.weak), labels
-    assert computed(published_method("sld-kd", CIFAR), epoch, one_view) == found
+    assert computed(published_loss("sld-kd", CIFAR), epoch, one_view) == found
 
 
 def test_gamma_follows_another_schedule():
-    method = published_method("sld", CIFAR, first_drop=7)
-    assert ["loss_self" in computed(method, epoch) for epoch in (5, 6, 7, 8)] == [0, 0, 1, 1]
+    criterion = published_loss("sld", CIFAR, first_drop=7)
+    assert ["loss_self" in computed(criterion, epoch) for epoch in (5, 6, 7, 8)] == [0, 0, 1, 1]
 
 
 def swapped_rows(logits, labels):
@@ -177,21 +176,21 @@ def swapped_rows(logits, labels):
 def test_sld_swaps_raw_logits_once_and_takes_corrected_ones_as_they_are():
     student, teacher, labels = batch()
     swapped = ViewLogits(swapped_rows(teacher.weak, labels), swapped_rows(teacher.strong, labels))
-    method = published_method("sld", CIFAR)
-    on_raw = computed(method.on_logits(None), 0, (student, teacher, labels))
-    assert computed(method.on_logits("swap"), 0, (student, swapped, labels)) == on_raw
-    unswapped = computed(method.on_logits("swap"), 0, (student, teacher, labels))
+    criterion = published_loss("sld", CIFAR)
+    on_raw = computed(criterion.on_logits(None), 0, (student, teacher, labels))
+    assert computed(criterion.on_logits("swap"), 0, (student, swapped, labels)) == on_raw
+    unswapped = computed(criterion.on_logits("swap"), 0, (student, teacher, labels))
     assert unswapped["loss_kd"] != pytest.approx(on_raw["loss_kd"])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_passes_gradcheck(name):
     student, teacher, labels = batch()
-    method = published_method(name, CIFAR)
-    learned = method.learned_temperature()
+    criterion = published_loss(name, CIFAR)
+    learned = criterion.learned_module()
 
     def loss(weak, strong):
-        return loss_terms(method, ViewLogits(weak, strong), teacher, labels, 200, learned)["loss"]
+        return criterion(ViewLogits(weak, strong), teacher, labels, 200, learned)["loss"]
 
     weak, strong = student.weak.requires_grad_(), student.strong.requires_grad_()
     assert torch.autograd.gradcheck(loss, (weak, strong))
@@ -199,17 +198,16 @@ def test_the_loss_passes_gradcheck(name):
 
 @pytest.mark.parametrize("epoch", [0, 200])
 @pytest.mark.parametrize("example", EXTREMES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_terms_and_gradients_of_extreme_logits_are_finite(name, example, epoch):
     student, teacher, labels = extreme(example, torch.float32)
-    method = published_method(name, CIFAR)
-    terms = loss_terms(
-        method,
+    criterion = published_loss(name, CIFAR)
+    terms = criterion(
         ViewLogits(student, student.flip(0)),
         ViewLogits(teacher, teacher.flip(0)),
         labels,
         epoch,
-        method.learned_temperature(),
+        criterion.learned_module(),
     )
     terms["loss"].backward()
     assert all(torch.isfinite(value) for value in terms.values())
@@ -217,42 +215,42 @@ def test_terms_and_gradients_of_extreme_logits_are_finite(name, example, epoch):
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_half_precision_is_computed_in_float32(name, half):
     student, teacher, labels = batch()
     halves = [z.to(half) for z in (student.weak, student.strong, teacher.weak, teacher.strong)]
     wide = [logits.float() for logits in halves]
-    method = published_method(name, CIFAR)
+    criterion = published_loss(name, CIFAR)
     in_half, in_float = (
-        computed(method, 200, (ViewLogits(*rows[:2]), ViewLogits(*rows[2:]), labels))
+        computed(criterion, 200, (ViewLogits(*rows[:2]), ViewLogits(*rows[2:]), labels))
         for rows in (halves, wide)
     )
     assert in_half == in_float
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_the_same_terms_come_for_every_batch_of_an_epoch(name):
-    method = published_method(name, CIFAR)
+    criterion = published_loss(name, CIFAR)
     for epoch in (0, 200):
-        names = [list(computed(method, epoch, batch(seed=seed))) for seed in range(3)]
+        names = [list(computed(criterion, epoch, batch(seed=seed))) for seed in range(3)]
         assert names[0] == names[1] == names[2]
         assert names[0][:2] == ["loss", "loss_ce"]
-        assert (names[0][2:3] == ["loss_kd"]) == method.needs_teacher
+        assert (names[0][2:3] == ["loss_kd"]) == criterion.needs_teacher
 
 
 def test_what_is_lacking_is_named():
     student, teacher, labels = batch()
     weak = ViewLogits(student.weak)
     with pytest.raises(UsageError, match="--loss kd needs --soft-labels STORE or --teacher SPEC"):
-        loss_terms(published_method("kd", CIFAR), weak, None, labels, 0)
+        published_loss("kd", CIFAR)(weak, None, labels, 0)
     for pair in ((weak, teacher), (student, ViewLogits(teacher.weak))):
         with pytest.raises(UsageError, match="--loss sld learns from a weak and a strong view"):
-            loss_terms(published_method("sld", CIFAR), *pair, labels, 0)
+            published_loss("sld", CIFAR)(*pair, labels, 0)
     one = ViewLogits(teacher.weak[:1])
     with pytest.raises(ValueError, match="the student's logits are .4, 6., the teacher's .1, 6."):
-        loss_terms(published_method("kd", CIFAR), weak, one, labels, 0)
+        published_loss("kd", CIFAR)(weak, one, labels, 0)
     with pytest.raises(ValueError, match=r"ctkd needs the module"):
-        loss_terms(published_method("ctkd", CIFAR), weak, teacher, labels, 0)
+        published_loss("ctkd", CIFAR)(weak, teacher, labels, 0)
 
 
 def test_mixed_images_have_the_cross_entropy_of_both_labels():
@@ -268,20 +266,20 @@ def test_mixed_images_have_the_cross_entropy_of_both_labels():
         )
     ]
     assert cross_entropy_loss(student.weak, mixed).item() == pytest.approx(sum(rows) / 4, rel=1e-6)
-    terms = loss_terms(published_method("kd", CIFAR), student, teacher, mixed, 0)
+    terms = published_loss("kd", CIFAR)(student, teacher, mixed, 0)
     assert terms["loss_ce"].item() == pytest.approx(sum(rows) / 4, rel=1e-6)
     half = cross_entropy_loss(student.weak.half(), mixed)
     assert half == cross_entropy_loss(student.weak.half().float(), mixed)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_that_need_one_label_refuse_mixed_images(name):
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_that_need_one_label_refuse_mixed_images(name):
     student, teacher, labels = batch()
     mixed = mixed_targets(labels, labels.flip(0), torch.full((4,), 0.5), 6)
-    method = published_method(name, CIFAR)
-    learned = method.learned_temperature()
-    if method.needs_one_label:
+    criterion = published_loss(name, CIFAR)
+    learned = criterion.learned_module()
+    if criterion.needs_one_label:
         with pytest.raises(UsageError, match=r"mixed images have two labels"):
-            loss_terms(method, student, teacher, mixed, 0, learned)
+            criterion(student, teacher, mixed, 0, learned)
     else:
-        assert torch.isfinite(loss_terms(method, student, teacher, mixed, 0, learned)["loss"])
+        assert torch.isfinite(criterion(student, teacher, mixed, 0, learned)["loss"])

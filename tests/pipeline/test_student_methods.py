@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from logitbank.pipeline.draws import epoch_order, view_of_epoch
-from logitbank.pipeline.losses import METHODS
+from logitbank.pipeline.losses import LOSSES, loss_class
 from logitbank.pipeline.models import default_normalisation, load_model, normalise
 from logitbank.pipeline.soft_labels import SoftLabels
-from logitbank.pipeline.student import TrainConfig, resolved_config, train
+from logitbank.pipeline.student import TrainConfig, loss_of, resolved_config, train
 from logitbank.pipeline.views import parse_augmentation
 from logitbank.pipeline.views.renderer import ViewRenderer
 from tests.pipeline.student_examples import (
@@ -67,16 +67,16 @@ def config(loss: str, **changes) -> TrainConfig:
     return small_config(**{"student": DROPOUT_NET, "loss": loss} | changes)
 
 
-@pytest.mark.parametrize("loss", METHODS)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_every_method_trains_by_name_and_writes_its_settings_down(tmp_path, dataset, pair, loss):
     run = config(loss, epochs=1)
-    stores = pair[: run.resolved(in_memory=True, has_soft_labels=True).method.views]
-    method = resolved_config(run, dataset, stores, None).method
+    stores = pair[: loss_class(loss).views]
+    method = loss_of(resolved_config(run, dataset, stores, None))
     result = train(run, dataset, out=tmp_path / "run", soft_labels=stores)
     assert math.isfinite(result.last["loss"])
     assert ("loss_kd" in result.last) == (loss != "ce")
     written = TrainConfig.from_yaml((tmp_path / "run" / "config.yaml").read_text(), "config.yaml")
-    assert written.method == method
+    assert loss_of(written) == method
 
 
 def test_dkd_warms_up_over_its_first_epochs(tmp_path, dataset, pair):

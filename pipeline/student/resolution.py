@@ -1,0 +1,132 @@
+"""What a configuration leaves open, filled as published; and the loss that it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from logitbank.pipeline.devices import usable_device
+from logitbank.pipeline.losses import DatasetKind, Loss, loss_class, published_loss
+from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.student.schedule import CIFAR_DROPS, IMAGENET_DROPS, scaled_milestones
+from logitbank.stores.errors import UsageError
+
+_FIELDS = {"ce": "ce_weight", "kd": "kd_weight", "temperature": "temperature"}
+"""The settings of losses that have a field and a flag of their own; others: `loss_settings`."""
+
+
+def resolved(
+    config: TrainConfig,
+    *,
+    in_memory: bool,
+    has_soft_labels: bool,
+    teacher: str | None = None,
+    correction: str | None = None,
+) -> TrainConfig:
+    """Fill what is None in a configuration, but for `limit`, `threads` and the specs.
+
+    Args:
+        config: what was asked for.
+        in_memory: whether the dataset is one of small images, as CIFAR, rather than of files, as
+            ImageNet: the published settings differ.
+        has_soft_labels: whether there is a store or a teacher to learn from.
+        teacher: the spec of the network whose logits are learned from; some settings are published
+            by pair.
+        correction: what was made of these logits, None for raw ones.
+
+    Raises:
+        UsageError: a distillation loss with nothing to distil, a setting that the loss hasn't,
+            drops of another schedule's, or mixed precision without CUDA.
+    """
+    device = usable_device(config.device)
+    if config.amp and device.type != "cuda":
+        raise UsageError(f"--amp needs a CUDA device, this run is on {device}")
+    name = config.loss or ("kd" if has_soft_labels else "ce")
+    if loss_class(name).needs_teacher and not has_soft_labels:
+        raise UsageError(f"--loss {name} needs --soft-labels STORE or --teacher SPEC")
+    drops = CIFAR_DROPS if in_memory else IMAGENET_DROPS
+    milestones = _milestones(config, drops)
+    loss = published_loss(
+        name,
+        DatasetKind.CIFAR if in_memory else DatasetKind.IMAGENET,
+        teacher=teacher,
+        student=config.student,
+        first_drop=(milestones or scaled_milestones(drops, config.epochs))[0],
+    )
+    loss = loss.scaled(config.epochs, drops[-1]).on_logits(correction)
+    loss = _changed(loss, given_settings(config), correction)
+    return dataclasses.replace(
+        config,
+        device=str(device),
+        milestones=milestones,
+        teacher_correction=correction if loss.needs_teacher else None,
+        loss=name if name.startswith("import:") else loss.name,
+        **_as_fields(loss),
+    )
+
+
+def loss_of(config: TrainConfig) -> Loss:
+    """Build the loss that a resolved configuration stands for.
+
+    Raises:
+        UsageError: there is no such loss, or it hasn't these settings.
+    """
+    assert config.loss is not None, "resolved"
+    settings = given_settings(config)
+    return published_loss(config.loss, DatasetKind.CIFAR).with_settings(**settings)
+
+
+def given_settings(config: TrainConfig) -> dict[str, Any]:
+    """Collect by the loss's own names what a configuration says of it.
+
+    Raises:
+        UsageError: a setting is given twice, with two values.
+    """
+    given: dict[str, Any] = dict(config.loss_settings)
+    for name, field in _FIELDS.items():
+        value = getattr(config, field)
+        if value is None:
+            continue
+        if name in given and float(given[name]) != value:
+            raise UsageError(
+                f"--{field.replace('_', '-')} {value:g} and --loss-setting {name}={given[name]} "
+                "are the same setting: give one of them"
+            )
+        given[name] = value
+    return given
+
+
+def _changed(loss: Loss, given: dict[str, Any], correction: str | None) -> Loss:
+    """Put a user's settings in the place of the published ones.
+
+    Raises:
+        UsageError: an unknown setting, a value it can't have, or one that follows the logits (SLD's
+            `swap_teacher`) against what the store says of them.
+    """
+    found = loss.with_settings(**given)
+    usual, own = dataclasses.asdict(found.on_logits(correction)), dataclasses.asdict(found)
+    for name, value in usual.items():
+        if own[name] != value:
+            raise UsageError(
+                f"{loss.name}: {name} follows the store's manifest, here {value}: a raw store is "
+                "swapped as it is read, a corrected one is taken as it is, and the loss swaps what "
+                "a teacher in the loop says"
+            )
+    return found
+
+
+def _as_fields(loss: Loss) -> dict[str, Any]:
+    """Return a loss's settings as a configuration's fields hold them: all of them."""
+    settings = dataclasses.asdict(loss)
+    fields = {field: settings.pop(name, None) for name, field in _FIELDS.items()}
+    return {**fields, "loss_settings": settings}
+
+
+def _milestones(config: TrainConfig, drops: tuple[int, ...]) -> tuple[int, ...]:
+    if config.sched != "step":
+        if config.milestones:
+            raise UsageError(f"--milestones are drops of --sched step, this is {config.sched}")
+        return ()
+    if config.milestones is not None:
+        return config.milestones
+    return scaled_milestones(drops, config.epochs)
