@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LOG = "reproduce.log"
 RECIPE_HELP = (
     "a recipe (cifar100/resnet32x4-resnet8x4/dkd), a pair (cifar100/resnet32x4-resnet8x4, all of "
-    "its methods), digits, or a file or folder of your own"
+    "its losses), a dataset (digits), or a file or folder of your own"
 )
 _KINDS = {
     "train-teacher": "to train teachers",
@@ -77,7 +77,7 @@ def scale(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is lacking of every stage, and write the table after each student."""
+    """Run what is missing of every stage, and write the table after each student."""
     from logitbank.jobs.demo.stages import command_line
     from logitbank.jobs.reproduce.plan import Planner
 

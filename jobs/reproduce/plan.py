@@ -19,9 +19,6 @@ from logitbank.stores.errors import UsageError
 _OF_DIGITS = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
 """How the teacher of a recipe that has none is trained on digits: too short not to err."""
 
-_FOUND = "swap_teacher"
-"""The setting of a loss that follows the store."""
-
 
 @dataclass(frozen=True)
 class Request:
@@ -78,7 +75,7 @@ class _Store:
     samples: int
 
 
-_Taught = tuple[str, Stage | None]
+_Teacher = tuple[str, Stage | None]
 """A teacher's spec with its weights, and the stage that makes them where none are given."""
 
 
@@ -102,7 +99,7 @@ class Planner:
                 network, or more views than there are.
         """
         require_teachers(self.request, recipes)
-        known: dict[str, tuple[str, _Taught]] = {}
+        known: dict[str, tuple[str, _Teacher]] = {}
         teachers: dict[Path, Stage] = {}
         stores: dict[Path, _Store] = {}
         corrections: dict[Path, Stage] = {}
@@ -141,7 +138,7 @@ class Planner:
         return min(whole, max(batch_size, math.ceil(whole * self.request.scale)))
 
     def _student_samples(self, recipe: Recipe) -> int:
-        """Give how many samples students learn from, the first ones; none of a teacher's apart."""
+        """Return how many samples students learn from, the first; none of a teacher's apart."""
         training = recipe.teacher_training
         kept = training.limit or 0 if training is not None and training.apart else 0
         if kept >= self.samples:
@@ -151,8 +148,8 @@ class Planner:
             )
         return self.sample_count(recipe.batch_size, self.samples - kept)
 
-    def _teacher(self, name: str, recipe: Recipe) -> _Taught:
-        """Give the spec of a recipe's teacher with its weights, and the stage that makes them."""
+    def _teacher(self, name: str, recipe: Recipe) -> _Teacher:
+        """Return the spec of a recipe's teacher with its weights, and the stage that makes them."""
         architecture = _architecture(recipe.teacher)
         for given in self.request.teachers:
             if _architecture(given) == architecture:
@@ -220,7 +217,7 @@ class Planner:
             "train",
             *("--dataset", self.request.dataset, "--student", recipe.student),
             *("--soft-labels", *stores, "--loss", recipe.loss),
-            *("--loss-setting", *_settings(recipe, epochs)),
+            *_given("--loss-setting", *_settings(recipe, epochs)),
             *("--limit", samples, "--epochs", epochs, "--batch-size", recipe.batch_size),
             *("--lr", recipe.lr, "--milestones", *drops, "--momentum", recipe.momentum),
             *("--weight-decay", recipe.weight_decay, "--seed", seed),
@@ -255,9 +252,10 @@ def require_teachers(request: Request, recipes: Mapping[str, Recipe]) -> None:
 
 
 def _settings(recipe: Recipe, epochs: int) -> list[str]:
-    """Write all settings of a loss as `train` takes them, but for what follows the store."""
-    settings = dataclasses.asdict(recipe.loss_of_run(epochs))
-    return [f"{name}={_written(value)}" for name, value in settings.items() if name != _FOUND]
+    """Write the settings of a loss as `train` takes them, but for what follows the store."""
+    loss = recipe.loss_of_run(epochs)
+    raw, corrected = (dataclasses.asdict(loss.on_logits(each)) for each in (None, "sort"))
+    return [f"{name}={_written(raw[name])}" for name in raw if raw[name] == corrected[name]]
 
 
 def _written(value: object) -> str:
@@ -298,8 +296,8 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-")
 
 
-def _given(flag: str, value: object | None) -> tuple[object, ...]:
-    return () if value is None else (flag, value)
+def _given(flag: str, *values: object) -> tuple[object, ...]:
+    return () if values in ((), (None,)) else (flag, *values)
 
 
 def _stage(title: str, output: Path, *words: object) -> Stage:

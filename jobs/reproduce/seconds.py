@@ -41,7 +41,7 @@ class StageSeconds:
             ) from error
 
     def run(self, stage: Stage, work: Callable[[], int]) -> int:
-        """Time a stage's work, and give its exit code: 0 where it is done."""
+        """Time a stage's work, and return its exit code: 0 where it is done."""
         before, done = self._entries.get(self._name(stage), (0.0, False))
         if done:
             return work()

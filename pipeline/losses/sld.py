@@ -93,14 +93,14 @@ class SLD(Loss):
 class WeakSLD(SLD):
     """The release's KD-only variant, on the weak view alone.
 
-    The settings for ImageNet are those of CIFAR-100 with that schedule's first drop.
+    Its γ for ImageNet is that schedule's first drop, as SLD's.
     """
 
     name = "sld-kd"
     views = 1
     published = Published(
         cifar={"ce": 0.1, "kd": 4.0, "temperatures": (4.0,)},
-        imagenet={"ce": 0.1, "kd": 4.0, "temperatures": (4.0,), "gamma": 30},
+        imagenet={"ce": 0.5, "kd": 4.0, "temperatures": (1.0,), "gamma": 30},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -190,7 +191,7 @@ class TestReading:
         ("text", "message"),
         [
             ("- a\n- b\n", "must map the keys of a recipe to values"),
-            ("a: [1\n", "is no YAML"),
+            ("a: [1\n", "mine.yaml is no"),
             ("extends: mine.yaml\n", "extends itself"),
             ("extends: other.yaml\n", "other.yaml can't be read: No such file"),
         ],
@@ -341,3 +342,42 @@ class TestTable:
         assert str(error.value).startswith(f"{path}: ")
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+
+
+class TestPage:
+    """What docs/recipes.md shows is read as it says."""
+
+    def test_its_table_and_its_recipe(self, tmp_path):
+        page = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
+        table, mine = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+        (tmp_path / "cifar100.yaml").write_text(table)
+        recipes = {
+            name: entry.recipe()
+            for name, entry in find_recipes(str(tmp_path / "cifar100.yaml")).items()
+        }
+        assert len(recipes) == 6
+        recipe = recipes["cifar100/vgg13-MobileNetV2/mlkd"]
+        assert (recipe.epochs, recipe.lr, recipe.strong) == (480, 0.01, "cifar-strong")
+        assert (
+            recipe
+            == find_recipes("cifar100/vgg13-MobileNetV2/mlkd")[
+                "cifar100/vgg13-MobileNetV2/mlkd"
+            ].recipe()
+        )
+        (tmp_path / "mine.yaml").write_text(mine)
+        own = load_recipe(tmp_path / "mine.yaml")
+        assert (own.student, own.epochs, own.loss_of_run(120).beta) == ("cifar:resnet8x4", 120, 6)
+
+    def test_it_marks_the_required_keys(self):
+        page = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
+        rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        required = {name for row in rows for name in re.findall(r"`(\w+)` \*", row)}
+        named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+        fields = dataclasses.fields(Recipe)
+        missing = dataclasses.MISSING
+        assert named - {"extends"} == {field.name for field in fields}
+        assert required == {
+            field.name
+            for field in fields
+            if field.default is missing and field.default_factory is missing
+        }

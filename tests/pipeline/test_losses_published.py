@@ -53,7 +53,7 @@ PUBLISHED[("sld", CIFAR)] = {**SLD, "ce": 0.1, "kd": 0.9, "gamma": 150}
 PUBLISHED[("sld", IMAGENET)] = {**SLD, "ce": 0.5, "kd": 0.5, "gamma": 30}
 SLD_KD = {**SLD, "ce": 0.1, "kd": 4, "temperatures": (4.0,)}
 PUBLISHED[("sld-kd", CIFAR)] = {**SLD_KD, "gamma": 150}
-PUBLISHED[("sld-kd", IMAGENET)] = {**SLD_KD, "gamma": 30}
+PUBLISHED[("sld-kd", IMAGENET)] = {**SLD_KD, "ce": 0.5, "temperatures": (1.0,), "gamma": 30}
 
 
 @pytest.mark.parametrize(("name", "kind"), PUBLISHED)
@@ -106,7 +106,7 @@ def test_settings_by_student_on_imagenet(student, beta, ce):
     found = settings("sld", IMAGENET, student=student)
     assert (found["ce"], found["kd"]) == (ce, 0.5)
     assert settings("sld", CIFAR, student=student)["ce"] == 0.1
-    assert settings("sld-kd", IMAGENET, student=student)["ce"] == 0.1
+    assert settings("sld-kd", IMAGENET, student=student)["ce"] == 0.5
 
 
 def test_gamma_of_sld_is_the_first_drop_of_the_learning_rate():
