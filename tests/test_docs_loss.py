@@ -161,7 +161,7 @@ def test_a_recipe_takes_it():
         weight_decay=0.0,
         loss_settings={"intra": 0.5},
     )
-    assert recipe.method(4).intra == 0.5
+    assert recipe.loss_of_run(4).intra == 0.5
     assert recipe.needs_soft_labels
 
 

@@ -97,16 +97,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _recipes(names: Sequence[str]) -> dict[str, Recipe]:
     """Read all recipes by name; UsageError where two files have one name."""
-    from logitbank.jobs.reproduce.recipe_files import RecipeEntry, find_recipes
+    from logitbank.jobs.reproduce.recipe_files import find_recipes, together
 
-    entries: dict[str, RecipeEntry] = {}
-    for asked in names:
-        for name, entry in find_recipes(asked).items():
-            known = entries.setdefault(name, entry).file
-            if known.resolve() != entry.file.resolve():
-                raise UsageError(
-                    f"{known} and {entry.file} are both called {name}: rename one of them"
-                )
+    entries = together(map(find_recipes, names))
     return {name: entry.recipe() for name, entry in entries.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,11 +72,23 @@ def find_recipes(name: str) -> dict[str, RecipeEntry]:
         files = sorted(file for file in path.rglob(f"*{_SUFFIX}") if file.name != BASE)
         if not files:
             raise UsageError(f"{path} holds no recipe (NAME{_SUFFIX})")
-        found: dict[str, RecipeEntry] = {}
-        for file in files:
-            found |= read_recipes(file, file.relative_to(path).with_suffix("").as_posix())
-        return dict(sorted(found.items()))
+        names = (file.relative_to(path).with_suffix("").as_posix() for file in files)
+        return dict(sorted(together(map(read_recipes, files, names)).items()))
     raise unknown_name("recipe", name, recipe_names(near=name))
+
+
+def together(found: Iterable[Mapping[str, RecipeEntry]]) -> dict[str, RecipeEntry]:
+    """Put recipes of several files together.
+
+    Raises:
+        UsageError: two files have a recipe of one name.
+    """
+    entries: dict[str, RecipeEntry] = {}
+    for name, entry in (item for each in found for item in each.items()):
+        known = entries.setdefault(name, entry).file
+        if known.resolve() != entry.file.resolve():
+            raise UsageError(f"{known} and {entry.file} are both called {name}: rename one of them")
+    return entries
 
 
 def recipe_names(near: str = "") -> list[str]:
@@ -139,6 +151,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise UsageError(f"{path}: extends itself, by way of {above[-1]}")
     own = read_mapping(path, title=str(path), names="the keys of a recipe")
     base = own.pop(_EXTENDS, None)
+    if COLUMNS in own and (above or base is not None):
+        raise UsageError(
+            f"{above[-1] if above else path}: {_EXTENDS}: {path} is a table, and only a single recipe extends "
+            "another"
+        )
     if base is None:
         return own
     if not isinstance(base, str):

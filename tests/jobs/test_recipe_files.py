@@ -92,6 +92,14 @@ class TestNames:
             "b/kd": tmp_path / "own" / "b" / "kd.yaml",
         }
 
+    def test_a_table_and_a_file_that_name_one_recipe_are_refused(self, tmp_path, recipe_file):
+        (tmp_path / "own" / "mine").mkdir(parents=True)
+        recipe_file({}, "own/mine/kd")
+        table = {"dataset": "cifar100", "columns": ["kd"]}
+        (tmp_path / "own" / "mine.yaml").write_text(yaml.safe_dump(table))
+        with pytest.raises(UsageError, match="are both called mine/kd: rename one of them"):
+            find_recipes(str(tmp_path / "own"))
+
     def test_a_mistyped_loss_is_told_those_of_its_pair(self):
         with pytest.raises(UsageError, match="did you mean 'cifar100/vgg13-vgg8/dkd'"):
             find_recipes("cifar100/vgg13-vgg8/dkdd")
@@ -193,6 +201,8 @@ class TestReading:
             ("- a\n- b\n", "must map the keys of a recipe to values"),
             ("a: [1\n", "mine.yaml is no"),
             ("extends: mine.yaml\n", "extends itself"),
+            (f"extends: {RECIPES}/digits.yaml\n", "digits.yaml is a table, and only a single"),
+            ("extends: digits/kd\ncolumns: [kd]\n", "mine.yaml is a table, and only a single"),
             ("extends: other.yaml\n", "other.yaml can't be read: No such file"),
         ],
     )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from logitbank.jobs.reproduce.table import (
     csv_text,
     shown_lines,
 )
+from logitbank.pipeline.losses import Loss, LossInputs, Terms
 from logitbank.pipeline.report import StudentRun
 from logitbank.pipeline.report.themes import LIGHT
 from logitbank.stores.errors import LogitbankError, UsageError
@@ -57,7 +59,23 @@ def flag(stage: Stage, name: str) -> str:
     return stage.words[stage.words.index(name) + 1]
 
 
+@dataclass(frozen=True)
+class Focal(Loss):
+    """A user's loss whose γ counts no epochs."""
+
+    gamma: float = 0.5
+
+    def terms(self, inputs: LossInputs) -> Terms:
+        raise NotImplementedError
+
+
 class TestPlan:
+    def test_a_loss_of_ones_own_keeps_its_settings_whatever_they_are_called(self):
+        plan = planned(recipe(loss=f"import:{__name__}:Focal"), scale=0.1)
+        student = plan.stages[-1]
+        assert flag(student, "--loss") == f"import:{__name__}:Focal"
+        assert flag(student, "--loss-setting") == "gamma=0.5"
+
     def test_a_given_teacher_is_cached_not_trained(self):
         plan = planned(recipe(corrections=("none",)))
         assert [stage.words[0] for stage in plan.stages] == ["cache", "train"]
