@@ -152,9 +152,9 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     own = read_mapping(path, title=str(path), names="the keys of a recipe")
     base = own.pop(_EXTENDS, None)
     if COLUMNS in own and (above or base is not None):
+        asked = above[-1] if above else path
         raise UsageError(
-            f"{above[-1] if above else path}: {_EXTENDS}: {path} is a table, and only a single recipe extends "
-            "another"
+            f"{asked}: {_EXTENDS}: {path} is a table, and only a single recipe extends another"
         )
     if base is None:
         return own
