@@ -34,8 +34,8 @@ Workers = Annotated[int, Field(ge=0, le=4096)]
 
 SCHEDULES = ("step", "cosine")
 VERIFY_PIXELS = ("all", "sample", "off")
-# The stores that it learned from are held against the run by their digests.
-_CHANGE_NOTHING = ("workers", "verify_pixels", "teacher_correction")
+# Fields that change no weight; the stores that it learned from are compared by their digests.
+_WITHOUT_EFFECT = ("workers", "verify_pixels", "teacher_correction")
 
 
 def flag(
@@ -202,11 +202,11 @@ class TrainConfig:
         return [
             f"{name} is {mine[name]!r} there, {other[name]!r} here"
             for name in mine
-            if mine[name] != other[name] and name not in _CHANGE_NOTHING
+            if mine[name] != other[name] and name not in _WITHOUT_EFFECT
         ]
 
     def trained_samples(self, count: int) -> range:
-        """Give the samples to train on, of a split of this many: `limit` of them after `skip`.
+        """Return the samples to train on, of a split of this many: `limit` of them after `skip`.
 
         Raises:
             UsageError: none is left.

@@ -1,4 +1,4 @@
-"""Flags of `train` and `train-teacher`: made of the configuration's fields, published by dataset."""
+"""Flags of `train` and `train-teacher`: the configuration's fields, defaults by dataset."""
 
 from __future__ import annotations
 
