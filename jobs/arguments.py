@@ -167,23 +167,23 @@ def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """Parse a count of at least 1."""
-    return _whole(text, 1, MOST_COUNT)
+    return whole(text, 1, MOST_COUNT)
 
 
 def non_negative(text: str) -> int:
     """Parse a count of at least 0."""
-    return _whole(text, 0, MOST_COUNT)
+    return whole(text, 0, MOST_COUNT)
 
 
 def listed(text: str) -> int:
     """Parse a count of at least 1 of what a plan lists one by one."""
-    return _whole(text, 1, MOST_PLANNED)
+    return whole(text, 1, MOST_PLANNED)
 
 
 def view_count(text: str) -> str:
     """Let a number of views pass that a plan can list, and what is no number, such as `all`."""
     if text.strip().isdecimal():
-        _whole(text, 0, MOST_PLANNED)
+        whole(text, 0, MOST_PLANNED)
     return text
 
 
@@ -197,17 +197,17 @@ def above_zero(text: str) -> float:
 
 def threads(text: str) -> int:
     """Parse a number of threads or processes, of at least 1."""
-    return _whole(text, 1, MOST_THREADS)
+    return whole(text, 1, MOST_THREADS)
 
 
 def threads_or_none(text: str) -> int:
     """Parse a number of threads or processes, of at least 0."""
-    return _whole(text, 0, MOST_THREADS)
+    return whole(text, 0, MOST_THREADS)
 
 
 def seed(text: str) -> int:
     """Parse a seed, a whole number of 64 bits."""
-    return _whole(text, 0, 2**64 - 1)
+    return whole(text, 0, 2**64 - 1)
 
 
 def finite(text: str) -> float:
@@ -234,7 +234,8 @@ def percent(text: str) -> float:
     return value
 
 
-def _whole(text: str, least: int, most: int) -> int:
+def whole(text: str, least: int, most: int) -> int:
+    """Parse a whole number within bounds."""
     try:
         value = int(text)
     except ValueError:

@@ -6,24 +6,21 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import finite
 from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument, open_model, parents_of
 from logitbank.jobs.paths import location
 from logitbank.jobs.train_arguments import (
     RunProgress,
     add_run_arguments,
     evaluation_split,
+    given_fields,
     result_line,
     train_config,
 )
 from logitbank.stores.errors import UsageError
 
-LOSS_HELP = (
-    "ce, kd, dkd, ctkd, mlkd, sld or sld-kd; on standardised logits lskd, dkd+ls, ctkd+ls or "
-    "mlkd+ls (kd where there is something to distil); mlkd and sld learn from two stores"
-)
-
 if TYPE_CHECKING:
+    from logitbank.pipeline.datasets import ImageDataset
+    from logitbank.pipeline.models import LoadedModel
     from logitbank.pipeline.soft_labels import SoftLabels
     from logitbank.pipeline.student import TrainConfig
 
@@ -31,17 +28,6 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     add_run_arguments(parser)
-    parser.add_argument("--student", required=True, metavar="SPEC", help="the model to train")
-    parser.add_argument(
-        "--soft-labels",
-        type=location,
-        nargs="+",
-        default=[],
-        metavar="STORE",
-        help="raw or corrected; for a loss that learns from both, one of weak views, then one of "
-        "strong ones",
-    )
-    parser.add_argument("--correction", metavar="NAME", help="correct a raw store while reading")
     parser.add_argument(
         "--parent",
         type=location,
@@ -50,16 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{PARENT_HELP}; of two such stores, both in their order",
     )
     add_allowance_argument(parser)
-    parser.add_argument("--teacher", metavar="SPEC", help="run this teacher in the loop instead")
-    parser.add_argument(
-        "--strong-augmentation",
-        metavar="NAME",
-        help="how a teacher in the loop's strong views are drawn (cifar-strong, imagenet-strong)",
-    )
-    parser.add_argument("--loss", metavar="NAME", help=LOSS_HELP)
-    parser.add_argument("--temperature", type=finite, help="of the loss (as published)")
-    parser.add_argument("--ce-weight", type=finite, help="of the labels (as published)")
-    parser.add_argument("--kd-weight", type=finite, help="of the soft labels (as published)")
     parser.add_argument(
         "--loss-setting",
         type=loss_setting,
@@ -69,33 +45,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any other setting of the loss, as beta=6 or temperatures=1,2,3 (as published)",
     )
-    parser.add_argument("--verify-pixels", default="all", help="all, sample or off")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, or go on with a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
-    from logitbank.pipeline.student import (
-        RunFolder,
-        chunks_ahead,
-        require_run_folder,
-        resolved_config,
-        train,
-    )
+    from logitbank.pipeline.student import require_run_folder, train, with_published_run
 
     config = train_config(options, loss_settings=dict(options.loss_setting))
     require_run_folder(Path(options.out))
+    _require_own_loss(options.loss)
     stores = _soft_labels(options)
     split = stores[0].manifest.dataset.split if stores else "train"
     dataset = open_dataset(options.dataset, split, download=options.download)
+    config, line = with_published_run(config, dataset, given_fields(options))
     teacher = None
     if options.teacher is not None:
         teacher = open_model(options.teacher, dataset, pretrained=True)
+    if line is not None:
+        print(f"  {line}")
     if options.dry_run:
-        config = resolved_config(config, dataset, stores, teacher)
-        RunFolder.find(Path(options.out), config)
-        chunks = chunks_ahead(config, Path(options.out), stores, teacher)
-        print("\n".join(_plan(config, len(dataset), stores, chunks)))
+        _print_plan(config, Path(options.out), dataset, stores, teacher)
         return
     result = train(
         config,
@@ -147,6 +117,29 @@ def _soft_labels(options: argparse.Namespace) -> tuple[SoftLabels, ...]:
     if options.correction is not None:
         raise UsageError("--correction needs --soft-labels STORE")
     return ()
+
+
+def _require_own_loss(name: str | None) -> None:
+    """Import a user's own loss, so that one that is none is told before anything is opened."""
+    from logitbank.pipeline.losses import loss_class
+
+    if name is not None:
+        loss_class(name)
+
+
+def _print_plan(
+    config: TrainConfig,
+    out: Path,
+    dataset: ImageDataset,
+    stores: tuple[SoftLabels, ...],
+    teacher: LoadedModel | None,
+) -> None:
+    from logitbank.pipeline.student import RunFolder, chunks_ahead, resolved_config
+
+    config = resolved_config(config, dataset, stores, teacher)
+    RunFolder.find(out, config)
+    chunks = chunks_ahead(config, out, stores, teacher)
+    print("\n".join(_plan(config, len(dataset), stores, chunks)))
 
 
 def _plan(

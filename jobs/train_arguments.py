@@ -4,79 +4,95 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import (
-    DATASET_HELP,
-    finite,
-    non_negative,
-    positive,
-    seed,
-    threads,
-    threads_or_none,
-)
-from logitbank.jobs.paths import out_path
+from logitbank.jobs.arguments import DATASET_HELP, MOST_COUNT, finite, whole
+from logitbank.jobs.paths import location, out_path
 from logitbank.jobs.progress import Progress
 
 if TYPE_CHECKING:
+    from logitbank.pipeline.bounds import FieldKind
     from logitbank.pipeline.datasets import ImageDataset
     from logitbank.pipeline.student import Progress as TrainProgress
     from logitbank.pipeline.student import TrainConfig, TrainResult
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of any training run, in timm's spelling."""
+TAUGHT = frozenset(
+    {
+        "student",
+        "soft_labels",
+        "correction",
+        "teacher",
+        "strong_augmentation",
+        "loss",
+        "temperature",
+        "ce_weight",
+        "kd_weight",
+        "verify_pixels",
+    }
+)
+"""The fields of a run's configuration that `train` has flags for, and `train-teacher` has not."""
+
+_LOCATIONS = frozenset({"soft_labels"})
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
+    """Declare the arguments of any training run, in timm's spelling.
+
+    Most are the fields of its configuration, which say their own help, bounds and default.
+
+    Args:
+        parser: the job's.
+        without: the names of fields that the job has no flag for.
+    """
+    from logitbank.pipeline.bounds import field_kinds
+    from logitbank.pipeline.student.config import TrainConfig
+
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
-    parser.add_argument("--eval-dataset", metavar="SPEC", help="its test split is evaluated on")
     parser.add_argument("--download", action="store_true", help="fetch cifar100 by torchvision")
-    parser.add_argument("--limit", type=positive, metavar="N", help="the first N samples alone")
-    parser.add_argument(
-        "--skip", type=non_negative, default=0, metavar="N", help="leave the first N samples out"
-    )
-    parser.add_argument("--epochs", type=positive, default=240)
-    parser.add_argument("--batch-size", type=positive, default=64)
-    parser.add_argument(
-        "--grad-accum-steps", type=positive, default=1, metavar="N", help="batches of a step"
-    )
-    parser.add_argument("--lr", type=finite, default=0.05, help="learning rate")
-    parser.add_argument("--momentum", type=finite, default=0.9)
-    parser.add_argument("--weight-decay", type=finite, default=5e-4)
-    parser.add_argument("--sched", default="step", help="step or cosine, by the epoch")
-    parser.add_argument(
-        "--warmup-epochs", type=non_negative, default=0, metavar="N", help="of a rising rate"
-    )
-    parser.add_argument(
-        "--milestones",
-        type=non_negative,
-        nargs="*",
-        metavar="EPOCH",
-        help="epochs, from 0, that begin with a tenth of the rate (as published, scaled)",
-    )
-    parser.add_argument(
-        "--model-ema", action="store_true", help="average the weights as well, into ema.pt"
-    )
-    parser.add_argument(
-        "--model-ema-decay", type=finite, default=0.9998, metavar="D", help="of that average"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="of weights, order and views")
-    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--threads", type=threads, help="torch's own on the CPU")
-    parser.add_argument(
-        "--workers", type=threads_or_none, default=2, help="that render image files"
-    )
-    parser.add_argument("--amp", action="store_true", help="mixed precision, on CUDA")
-    parser.add_argument("--channels-last", action="store_true", help="that memory format")
-    parser.add_argument(
-        "--torchcompile",
-        nargs="?",
-        const="inductor",
-        metavar="BACKEND",
-        help="compile the network by torch.compile (inductor where no backend is named)",
-    )
+    kinds = field_kinds(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        if field.metadata and field.name not in without:
+            _add_flag(parser, field, kinds[field.name])
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="RUN", help="the run's folder"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+
+
+def _add_flag(
+    parser: argparse.ArgumentParser, field: dataclasses.Field[Any], kind: FieldKind
+) -> None:
+    """Declare the flag of a field of the configuration."""
+    name, declared = f"--{field.name.replace('_', '-')}", field.metadata
+    text, metavar = declared["help"], declared["metavar"]
+    if kind.type is bool:
+        parser.add_argument(name, action="store_true", help=text)
+        return
+    options: dict[str, Any] = {"type": _parser_of(field.name, kind), "metavar": metavar}
+    if kind.many:
+        options["nargs"] = "+" if field.default == () else "*"
+    if declared["const"] is not None:
+        options |= {"nargs": "?", "const": declared["const"]}
+    if field.default is dataclasses.MISSING:
+        options["required"] = True
+    elif declared["published"]:
+        text = f"{text} (as published for the dataset)"
+        options["default"] = argparse.SUPPRESS
+    else:
+        options["default"] = [] if field.default == () else field.default
+    parser.add_argument(name, help=text, **options)
+
+
+def _parser_of(name: str, kind: FieldKind) -> Callable[[str], Any]:
+    if name in _LOCATIONS:
+        return location
+    if kind.type is int:
+        most = MOST_COUNT if kind.most is None else kind.most
+        return partial(whole, least=kind.least or 0, most=most)
+    return finite if kind.type is float else str
 
 
 def train_config(options: argparse.Namespace, **changes: Any) -> TrainConfig:
@@ -87,10 +103,15 @@ def train_config(options: argparse.Namespace, **changes: Any) -> TrainConfig:
     """
     from logitbank.pipeline.student import TrainConfig
 
+    return TrainConfig(**given_fields(options) | changes)
+
+
+def given_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a run's configuration that the arguments give, by name."""
+    from logitbank.pipeline.student import TrainConfig
+
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    given = {name: value for name, value in vars(options).items() if name in names} | changes
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return TrainConfig(**(given | lists))
+    return {name: value for name, value in vars(options).items() if name in names}
 
 
 def evaluation_split(options: argparse.Namespace, training_split: str) -> ImageDataset | None:

@@ -112,6 +112,41 @@ def from_mapping(
     return cls(**{name: _built(fields[name], name, value) for name, value in given.items()})
 
 
+@dataclass(frozen=True)
+class FieldKind:
+    """What a field takes: a `bool`, `int`, `float` or `str`, or `many` of them; see `field_kinds`.
+
+    `least` and `most` are the bounds of a whole number, None where there is none.
+    """
+
+    type: type
+    many: bool
+    least: int | None
+    most: int | None
+
+
+def field_kinds(cls: type) -> dict[str, FieldKind]:
+    """Return what each field of a settings class takes, for flags that are made of the fields.
+
+    Args:
+        cls: a frozen dataclass; fields of other types are left out.
+    """
+    fields = _fields(cls)  # type: ignore[arg-type]
+    kinds = {name: _kind(field.hint) for name, field in fields.items()}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _kind(hint: Any) -> FieldKind | None:
+    inner = _inner(hint)
+    limits = _limits(hint if inner is None else inner)
+    below, least = limits.get("lt"), limits.get("ge")
+    for part in _parts(hint if inner is None else inner):
+        if part in (bool, int, float, str):
+            most = below - 1 if below is not None and part is int else limits.get("le")
+            return FieldKind(part, inner is not None, least, most)
+    return None
+
+
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
@@ -172,8 +207,8 @@ def _expected(hint: Any) -> str | None:
     return next((each.words for each in _parts(hint) if isinstance(each, Expected)), None)
 
 
-def _inner(hint: Any, place: int | str) -> Any:
-    """Return what the entry at a place is annotated with; None of what has no entries."""
+def _inner(hint: Any, place: int | str = 0) -> Any:
+    """Return what an entry of a tuple or mapping, or a field, is annotated with; None of others."""
     for part in _parts(hint):
         if get_origin(part) in (tuple, dict):
             return get_args(part)[get_origin(part) is dict]
@@ -191,12 +226,7 @@ def _parts(hint: Any) -> list[Any]:
 
 def _bounds(hint: Any) -> str:
     """Describe the bounds of a number: "from 0 to below 1", "finite and above 0"."""
-    limits: dict[str, Any] = {}
-    is_finite = False
-    for info in (part for part in _parts(hint) if isinstance(part, FieldInfo)):
-        for bound in info.metadata:
-            limits |= {key: getattr(bound, key) for key in _BOUNDS if hasattr(bound, key)}
-            is_finite |= getattr(bound, "allow_inf_nan", True) is False
+    limits = _limits(hint)
     ge, gt, le, lt = (_number(limits.get(key)) for key in _BOUNDS)
     upper = f"at most {le}" if le else f"below {lt}" if lt else ""
     if ge and upper:
@@ -204,7 +234,19 @@ def _bounds(hint: Any) -> str:
     else:
         lower = f"{ge} or more" if ge else f"above {gt}" if gt else ""
         words = ", ".join(filter(None, (lower, upper)))
-    return f"finite and {words}" if is_finite else words
+    return words if limits.get("allow_inf_nan", True) else f"finite and {words}"
+
+
+def _limits(hint: Any) -> dict[str, Any]:
+    """Return a hint's bounds by pydantic's names for them."""
+    infos = (part for part in _parts(hint) if isinstance(part, FieldInfo))
+    return {
+        key: getattr(bound, key)
+        for info in infos
+        for bound in info.metadata
+        for key in (*_BOUNDS, "allow_inf_nan")
+        if hasattr(bound, key)
+    }
 
 
 def _number(bound: float | None) -> str:

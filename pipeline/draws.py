@@ -1,6 +1,6 @@
 """Addressed randomness: every random word is a pure function of where it is used.
 
-Nothing here has a state. A word is addressed by the seed and by (sample, view, block, purpose), so
+Nothing here has a state. A word is addressed by the seed and by (sample, view, block, stream), so
 any view, order or permutation can be drawn alone, anywhere, in any order, with the same result. The
 generator is Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011),
 checked against the vectors published with Random123.
@@ -27,7 +27,7 @@ _SHIFT = np.uint64(32)
 _COUNTERS_AT_A_TIME = 4096
 
 
-class Purpose(IntEnum):
+class Stream(IntEnum):
     """What a word is drawn for; the numbers are part of every store's identity and never change."""
 
     CIFAR_WEAK = 1
@@ -81,18 +81,18 @@ def _philox_rounds(lanes: NDArray[np.uint64], key0: int, key1: int) -> None:
 
 
 def words(
-    seed: int, samples: ArrayLike, view: int, purpose: Purpose, count: int
+    seed: int, samples: ArrayLike, view: int, stream: Stream, count: int
 ) -> NDArray[np.uint32]:
     """Draw `count` random words for each sample.
 
-    Word w of a sample is word w % 4 of Philox at counter (sample, view, w // 4, purpose), under the
+    Word w of a sample is word w % 4 of Philox at counter (sample, view, w // 4, stream), under the
     key (seed's low 32 bits, seed's high 32 bits).
 
     Args:
         seed: 0 to 2**64 - 1.
         samples: (B,) indices in the whole split.
-        view: the view's number, or another number that the purpose counts.
-        purpose: what the words are for.
+        view: the view's number, or another number that the stream counts.
+        stream: what the words are for.
         count: how many words a sample.
 
     Returns:
@@ -109,7 +109,7 @@ def words(
     counter[..., 0] = samples[:, None]
     counter[..., 1] = view
     counter[..., 2] = np.arange(blocks)
-    counter[..., 3] = purpose
+    counter[..., 3] = stream
     key = np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
     return philox4x32(counter, key).reshape(len(samples), -1)[:, :count]
 
@@ -145,14 +145,14 @@ def permutations(random: NDArray[np.uint32]) -> NDArray[np.uint64]:
     return packed
 
 
-def view_of_epoch(epoch: int, views: int, seed: int, purpose: Purpose = Purpose.VIEW_ORDER) -> int:
+def view_of_epoch(epoch: int, views: int, seed: int, stream: Stream = Stream.VIEW_ORDER) -> int:
     """Choose the view that an epoch trains on: pi(epoch mod views), a fresh pi for each cycle.
 
     Args:
         epoch: from 0.
         views: V, how many views there are.
         seed: the student's own.
-        purpose: `STRONG_VIEW_ORDER` for the strong views beside the weak ones, whose pi is another.
+        stream: `STRONG_VIEW_ORDER` for the strong views beside the weak ones, whose pi is another.
 
     Raises:
         UsageError: the epoch is negative or there is no view.
@@ -160,10 +160,10 @@ def view_of_epoch(epoch: int, views: int, seed: int, purpose: Purpose = Purpose.
     if epoch < 0 or views < 1:
         raise UsageError(f"epoch {epoch} of {views} views: both count from 0, with 1 view or more")
     cycle, position = divmod(epoch, views)
-    return int(permutations(words(seed, [0], cycle, purpose, views))[0, position])
+    return int(permutations(words(seed, [0], cycle, stream, views))[0, position])
 
 
 def epoch_order(epoch: int, samples: int, seed: int) -> NDArray[np.int64]:
     """Shuffle the samples of a student's epoch: an (N,) int64 permutation of 0 to N - 1."""
-    order: NDArray[Any] = permutations(words(seed, [0], epoch, Purpose.SAMPLE_ORDER, samples))[0]
+    order: NDArray[Any] = permutations(words(seed, [0], epoch, Stream.SAMPLE_ORDER, samples))[0]
     return order.astype(np.int64)

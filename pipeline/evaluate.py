@@ -119,8 +119,8 @@ def _require_classes(model: LoadedModel, dataset: ImageDataset, samples: NDArray
     if len(beyond):
         sample = int(beyond[0])
         raise DatasetError(
-            f"{dataset.where(sample)} is of class {dataset.targets[sample]}, but {model.spec} has "
-            f"{model.classes} classes, from 0"
+            f"{dataset.describe(sample)} is of class {dataset.targets[sample]}, but {model.spec} "
+            f"has {model.classes} classes, from 0"
         )
 
 

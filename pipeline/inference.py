@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from logitbank.pipeline.models.loading import LoadedModel, evaluation_mode
 from logitbank.pipeline.models.normalisation import normalise
@@ -45,11 +46,7 @@ def forward_logits(
         LogitbankError: the images are of another size than the model's, a batch doesn't fit the
             device, or the model doesn't give a row of logits for each image.
     """
-    if pixels.shape[1:] != (model.input_size, model.input_size, 3):
-        raise LogitbankError(
-            f"{model.spec} takes images of {model.input_size} × {model.input_size}, not of "
-            f"{pixels.shape[1]} × {pixels.shape[2]}"
-        )
+    _require_size(model, pixels)
     device = torch.device(device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module = model.module.to(device).to(memory_format=layout)
@@ -62,18 +59,31 @@ def forward_logits(
     ):
         for start in range(0, len(pixels), batch_size):
             batch = pixels[start : start + batch_size]
-            rows = len(batch)
             images = normalise(_filled(batch, batch_size).to(device), model.normalisation)
-            try:
-                output = module(images.contiguous(memory_format=layout))
-            except torch.OutOfMemoryError as error:
-                raise LogitbankError(
-                    f"{model.spec} with batches of {batch_size} does not fit the memory of "
-                    f"{device}: lower --batch-size"
-                ) from error
-            _require_rows(model, output, batch_size)
-            logits[start : start + rows] = output[:rows]
+            output = _output(model, module, images.contiguous(memory_format=layout))
+            logits[start : start + len(batch)] = output[: len(batch)]
     return logits
+
+
+def _output(model: LoadedModel, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Run the network once; a batch that its device can't hold is an error of one line."""
+    try:
+        output = module(images)
+    except torch.OutOfMemoryError as error:
+        raise LogitbankError(
+            f"{model.spec} with batches of {len(images)} does not fit the memory of "
+            f"{images.device}: lower --batch-size"
+        ) from error
+    _require_rows(model, output, len(images))
+    return output
+
+
+def _require_size(model: LoadedModel, pixels: torch.Tensor) -> None:
+    if pixels.shape[1:] != (model.input_size, model.input_size, 3):
+        raise LogitbankError(
+            f"{model.spec} takes images of {model.input_size} × {model.input_size}, not of "
+            f"{pixels.shape[1]} × {pixels.shape[2]}"
+        )
 
 
 def _require_rows(model: LoadedModel, output: object, rows: int) -> None:

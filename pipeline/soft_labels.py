@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from logitbank.pipeline.devices import usable_device
-from logitbank.pipeline.draws import Purpose, view_of_epoch
+from logitbank.pipeline.draws import Stream, view_of_epoch
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.manifest import Manifest
@@ -29,7 +29,7 @@ class SoftLabels:
     """
 
     def __init__(
-        self, store: Store, correction: str | None = None, order: Purpose = Purpose.VIEW_ORDER
+        self, store: Store, correction: str | None = None, order: Stream = Stream.VIEW_ORDER
     ) -> None:
         self.store = store
         self.correction = correction
@@ -222,8 +222,8 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
             f"{weak.store.where} and {strong.store.where} both hold {names[0]} views: give one "
             "store of weak views, then one of strong views"
         )
-    if strong.order != Purpose.STRONG_VIEW_ORDER:
-        strong = type(strong)(strong.store, strong.correction, Purpose.STRONG_VIEW_ORDER)
+    if strong.order != Stream.STRONG_VIEW_ORDER:
+        strong = type(strong)(strong.store, strong.correction, Stream.STRONG_VIEW_ORDER)
     return weak, strong
 
 
@@ -251,6 +251,6 @@ def _shared(soft: SoftLabels) -> Mapping[str, Any]:
     }
 
 
-def _reopened(views: StoredViews, correction: str | None, order: Purpose) -> SoftLabels:
+def _reopened(views: StoredViews, correction: str | None, order: Stream) -> SoftLabels:
     """Build them around views that were opened again, and found to be of the same store."""
     return SoftLabels(views.store, correction, order)

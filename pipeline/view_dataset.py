@@ -19,7 +19,7 @@ from logitbank.pipeline.view_targets import Labels, ViewTargets
 from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
 from logitbank.pipeline.views.mixed import Augmentation, partners_of
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
-from logitbank.pipeline.views.stored import StoredViews
+from logitbank.pipeline.views.stored import StoredViews, kind_of
 from logitbank.stores.errors import DatasetError, PixelError, unknown_name
 
 _VERIFY = ("all", "sample", "off")
@@ -71,7 +71,7 @@ class ViewDataset(Dataset[Item]):
             raise unknown_name("verify_pixels", verify_pixels, _VERIFY)
         self._images = as_image_dataset(dataset)
         self._stored = views if isinstance(views, StoredViews) else None
-        augmentation = views.augmentation if isinstance(views, StoredViews) else views
+        augmentation = kind_of(views)
         if self._stored is not None and self._stored.samples != len(self._images):
             raise DatasetError(
                 f"the store holds {self._stored.samples} samples, the dataset {len(self._images)}: "
@@ -194,7 +194,7 @@ class ViewDataset(Dataset[Item]):
         if len(wrong):
             first = wrong[0]
             raise DatasetError(
-                f"{self._images.where(int(samples[first]))}: its target is {found[first]}, but "
+                f"{self._images.describe(int(samples[first]))}: its target is {found[first]}, but "
                 f"{cached[first]} when it was cached: the classes are numbered otherwise"
             )
 

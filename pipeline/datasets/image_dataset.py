@@ -58,7 +58,7 @@ class ImageDataset(Protocol):
     def pixels(self, sample: int) -> NDArray[np.uint8]:
         """Give one image, (H, W, 3) uint8, C-contiguous; DatasetError where it can't be read."""
 
-    def where(self, sample: int) -> str:
+    def describe(self, sample: int) -> str:
         """Name one image for an error message: its path or its place."""
 
     def head(self, count: int) -> Self:
@@ -142,7 +142,7 @@ def require_two_classes(dataset: ImageDataset) -> None:
         only = ", ".join(map(repr, dataset.classes))
         raise DatasetError(
             f"{dataset.name} {dataset.split} has one class alone, {only}, that of "
-            f"{dataset.where(0)}: any network is right about it; name a dataset of two or more"
+            f"{dataset.describe(0)}: any network is right about it; name a dataset of two or more"
         )
 
 

@@ -59,7 +59,7 @@ class MemoryDataset:
         """Give one image, (H, W, 3) uint8."""
         return self.images[sample]
 
-    def where(self, sample: int) -> str:
+    def describe(self, sample: int) -> str:
         """Name one image for an error message."""
         return f"sample {sample} of {self.source}"
 

@@ -94,9 +94,9 @@ def find_mistakes(
     """
     store = Store.open(raw)
     views = StoredViews.of(store)
-    renderer = ViewRenderer(dataset, views.augmentation)
+    renderer = ViewRenderer(dataset, views.kind)
     stores = {"raw": store} | {name: Store.open(path) for name, path in corrected.items()}
-    labelled = views.augmentation, store.target
+    labelled = views.kind, store.target
     mistakes = []
     for row in _chosen(_surest_by_rank(store, views), count):
         params = views.params(row.view, [row.sample])
@@ -119,7 +119,7 @@ def _surest_by_rank(store: Store, views: StoredViews) -> list[_WrongRow]:
     for view in range(min(store.manifest.views, SEARCHED_VIEWS)):
         samples = np.arange(views.samples)
         params = views.params(view, samples)
-        labels = main_labels(views.augmentation, store.target, samples, params)
+        labels = main_labels(views.kind, store.target, samples, params)
         hits = store.read_view("top", view) == labels[:, None]
         ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), hits.shape[1]) + 1
         wrong = np.flatnonzero(ranks > 1)

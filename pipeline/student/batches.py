@@ -16,7 +16,7 @@ from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.view_dataset import ViewDataset
 from logitbank.pipeline.view_targets import ViewTargets
-from logitbank.pipeline.views import Augmentation, StoredViews
+from logitbank.pipeline.views import Augmentation, StoredViews, kind_of
 from logitbank.pipeline.views.mismatch import check_pixels, explain_mismatch
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.stores.errors import (
@@ -44,7 +44,7 @@ class Batch:
 
 
 class EpochBatches(Protocol):
-    """What gives a run its batches, epoch after epoch."""
+    """What makes a run's batches, epoch after epoch."""
 
     def begin(self, view: int) -> None:
         """Make ready for an epoch of this view; what can be made and checked at once is.
@@ -55,7 +55,7 @@ class EpochBatches(Protocol):
         """
 
     def batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
-        """Give the view that was begun: the samples in this order, batch after batch.
+        """Yield the view that was begun: the samples in this order, batch after batch.
 
         Raises:
             DatasetError: an image that can't be read.
@@ -78,7 +78,7 @@ def epoch_batches(
         config: resolved.
         samples: how many are trained on, those after the first `config.skip`.
     """
-    augmentation = views.augmentation if isinstance(views, StoredViews) else views
+    augmentation = kind_of(views)
     view_bytes = samples * augmentation.size**2 * 3
     if dataset.images is not None and view_bytes <= _WHOLE_VIEW_BYTES:
         return MemoryBatches(dataset, views, config, samples)
@@ -100,7 +100,7 @@ class MemoryBatches:
         samples: int,
     ) -> None:
         self._stored = views if isinstance(views, StoredViews) else None
-        augmentation = views.augmentation if isinstance(views, StoredViews) else views
+        augmentation = kind_of(views)
         self._config = config
         self._device = torch.device(config.device or "cpu")
         self._pool = ThreadPoolExecutor(max(1, config.workers), thread_name_prefix="render")
@@ -209,7 +209,7 @@ class WorkerBatches:
 
 
 def _received(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Give what a loader makes; a worker that died is an error of one line."""
+    """Yield what a loader makes; a worker that died is an error of one line."""
     try:
         yield from loader
     except RuntimeError as error:
@@ -237,7 +237,7 @@ class _RowBatches(Sampler[list[int]]):
 
 
 class _Refusing(Dataset[Any]):
-    """Gives an error in the place of the batch that it spoils.
+    """Returns an error in the place of the batch that it spoils.
 
     Raised in a worker, it would reach the user as a traceback within a message.
     """
@@ -253,7 +253,7 @@ class _Refusing(Dataset[Any]):
 
 
 def _plain(error: LogitbankError) -> LogitbankError:
-    """Give an error of the same family that pickles: some are made of more than their message."""
+    """Return an error of the same family that pickles: some are made of more than their message."""
     for family in (PixelError, DatasetError, StoreError, UsageError):
         if isinstance(error, family):
             return family(str(error))

@@ -14,9 +14,9 @@ from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
 from logitbank.pipeline.student.checkpoint_file import DamagedCheckpointError
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.student.learner import Learner
 from logitbank.pipeline.student.run_contents import AVERAGE, BEST, CONFIG, LAST, METRICS
 from logitbank.pipeline.student.run_folder import Metrics, RunFolder, is_whole, metrics_text
+from logitbank.pipeline.student.trainer import Trainer
 from logitbank.stores.errors import LogitbankError
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class History:
         return max(scored, key=lambda epoch: epoch["top1"]) if scored else self.metrics[-1]
 
     def and_then(self, metrics: Metrics) -> History:
-        """Give the history one epoch later."""
+        """Return the history one epoch later."""
         return History((*self.metrics, metrics), self.threads, self.learned_from)
 
 
@@ -59,13 +59,13 @@ class LastEpoch:
         return self.history.metrics[-1]
 
 
-def save(run: RunFolder, config: TrainConfig, learner: Learner, history: History) -> None:
+def save(run: RunFolder, config: TrainConfig, trainer: Trainer, history: History) -> None:
     """Write an epoch's end. `last.pt` decides: what is killed before it did not happen."""
     run.put_metrics(history.metrics)
-    run.put_checkpoint(LAST, _last(config, learner, history))
-    _save_best(run, learner.model, history)
-    if learner.average is not None:
-        run.put_checkpoint(AVERAGE, _weights(learner.average.model, history.metrics[-1]))
+    run.put_checkpoint(LAST, _last(config, trainer, history))
+    _save_best(run, trainer.model, history)
+    if trainer.average is not None:
+        run.put_checkpoint(AVERAGE, _weights(trainer.average.model, history.metrics[-1]))
 
 
 def load_last(run: RunFolder, config: TrainConfig, learned_from: LearnedFrom) -> LastEpoch | None:
@@ -105,7 +105,7 @@ def load_last(run: RunFolder, config: TrainConfig, learned_from: LearnedFrom) ->
 
 
 def remaining_epochs(run: RunFolder, epochs: int) -> range:
-    """Give the epochs that a run of so many still has to train; nothing is set aside for it."""
+    """Return the epochs that a run of so many still has to train; nothing is set aside for it."""
     try:
         content = run.checkpoint(LAST, mapped=True)
     except DamagedCheckpointError:
@@ -113,24 +113,24 @@ def remaining_epochs(run: RunFolder, epochs: int) -> range:
     return range(0 if content is None else len(content["training"]["metrics"]), epochs)
 
 
-def resume(run: RunFolder, learner: Learner, last: LastEpoch) -> None:
-    """Put learner and random generators to where `last.pt` left them.
+def resume(run: RunFolder, trainer: Trainer, last: LastEpoch) -> None:
+    """Put trainer and random generators to where `last.pt` left them.
 
     Raises:
         LogitbankError: it is of another network than the student's is now.
     """
     training = last.content["training"]
     try:
-        learner.load_state(last.content["model"], training["state"])
+        trainer.load_state(last.content["model"], training["state"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise LogitbankError(
-            f"{run.path / LAST} does not fit {learner.model.spec} as it is built now ({reason}): "
+            f"{run.path / LAST} does not fit {trainer.model.spec} as it is built now ({reason}): "
             "name another --out"
         ) from error
     torch.set_rng_state(training["rng"]["cpu"])
-    if learner.device.type == "cuda":
-        torch.cuda.set_rng_state(training["rng"]["cuda"], learner.device)
+    if trainer.device.type == "cuda":
+        torch.cuda.set_rng_state(training["rng"]["cuda"], trainer.device)
 
 
 def mend(run: RunFolder, config: TrainConfig, last: LastEpoch) -> None:
@@ -181,7 +181,7 @@ def _mend_texts(run: RunFolder, config: TrainConfig, history: History) -> None:
 
 
 def _epoch_of(run: RunFolder, name: str) -> Metrics | None:
-    """Give the metrics of the epoch that a file of weights is of; a damaged one is set aside."""
+    """Return the metrics of the epoch that a file of weights is of; a damaged one is set aside."""
     try:
         # The tensors of the last epoch are in memory already: these stay on the disk.
         found = run.checkpoint(name, mapped=True)
@@ -256,19 +256,19 @@ def _checkpoint(network: Any, description: dict[str, Any], metrics: Metrics) -> 
     return {"model": network, DESCRIPTION: description, "training": {"metrics": metrics}}
 
 
-def _last(config: TrainConfig, learner: Learner, history: History) -> dict[str, Any]:
+def _last(config: TrainConfig, trainer: Trainer, history: History) -> dict[str, Any]:
     rng = {"cpu": torch.get_rng_state()}
-    if learner.device.type == "cuda":
-        rng["cuda"] = torch.cuda.get_rng_state(learner.device)
+    if trainer.device.type == "cuda":
+        rng["cuda"] = torch.cuda.get_rng_state(trainer.device)
     training = {
         "config": config.to_yaml(),
         "metrics": list(history.metrics),
         "threads": history.threads,
         "learned_from": history.learned_from,
-        "state": learner.state(),
+        "state": trainer.state(),
         "rng": rng,
     }
-    model = learner.model
+    model = trainer.model
     return {
         "model": model.module.state_dict(),
         DESCRIPTION: model.description(),

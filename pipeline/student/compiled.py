@@ -13,7 +13,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 def compiled(module: nn.Module, backend: str) -> Forward:
-    """Give a network's forward pass, compiled when it is first called.
+    """Return a network's forward pass, compiled when it is first called.
 
     Each shape of a batch is compiled for itself: a kernel for any shape rounds otherwise than the
     one for this shape, and which of them serves would depend on what the process has seen before,

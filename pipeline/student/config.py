@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import yaml
+from pydantic import Field
 
 from logitbank.pipeline.bounds import (
     Count,
@@ -28,10 +29,31 @@ LossSetting = Annotated[
     Expected("a number, a list of numbers, true, false or text"),
 ]
 
+Threads = Annotated[int, Field(ge=1, le=4096)]
+Workers = Annotated[int, Field(ge=0, le=4096)]
+
 SCHEDULES = ("step", "cosine")
 VERIFY_PIXELS = ("all", "sample", "off")
-# The stores that it learned from are held against the run by their digests.
-_CHANGE_NOTHING = ("workers", "verify_pixels", "teacher_correction")
+# Fields that change no weight; the stores that it learned from are compared by their digests.
+_WITHOUT_EFFECT = ("workers", "verify_pixels", "teacher_correction")
+
+
+def flag(
+    text: str,
+    *,
+    metavar: str | None = None,
+    const: str | None = None,
+    published: bool = False,
+) -> dict[str, Any]:
+    """Describe the flag that a field of `TrainConfig` has, in the field's metadata.
+
+    Args:
+        text: its help.
+        metavar: what the help calls the value.
+        const: what the flag means without a value.
+        published: whether the default is the one published for the dataset at hand.
+    """
+    return {"help": text, "metavar": metavar, "const": const, "published": published}
 
 
 @dataclass(frozen=True)
@@ -43,56 +65,109 @@ class TrainConfig:
     What is None is filled by `resolution.resolved`: the loss by what there is to learn from, its
     settings and the epochs of the learning rate's drops (from 0, the first epoch trained at the
     lower rate) as published, the device by what the machine has. `loss_settings` are those of the
-    loss that have no field of their own, by the names in `pipeline.losses`. `teacher_correction` is found, not
-    asked for: the correction that the logits had when the loss took them, None for raw ones.
-    `strong_augmentation` is drawn where strong views don't come from a store. `threads` None takes
-    torch's own number. `amp` is mixed precision, on CUDA alone. `torchcompile` names the backend of
-    torch.compile. A step's gradient is the mean of those of `grad_accum_steps` batches. Of the
-    split's samples the first `skip` are left out, and `limit` of the others are trained on.
+    loss that have no field of their own, by the names in `pipeline.losses`. `teacher_correction` is
+    found, not asked for: the correction that the logits had when the loss took them, None for raw
+    ones. `strong_augmentation` is drawn where strong views don't come from a store. `threads` None
+    takes torch's own number. `amp` is mixed precision, on CUDA alone. `torchcompile` names the
+    backend of torch.compile. A step's gradient is the mean of those of `grad_accum_steps` batches.
+    Of the split's samples the first `skip` are left out, and `limit` of the others are trained on.
+    Defaults of the schedule are CIFAR-100's; `train` takes those published for the dataset.
 
     Raises:
         UsageError: a value that can't be meant.
     """
 
-    student: str
+    student: str = field(metadata=flag("the model to train", metavar="SPEC"))
     dataset: str = ""
-    soft_labels: tuple[str, ...] = ()
-    correction: str | None = None
-    teacher: str | None = None
+    soft_labels: tuple[str, ...] = field(
+        default=(),
+        metadata=flag(
+            "raw or corrected; for a loss that learns from both, one of weak views, then one of "
+            "strong ones",
+            metavar="STORE",
+        ),
+    )
+    correction: str | None = field(
+        default=None, metadata=flag("correct a raw store while reading", metavar="NAME")
+    )
+    teacher: str | None = field(
+        default=None, metadata=flag("run this teacher in the loop instead", metavar="SPEC")
+    )
     teacher_correction: str | None = None
-    strong_augmentation: str | None = None
-    eval_dataset: str | None = None
-    loss: str | None = None
-    temperature: Positive | None = None
-    ce_weight: NonNegative | None = None
-    kd_weight: NonNegative | None = None
+    strong_augmentation: str | None = field(
+        default=None,
+        metadata=flag(
+            "how a teacher in the loop's strong views are drawn (cifar-strong, imagenet-strong)",
+            metavar="NAME",
+        ),
+    )
+    eval_dataset: str | None = field(
+        default=None, metadata=flag("its test split is evaluated on", metavar="SPEC")
+    )
+    loss: str | None = field(
+        default=None,
+        metadata=flag(
+            "ce, kd, dkd, ctkd, mlkd, sld or sld-kd; on standardised logits lskd, dkd+ls, ctkd+ls "
+            "or mlkd+ls; or your own, import:MODULE:CLASS (kd where there is something to distil); "
+            "mlkd and sld learn from two stores",
+            metavar="NAME",
+        ),
+    )
+    temperature: Positive | None = field(default=None, metadata=flag("of the loss (as published)"))
+    ce_weight: NonNegative | None = field(
+        default=None, metadata=flag("of the labels (as published)")
+    )
+    kd_weight: NonNegative | None = field(
+        default=None, metadata=flag("of the soft labels (as published)")
+    )
     loss_settings: dict[str, LossSetting] = field(default_factory=dict)
-    epochs: Count = 240
-    batch_size: Count = 64
-    grad_accum_steps: Count = 1
-    lr: Positive = 0.05
-    momentum: Fraction = 0.9
-    weight_decay: NonNegative = 5e-4
-    sched: str = "step"
-    warmup_epochs: NonNegativeInt = 0
-    milestones: tuple[int, ...] | None = None
-    model_ema: bool = False
-    model_ema_decay: Fraction = 0.9998
-    seed: Seed = 0
-    limit: Count | None = None
-    skip: NonNegativeInt = 0
-    amp: bool = False
-    channels_last: bool = False
-    torchcompile: str | None = None
-    device: str | None = None
-    threads: Count | None = None
-    workers: NonNegativeInt = 2
-    verify_pixels: str = "all"
+    epochs: Count = field(default=240, metadata=flag("passes over the images", published=True))
+    batch_size: Count = field(default=64, metadata=flag("images of a step", published=True))
+    grad_accum_steps: Count = field(default=1, metadata=flag("batches of a step", metavar="N"))
+    lr: Positive = field(default=0.05, metadata=flag("learning rate", published=True))
+    momentum: Fraction = field(default=0.9, metadata=flag("of SGD"))
+    weight_decay: NonNegative = field(default=5e-4, metadata=flag("of SGD", published=True))
+    sched: str = field(default="step", metadata=flag("step or cosine, by the epoch"))
+    warmup_epochs: NonNegativeInt = field(default=0, metadata=flag("of a rising rate", metavar="N"))
+    milestones: tuple[NonNegativeInt, ...] | None = field(
+        default=None,
+        metadata=flag(
+            "epochs, from 0, that begin with a tenth of the rate (as published, scaled)",
+            metavar="EPOCH",
+        ),
+    )
+    model_ema: bool = field(
+        default=False, metadata=flag("average the weights as well, into ema.pt")
+    )
+    model_ema_decay: Fraction = field(default=0.9998, metadata=flag("of that average", metavar="D"))
+    seed: Seed = field(default=0, metadata=flag("of weights, order and views"))
+    limit: Count | None = field(
+        default=None, metadata=flag("the first N samples alone", metavar="N")
+    )
+    skip: NonNegativeInt = field(
+        default=0, metadata=flag("leave the first N samples out", metavar="N")
+    )
+    amp: bool = field(default=False, metadata=flag("mixed precision, on CUDA"))
+    channels_last: bool = field(default=False, metadata=flag("that memory format"))
+    torchcompile: str | None = field(
+        default=None,
+        metadata=flag(
+            "compile the network by torch.compile (inductor where no backend is named)",
+            metavar="BACKEND",
+            const="inductor",
+        ),
+    )
+    device: str | None = field(
+        default=None, metadata=flag("cpu or cuda[:N] (CUDA where there is one)")
+    )
+    threads: Threads | None = field(default=None, metadata=flag("torch's own on the CPU"))
+    workers: Workers = field(default=2, metadata=flag("that render image files"))
+    verify_pixels: str = field(default="all", metadata=flag("all, sample or off"))
 
     def __post_init__(self) -> None:
         check_fields(self)
         milestones = self.milestones or ()
-        if list(milestones) != sorted(milestones) or min(milestones, default=0) < 0:
+        if list(milestones) != sorted(milestones):
             raise UsageError(f"milestones are epochs from 0 in order, not {list(milestones)}")
         if self.loss is not None:
             _require_loss(self.loss)
@@ -127,11 +202,11 @@ class TrainConfig:
         return [
             f"{name} is {mine[name]!r} there, {other[name]!r} here"
             for name in mine
-            if mine[name] != other[name] and name not in _CHANGE_NOTHING
+            if mine[name] != other[name] and name not in _WITHOUT_EFFECT
         ]
 
     def trained_samples(self, count: int) -> range:
-        """Give the samples to train on, of a split of this many: `limit` of them after `skip`.
+        """Return the samples to train on, of a split of this many: `limit` of them after `skip`.
 
         Raises:
             UsageError: none is left.

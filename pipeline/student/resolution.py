@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
+from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.devices import usable_device
 from logitbank.pipeline.losses import DatasetKind, Loss, loss_class, published_loss
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.student.schedule import CIFAR_DROPS, IMAGENET_DROPS, scaled_milestones
+from logitbank.pipeline.student.schedule import published_run, scaled_milestones
 from logitbank.stores.errors import UsageError
 
 _FIELDS = {"ce": "ce_weight", "kd": "kd_weight", "temperature": "temperature"}
@@ -44,7 +46,7 @@ def resolved(
     name = config.loss or ("kd" if has_soft_labels else "ce")
     if loss_class(name).needs_teacher and not has_soft_labels:
         raise UsageError(f"--loss {name} needs --soft-labels STORE or --teacher SPEC")
-    drops = CIFAR_DROPS if in_memory else IMAGENET_DROPS
+    drops = published_run(in_memory).drops
     milestones = _milestones(config, drops)
     loss = published_loss(
         name,
@@ -63,6 +65,33 @@ def resolved(
         loss=name if name.startswith("import:") else loss.name,
         **_as_fields(loss),
     )
+
+
+def with_published_run(
+    config: TrainConfig, dataset: ImageDataset, given: Collection[str]
+) -> tuple[TrainConfig, str | None]:
+    """Fill epochs, batch size, rate and weight decay as published for a dataset.
+
+    Args:
+        config: what was asked for.
+        dataset: any split of the dataset.
+        given: the names of the fields that were asked for, which stay.
+
+    Returns:
+        The configuration, and a line that says what was filled in, None where nothing was.
+    """
+    run = published_run(dataset.images is not None)
+    settings = {
+        name: value for name, value in run.settings(config.student).items() if name not in given
+    }
+    if not settings:
+        return config, None
+    words = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in settings.items())
+    if dataset.name in run.datasets:
+        line = f"as published for {run.benchmark}: {words}"
+    else:
+        line = f"nothing is published for {dataset.name}, so as for {run.benchmark}: {words}"
+    return dataclasses.replace(config, **settings), line
 
 
 def loss_of(config: TrainConfig) -> Loss:

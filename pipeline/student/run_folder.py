@@ -163,7 +163,7 @@ class RunFolder:
         return read_checkpoint(self.path / name, mapped=mapped)
 
     def set_aside(self, name: str, ending: str) -> str:
-        """Give a file another name, that of no other one, and say which.
+        """Rename a file to a name that is free, and return that.
 
         Raises:
             LogitbankError: the folder is another process's meanwhile.
@@ -194,7 +194,7 @@ class RunFolder:
         )
 
     def _refuse_or_tell(self) -> Callable[[Held], None]:
-        """Give what to do while another has the folder: refuse if it lives, else tell and wait."""
+        """Return what is done while another has the folder: refuse if it lives, else wait."""
         is_told = False
 
         def busy(held: Held) -> None:

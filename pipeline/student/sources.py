@@ -60,8 +60,8 @@ def resolved_config(
     return config
 
 
-def stores_as_taught(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> tuple[SoftLabels, ...]:
-    """Give the stores as the loss takes them: SLD's raw ones swapped as they are read.
+def stores_for_loss(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> tuple[SoftLabels, ...]:
+    """Return the stores as the loss takes them: SLD's raw ones swapped as they are read.
 
     Args:
         config: resolved.
@@ -254,10 +254,10 @@ def _what_differs(soft: SoftLabels, dataset: ImageDataset) -> str:
         relabelled = np.flatnonzero(cached_targets != targets)
         first = int(relabelled[0])
         return (
-            f"{len(relabelled)} targets differ, first that of {dataset.where(first)}: "
+            f"{len(relabelled)} targets differ, first that of {dataset.describe(first)}: "
             f"{cached_targets[first]} when it was cached, {targets[first]} now"
         )
     first = int(others[0])
     if np.array_equal(np.sort(cached), np.sort(here)):
-        return f"the same images in another order, first {dataset.where(first)}"
-    return f"{len(others)} of {len(cached)} images are others, first {dataset.where(first)}"
+        return f"the same images in another order, first {dataset.describe(first)}"
+    return f"{len(others)} of {len(cached)} images are others, first {dataset.describe(first)}"

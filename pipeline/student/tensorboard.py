@@ -60,7 +60,7 @@ class EventFile:
 
 
 def _beginning(first_epoch: int) -> list[dict[str, Any]]:
-    """Give what a file begins with: its format, and from which epoch on others are purged."""
+    """Return what a file begins with: its format, and from which epoch on others are purged."""
     from tensorboard.compat.proto.event_pb2 import SessionLog  # Slow to import.
 
     start = SessionLog(status=SessionLog.START)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -24,7 +25,6 @@ from logitbank.pipeline.student.checkpoint import (
     save,
 )
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.student.lesson import Lesson, TeacherLogits, prepare
 from logitbank.pipeline.student.progress import (
     Progress,
     ReportProgress,
@@ -38,9 +38,10 @@ from logitbank.pipeline.student.sources import (
     learned_from,
     require_chunks,
     resolved_config,
-    stores_as_taught,
+    stores_for_loss,
 )
 from logitbank.pipeline.student.tensorboard import EventFile
+from logitbank.pipeline.student.training_setup import TeacherLogits, TrainingSetup, prepare
 from logitbank.stores.errors import LogitbankError, UsageError
 
 
@@ -61,36 +62,27 @@ def train(
     run can be killed at any moment and ends, run again, with the same weights bit for bit.
 
     Args:
-        config: what to do; what is None in it is filled as `resolved_config` says, by what
-            there is to learn from.
+        config: what to do; what is None in it is filled by `resolved_config`.
         dataset: the whole training split; `config.trained_samples` says which of it.
-        out: the run's folder: `config.yaml`, `metrics.jsonl`, `best.pt`, `last.pt`, TensorBoard,
-            and `ema.pt`, the average of the weights after the last epoch, where it is asked for.
-        soft_labels: the store that gives the views, and the teacher's logits unless there is a
-            teacher. Without one, the dataset's weak augmentation gives the views. A loss that
-            learns from weak and strong views takes a pair of stores, as `SoftLabels.open_pair`
-            opens them; a step then sees both views of each image, in two forward passes.
+        out: the run's folder.
+        soft_labels: the store (for a loss of two views, the pair) that gives the views, and the
+            teacher's logits unless there is a teacher. Without, views are drawn weakly.
         teacher: a teacher in the loop, which sees the very pixels that the student sees.
         eval_dataset: where top-1 and top-5 are measured after each epoch.
         progress: called after each step, and with its metrics after each epoch.
         on_step: called with the number of each step, from 0 over all epochs, and its loss.
 
     Returns:
-        The metrics of all epochs, those before a resumption included.
+        The metrics of all epochs.
 
     Raises:
-        UsageError: a request that can't be meant; more or fewer stores than the loss learns from; a
-            folder that holds something else than a run.
-        LogitbankError: the run's folder holds another configuration, learned from another store, or
-            is another process's; the loss is not finite.
-        StoreError: the store is damaged, was made from another dataset, or lacks a chunk that the
-            epochs still to be trained will read.
-        PixelError: the dataset's pixels are not those the teacher saw.
-        DatasetError: an image can't be read.
+        UsageError: a request that can't be meant; a folder that holds something else than a run.
+        LogitbankError: the run's folder holds another run, or is in use; the loss is not finite.
+        StoreError, PixelError, DatasetError: what is learned from is damaged, or does not fit.
     """
     stores = _stores(soft_labels)
     config = resolved_config(config, dataset, stores, teacher)
-    stores = stores_as_taught(config, stores)
+    stores = stores_for_loss(config, stores)
     origins = learned_from(dataset, stores, teacher)
     with RunFolder.find(out, config).owned() as run:
         last = load_last(run, config, origins)
@@ -100,14 +92,13 @@ def train(
             mend(run, config, last)
         if len(history.metrics) < config.epochs:
             epochs = range(len(history.metrics), config.epochs)
-            with torch_threads(history.threads):
-                lesson = prepare(config, dataset, stores, teacher, eval_dataset, epochs)
-                try:
-                    _begin(lesson, run, last)
-                    last = None  # its tensors are the learner's now
-                    history = _go_on(lesson, run, history, progress, on_step)
-                finally:
-                    lesson.close()
+            with (
+                torch_threads(history.threads),
+                closing(prepare(config, dataset, stores, teacher, eval_dataset, epochs)) as setup,
+            ):
+                _begin(setup, run, last)
+                last = None  # its tensors are the trainer's now
+                history = _go_on(setup, run, history, progress, on_step)
         return TrainResult(out, history.metrics, history.best, run.has(BEST))
 
 
@@ -130,11 +121,11 @@ def chunks_ahead(
         LogitbankError: the run's checkpoint is damaged.
     """
     epochs = remaining_epochs(RunFolder(out), config.epochs)
-    return require_chunks(config, stores_as_taught(config, stores), teacher, epochs)
+    return require_chunks(config, stores_for_loss(config, stores), teacher, epochs)
 
 
 def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[SoftLabels, ...]:
-    """Give none, one or a pair of stores, the second in its own order of views."""
+    """Return none, one or a pair of stores, the second in its own order of views."""
     if soft_labels is None:
         return ()
     if isinstance(soft_labels, SoftLabels):
@@ -147,45 +138,45 @@ def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[So
     return paired(*soft_labels) if len(soft_labels) == 2 else soft_labels
 
 
-def _begin(lesson: Lesson, run: RunFolder, last: LastEpoch | None) -> None:
-    """Put the learner to where the run is."""
-    run.begin(lesson.config)
+def _begin(setup: TrainingSetup, run: RunFolder, last: LastEpoch | None) -> None:
+    """Bring the trainer to where the run is."""
+    run.begin(setup.config)
     if last is not None:
-        resume(run, lesson.learner, last)
+        resume(run, setup.trainer, last)
 
 
 def _go_on(
-    lesson: Lesson,
+    setup: TrainingSetup,
     run: RunFolder,
     history: History,
     progress: ReportProgress,
     on_step: ReportStep | None,
 ) -> History:
-    """Train the epochs that lack, each saved at its end."""
-    epochs = lesson.config.epochs
+    """Train the remaining epochs, each saved at its end."""
+    epochs = setup.config.epochs
     events = EventFile(run.path, len(history.metrics))
     for epoch in range(len(history.metrics), epochs):
-        metrics = _train_epoch(lesson, epoch, progress, on_step)
+        metrics = _train_epoch(setup, epoch, progress, on_step)
         history = history.and_then(metrics)
-        save(run, lesson.config, lesson.learner, history)
+        save(run, setup.config, setup.trainer, history)
         events.write(metrics)
-        progress(Progress(epoch, epochs, lesson.steps, lesson.steps, lesson.samples, metrics))
+        progress(Progress(epoch, epochs, setup.steps, setup.steps, setup.samples, metrics))
     return history
 
 
 def _train_epoch(
-    lesson: Lesson, epoch: int, progress: ReportProgress, on_step: ReportStep | None
+    setup: TrainingSetup, epoch: int, progress: ReportProgress, on_step: ReportStep | None
 ) -> Metrics:
     """Train on one view of every sample, then measure the accuracy."""
-    views, lr = lesson.begin(epoch), learning_rate(lesson.config, epoch)
-    lesson.learner.begin_epoch(epoch, lr, lesson.steps)
-    losses, rate = _steps(lesson, epoch, lesson.teacher_logits(epoch), progress, on_step)
+    views, lr = setup.begin(epoch), learning_rate(setup.config, epoch)
+    setup.trainer.begin_epoch(epoch, lr, setup.steps)
+    losses, rate = _steps(setup, epoch, setup.teacher_logits(epoch), progress, on_step)
     if not math.isfinite(losses["loss"]):
         raise LogitbankError(
             f"the loss of epoch {epoch} is {losses['loss']} at the learning rate {lr:g}: lower "
             "it; the epochs before are saved"
         )
-    accuracy = _accuracy(lesson, lesson.learner.model)
+    accuracy = _accuracy(setup, setup.trainer.model)
     metrics = {
         "epoch": epoch,
         "loss": losses.pop("loss"),
@@ -196,15 +187,15 @@ def _train_epoch(
         **dict(zip(("view", "strong_view"), views, strict=False)),
         **losses,
     }
-    average = lesson.learner.average
+    average = setup.trainer.average
     if average is not None:
-        accuracy = _accuracy(lesson, average.model)
+        accuracy = _accuracy(setup, average.model)
         metrics |= {"ema_top1": accuracy and accuracy.top1, "ema_top5": accuracy and accuracy.top5}
     return metrics
 
 
 def _steps(
-    lesson: Lesson,
+    setup: TrainingSetup,
     epoch: int,
     teacher_logits: list[TeacherLogits],
     progress: ReportProgress,
@@ -216,32 +207,32 @@ def _steps(
         The loss and its terms, means over the images, and the images a second, by a clock that
         runs around the steps alone.
     """
-    config, learner, samples, steps = lesson.config, lesson.learner, lesson.samples, lesson.steps
+    config, trainer, samples, steps = setup.config, setup.trainer, setup.samples, setup.steps
     order = config.skip + epoch_order(epoch, samples, config.seed)
     names: list[str] = []
     sums = torch.zeros((), dtype=torch.float64)
-    started = _now(learner.device)
-    for step, ((batch, said), *strong) in enumerate(lesson.batches(order, teacher_logits)):
-        terms = learner.step(batch, said, *strong)
+    started = _now(trainer.device)
+    for step, views in enumerate(setup.batches(order, teacher_logits)):
+        terms = trainer.step(*views)
         names = list(terms)
         # Summed on the device: asking for a number would make it wait at every step.
-        sums = sums + torch.stack(list(terms.values())).double() * len(batch.rows)
+        sums = sums + torch.stack(list(terms.values())).double() * len(views[0].batch.rows)
         if on_step is not None:
             on_step(epoch * steps + step, float(terms["loss"]))
         progress(Progress(epoch, config.epochs, step + 1, steps, samples))
-    rate = samples / (_now(learner.device) - started)
+    rate = samples / (_now(trainer.device) - started)
     return dict(zip(names, (sums / samples).tolist(), strict=True)), rate
 
 
-def _accuracy(lesson: Lesson, model: LoadedModel) -> Accuracy | None:
-    if lesson.eval_dataset is None:
+def _accuracy(setup: TrainingSetup, model: LoadedModel) -> Accuracy | None:
+    if setup.eval_dataset is None:
         return None
-    config = lesson.config
+    config = setup.config
     return evaluate(
         model,
-        lesson.eval_dataset,
+        setup.eval_dataset,
         batch_size=config.batch_size,
-        device=lesson.learner.device,
+        device=setup.trainer.device,
         workers=config.workers or None,
         amp=config.amp,
         channels_last=config.channels_last,

@@ -15,7 +15,7 @@ from logitbank.pipeline.views.mixed import Augmentation, Mixed, main_labels
 from logitbank.pipeline.views.mixup import MixUp
 from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.specs import augmentation_from, parse_augmentation
-from logitbank.pipeline.views.stored import StoredViews
+from logitbank.pipeline.views.stored import StoredViews, kind_of
 
 __all__ = [
     "Augmentation",
@@ -33,6 +33,7 @@ __all__ = [
     "check_pixels",
     "check_views",
     "explain_mismatch",
+    "kind_of",
     "main_labels",
     "parse_augmentation",
     "parse_views",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from logitbank.pipeline.draws import Purpose, integers, words
+from logitbank.pipeline.draws import Stream, integers, words
 from logitbank.pipeline.views.augmentation import (
     MAX_PAD,
     MAX_SIZE,
@@ -70,7 +70,7 @@ class CifarStrong:
         """
         require_sides(sizes, self)
         count = _CROP_WORDS + self._distortion.words
-        random = words(seed, samples, view, Purpose.CIFAR_STRONG, count)
+        random = words(seed, samples, view, Stream.CIFAR_STRONG, count)
         bounds = [2 * self.pad + 1, 2 * self.pad + 1, 1 + self.flip]
         crop = integers(random[:, :_CROP_WORDS], bounds)
         distorted = self._distortion.draw(random[:, _CROP_WORDS:], self.size)

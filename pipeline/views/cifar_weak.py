@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from logitbank.pipeline.draws import Purpose, permutations, words
+from logitbank.pipeline.draws import Stream, permutations, words
 from logitbank.pipeline.views.augmentation import (
     MAX_PAD,
     MAX_SIZE,
@@ -82,7 +82,7 @@ class CifarWeak:
         drawn = np.empty((len(samples), stop - start), self.outcome_dtype)
         for first in range(0, len(samples), _SAMPLES_AT_A_TIME):
             part = slice(first, first + _SAMPLES_AT_A_TIME)
-            random = words(seed, samples[part], 0, Purpose.CIFAR_WEAK, self.count)
+            random = words(seed, samples[part], 0, Stream.CIFAR_WEAK, self.count)
             drawn[part] = permutations(random)[:, start:stop]
         return drawn
 

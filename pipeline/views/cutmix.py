@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from logitbank.pipeline.draws import Purpose, integers
+from logitbank.pipeline.draws import Stream, integers
 from logitbank.pipeline.views.beta_table import UNITS, draw_shares
 from logitbank.stores.errors import PixelError
 
@@ -30,7 +30,7 @@ class CutMix:
     alpha: float = 1.0
     name: ClassVar[str] = "cutmix"
     columns: ClassVar[tuple[str, ...]] = ("box_top", "box_left", "box_height", "box_width")
-    purpose: ClassVar[Purpose] = Purpose.CUTMIX
+    stream: ClassVar[Stream] = Stream.CUTMIX
     words: ClassVar[int] = 3
 
     def draw(self, random: NDArray[np.uint32], size: int) -> NDArray[np.int64]:

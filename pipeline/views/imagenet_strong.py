@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from logitbank.pipeline.draws import Purpose, integers, words
+from logitbank.pipeline.draws import Stream, integers, words
 from logitbank.pipeline.views.augmentation import (
     MAX_SIZE,
     require_interpolation,
@@ -65,7 +65,7 @@ class ImagenetStrong:
     def draw(self, seed: int, samples: ArrayLike, view: int, sizes: ArrayLike) -> NDArray[np.int32]:
         """Draw one view of each sample: (B, P) int32."""
         count = _CROP_WORDS + self._distortion.words
-        random = words(seed, samples, view, Purpose.IMAGENET_STRONG, count)
+        random = words(seed, samples, view, Stream.IMAGENET_STRONG, count)
         boxes = draw_boxes(random[:, :BOX_WORDS], np.asarray(sizes, np.int64))
         flip = integers(random[:, BOX_WORDS:_CROP_WORDS], 1 + self.flip)
         distorted = self._distortion.draw(random[:, _CROP_WORDS:], self.size)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from logitbank.pipeline.draws import Purpose, integers, words
+from logitbank.pipeline.draws import Stream, integers, words
 from logitbank.pipeline.views.augmentation import (
     MAX_SIZE,
     require_interpolation,
@@ -52,7 +52,7 @@ class ImagenetWeak:
 
     def draw(self, seed: int, samples: ArrayLike, view: int, sizes: ArrayLike) -> NDArray[np.int32]:
         """Draw box and flip of one view of each sample: (B, 5) int32."""
-        random = words(seed, samples, view, Purpose.IMAGENET_WEAK, BOX_WORDS + 1)
+        random = words(seed, samples, view, Stream.IMAGENET_WEAK, BOX_WORDS + 1)
         boxes = draw_boxes(random[:, :BOX_WORDS], np.asarray(sizes, np.int64))
         flip = integers(random[:, BOX_WORDS:], 2) * self.flip
         return np.concatenate([boxes, flip], axis=1).astype(np.int32)

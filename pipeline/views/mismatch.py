@@ -102,7 +102,7 @@ def _changed_parameters(
     pixels, (drawn,) = renderer.draw(stored.seed, view, [sample])
     if np.array_equal(drawn, found) or pixel_crc(pixels)[0] != expected:
         return None
-    columns = ", ".join(stored.augmentation.columns)
+    columns = ", ".join(stored.kind.columns)
     return (
         f"the stored view parameters were changed: ({columns}) = {found.tolist()}, but "
         f"{drawn.tolist()} was drawn and gives the cached pixels; cache again"

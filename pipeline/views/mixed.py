@@ -98,7 +98,7 @@ class Mixed:
         self, seed: int, samples: ArrayLike, view: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Draw what needs no image: the (B,) partners, and the (B, P) numbers of the mix."""
-        random = words(seed, samples, view, self.mix.purpose, 1 + self.mix.words)
+        random = words(seed, samples, view, self.mix.stream, 1 + self.mix.words)
         partners = integers(random[:, 0], self.partners)
         return partners, self.mix.draw(random[:, 1:], self.size)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from logitbank.pipeline.draws import Purpose
+from logitbank.pipeline.draws import Stream
 from logitbank.pipeline.views.beta_table import UNITS, draw_shares
 from logitbank.stores.errors import PixelError
 
@@ -29,7 +29,7 @@ class MixUp:
     alpha: float = 0.2
     name: ClassVar[str] = "mixup"
     columns: ClassVar[tuple[str, ...]] = ("share",)
-    purpose: ClassVar[Purpose] = Purpose.MIXUP
+    stream: ClassVar[Stream] = Stream.MIXUP
     words: ClassVar[int] = 1
 
     def draw(self, random: NDArray[np.uint32], size: int) -> NDArray[np.int64]:

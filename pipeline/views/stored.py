@@ -32,7 +32,7 @@ class StoredViews:
     """
 
     store: Store
-    augmentation: Augmentation
+    kind: Augmentation
 
     def __init__(self, location: str | Path) -> None:
         self._use(Store.open(location))
@@ -47,7 +47,7 @@ class StoredViews:
     def _use(self, store: Store) -> None:
         self.store = store
         identity = store.manifest.augmentation
-        self.augmentation = augmentation_from(identity.name, identity.parameters)
+        self.kind = augmentation_from(identity.name, identity.parameters)
         self._kept: dict[tuple[str, int], NDArray[Any]] = {}
 
     @property
@@ -73,7 +73,7 @@ class StoredViews:
     @property
     def size(self) -> int:
         """The side of a view in pixels."""
-        return self.augmentation.size
+        return self.kind.size
 
     @property
     def sample_ids(self) -> NDArray[np.uint64]:
@@ -120,3 +120,8 @@ class StoredViews:
         self._use(Store.open(where, **vars(opening)))
         if self.store.manifest.digest != digest:
             raise StoreError(f"{where} was replaced by another store while it was in use")
+
+
+def kind_of(views: StoredViews | Augmentation) -> Augmentation:
+    """Return the augmentation that views are drawn by, whether a store holds them or not."""
+    return views.kind if isinstance(views, StoredViews) else views

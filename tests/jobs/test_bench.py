@@ -31,7 +31,7 @@ from logitbank.jobs.bench.student_figures import (
 )
 from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
 from logitbank.pipeline.student import Progress, TrainResult
-from logitbank.pipeline.student.learner import Learner
+from logitbank.pipeline.student.trainer import Trainer
 from logitbank.stores.errors import UsageError
 from tests.jobs.command import run
 
@@ -194,21 +194,22 @@ def test_a_paced_run_passes_on_what_it_raises_and_can_be_abandoned_at_any_time()
 def test_all_ways_train_on_the_same_pixels_from_the_same_weights(monkeypatch):
     seen: dict[int, list[tuple[list[int], list[int], str, str]]] = {}
     spoken: dict[int, list[torch.Tensor | None]] = {}
-    step = Learner.step
+    step = Trainer.step
 
-    def spy(learner, batch, teacher_logits):
+    def spy(trainer, weak):
+        batch, teacher_logits = weak
         weights = b"".join(
-            value.detach().numpy().tobytes() for value in learner.model.module.state_dict().values()
+            value.detach().numpy().tobytes() for value in trainer.model.module.state_dict().values()
         )
-        begun = hashlib.sha256(weights).hexdigest() if id(learner) not in seen else ""
+        begun = hashlib.sha256(weights).hexdigest() if id(trainer) not in seen else ""
         pixels = hashlib.sha256(batch.pixels.numpy().tobytes()).hexdigest()
-        seen.setdefault(id(learner), []).append(
+        seen.setdefault(id(trainer), []).append(
             (batch.rows.tolist(), batch.targets.tolist(), pixels, begun)
         )
-        spoken.setdefault(id(learner), []).append(teacher_logits)
-        return step(learner, batch, teacher_logits)
+        spoken.setdefault(id(trainer), []).append(teacher_logits)
+        return step(trainer, weak)
 
-    monkeypatch.setattr(Learner, "step", spy)
+    monkeypatch.setattr(Trainer, "step", spy)
     work = measure_student(STUDENT).work
     assert set(work) == set(WAYS)
     assert {(done.images, done.steps) for done in work.values()} == {(48, 6)}

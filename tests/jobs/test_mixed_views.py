@@ -139,7 +139,7 @@ def test_another_image_under_the_same_name_and_size_is_found_and_named(teacher, 
     done(*deep)
     stored = StoredViews(store)
     params = stored.params(0, range(20))
-    share = stored.augmentation.shares(params)
+    share = stored.kind.shares(params)
     sample = next(n for n in range(20) if 0.3 < share[n] < 0.7 and params[n, 0] != n)
     places = sorted((tmp_path / "photos").rglob("*.bmp"))
     changed = places[params[sample, 0]]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from logitbank.pipeline.draws import (
-    Purpose,
+    Stream,
     epoch_order,
     integers,
     permutations,
@@ -57,14 +57,14 @@ def test_philox_treats_every_counter_alone():
 
 @given(SEEDS, st.lists(WORDS, min_size=1, max_size=3), WORDS, st.integers(1, 11))
 def test_a_word_is_a_function_of_seed_sample_view_purpose_and_place(seed, samples, view, count):
-    drawn = words(seed, samples, view, Purpose.IMAGENET_WEAK, count)
+    drawn = words(seed, samples, view, Stream.IMAGENET_WEAK, count)
     assert drawn.dtype == np.uint32
     for row, sample in zip(drawn, samples, strict=True):
         assert row.tolist() == reference.words(seed, sample, view, 2, count)
 
 
 def test_purposes_keep_their_numbers():
-    numbers = {purpose.name: int(purpose) for purpose in Purpose}
+    numbers = {purpose.name: int(purpose) for purpose in Stream}
     assert numbers == {
         "CIFAR_WEAK": 1,
         "IMAGENET_WEAK": 2,
@@ -79,14 +79,14 @@ def test_purposes_keep_their_numbers():
 
 
 def test_neither_half_of_the_seed_is_lost():
-    drawn = [words(seed, [0], 0, Purpose.CIFAR_WEAK, 4)[0].tolist() for seed in (1, 2**32, 2**63)]
+    drawn = [words(seed, [0], 0, Stream.CIFAR_WEAK, 4)[0].tolist() for seed in (1, 2**32, 2**63)]
     assert len({tuple(each) for each in drawn}) == 3
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_outside_64_bits_is_refused(seed):
     with pytest.raises(UsageError, match=f"seed {seed} is outside"):
-        words(seed, [0], 0, Purpose.CIFAR_WEAK, 1)
+        words(seed, [0], 0, Stream.CIFAR_WEAK, 1)
 
 
 def test_uniform_and_integers_span_their_range():
@@ -99,7 +99,7 @@ def test_uniform_and_integers_span_their_range():
 
 
 def test_whole_numbers_are_uniform():
-    drawn = integers(words(0, np.arange(20_000), 0, Purpose.IMAGENET_WEAK, 1)[:, 0], 37)
+    drawn = integers(words(0, np.arange(20_000), 0, Stream.IMAGENET_WEAK, 1)[:, 0], 37)
     assert stats.chisquare(np.bincount(drawn, minlength=37)).pvalue > 1e-3
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from logitbank.pipeline.draws import Purpose, view_of_epoch
+from logitbank.pipeline.draws import Stream, view_of_epoch
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, chunks_ahead, resolved_config, train
 from logitbank.stores.chunks import ChunkError
@@ -50,7 +50,7 @@ def config(**changes) -> TrainConfig:
 
 
 def view(epoch: int, name: str = "weak") -> int:
-    order = Purpose.STRONG_VIEW_ORDER if name == "strong" else Purpose.VIEW_ORDER
+    order = Stream.STRONG_VIEW_ORDER if name == "strong" else Stream.VIEW_ORDER
     return view_of_epoch(epoch, VIEWS[name], 0, order)
 
 

@@ -108,7 +108,7 @@ def first_batch(dataset, soft, teacher) -> tuple[torch.Tensor, ...]:
     view = view_of_epoch(0, soft.views, 0)
     chosen = epoch_order(0, SAMPLES, 0)[:BATCH]
     params = soft.augmentation.params(view, chosen)
-    pixels = ViewRenderer(dataset, soft.augmentation.augmentation).render(chosen, params)
+    pixels = ViewRenderer(dataset, soft.augmentation.kind).render(chosen, params)
     torch.manual_seed(0)
     student = load_model(
         "cifar:resnet8",

@@ -7,7 +7,7 @@ import torch
 
 from logitbank.pipeline.evaluate import Accuracy
 from logitbank.pipeline.models import load_model
-from logitbank.pipeline.student import TrainConfig, learner, train
+from logitbank.pipeline.student import TrainConfig, train, trainer
 from logitbank.pipeline.student.schedule import learning_rate
 from logitbank.stores.errors import LogitbankError, UsageError
 from tests.pipeline.student_examples import (
@@ -73,7 +73,7 @@ def test_an_epochs_last_step_takes_what_is_left(tmp_path, dataset):
 def test_the_average_follows_every_step(tmp_path, dataset, monkeypatch):
     """a = d · a + (1 - d) · s after each step; whole numbers are the student's."""
     states = []
-    inner = learner.Learner.step
+    inner = trainer.Trainer.step
 
     def watched(self, *taught):
         if not states:
@@ -85,7 +85,7 @@ def test_the_average_follows_every_step(tmp_path, dataset, monkeypatch):
     def copied(self):
         return {k: v.clone() for k, v in self.model.module.state_dict().items()}
 
-    monkeypatch.setattr(learner.Learner, "step", watched)
+    monkeypatch.setattr(trainer.Trainer, "step", watched)
     run = small_config(
         student="cifar:resnet8", model_ema=True, model_ema_decay=0.75, epochs=2, limit=100
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from logitbank.pipeline.draws import Purpose, epoch_order, view_of_epoch
+from logitbank.pipeline.draws import Stream, epoch_order, view_of_epoch
 from logitbank.pipeline.models import default_normalisation, load_model, normalise
 from logitbank.pipeline.soft_labels import SoftLabels, paired
 from logitbank.pipeline.student import train
@@ -65,7 +65,7 @@ def config(**changes):
 
 def test_the_strong_store_has_an_order_of_its_own():
     weak = [view_of_epoch(epoch, 5, 0) for epoch in range(50)]
-    strong = [view_of_epoch(epoch, 5, 0, Purpose.STRONG_VIEW_ORDER) for epoch in range(50)]
+    strong = [view_of_epoch(epoch, 5, 0, Stream.STRONG_VIEW_ORDER) for epoch in range(50)]
     for cycle in range(10):
         drawn = reference.words(0, 0, cycle, PI_OF_STRONG, 5)
         assert strong[5 * cycle :][:5] == sorted(range(5), key=drawn.__getitem__)
@@ -78,13 +78,13 @@ def test_what_one_store_gives_is_what_it_gave_before(pair):
         views = [weak.epoch(epoch, seed=seed).view for epoch in range(6)]
         assert views == [view_of_epoch(epoch, 3, seed) for epoch in range(6)]
         views = [strong.epoch(epoch, seed=seed).view for epoch in range(6)]
-        own = [view_of_epoch(epoch, 2, seed, Purpose.STRONG_VIEW_ORDER) for epoch in range(6)]
+        own = [view_of_epoch(epoch, 2, seed, Stream.STRONG_VIEW_ORDER) for epoch in range(6)]
         assert views == own
 
 
 def test_a_copy_keeps_its_order(pair):
     for made in (copy.copy(pair[1]), pickle.loads(pickle.dumps(pair[1]))):
-        assert made.order == Purpose.STRONG_VIEW_ORDER
+        assert made.order == Stream.STRONG_VIEW_ORDER
 
 
 # ---- What a step is
@@ -119,7 +119,7 @@ def plain_sld(dataset, run, pair) -> list[float]:
         optimiser.param_groups[0]["lr"] = 0.05 if epoch < run.milestones[0] else 0.005
         views = [
             view_of_epoch(epoch, 3, run.seed),
-            view_of_epoch(epoch, 2, run.seed, Purpose.STRONG_VIEW_ORDER),
+            view_of_epoch(epoch, 2, run.seed, Stream.STRONG_VIEW_ORDER),
         ]
         order = epoch_order(epoch, len(dataset), run.seed)
         for start in range(0, len(order), BATCH):
@@ -148,7 +148,7 @@ def test_sld_from_two_stores_is_the_plain_loop(tmp_path, dataset, pair):
     assert found == pytest.approx(plain_sld(dataset, run, pair), rel=2e-4)
     lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["view"] for line in lines] == [view_of_epoch(e, 3, 1) for e in range(3)]
-    strong = [view_of_epoch(e, 2, 1, Purpose.STRONG_VIEW_ORDER) for e in range(3)]
+    strong = [view_of_epoch(e, 2, 1, Stream.STRONG_VIEW_ORDER) for e in range(3)]
     assert [line["strong_view"] for line in lines] == strong
     assert ["loss_self" in line for line in lines] == [False, True, True]
 
@@ -166,7 +166,7 @@ def test_without_stores_strong_views_are_drawn_by_name(tmp_path, dataset, teache
     run = config(epochs=1, strong_augmentation="cifar-weak:pad=1")
     losses_of(run, dataset, tmp_path / "drawn", teacher=teacher)
     [line] = (tmp_path / "drawn" / "metrics.jsonl").read_text().splitlines()
-    strong = view_of_epoch(0, 18, 0, Purpose.STRONG_VIEW_ORDER)  # 3 x 3 x 2 of them
+    strong = view_of_epoch(0, 18, 0, Stream.STRONG_VIEW_ORDER)  # 3 x 3 x 2 of them
     assert json.loads(line)["strong_view"] == strong
     monkeypatch.setattr("logitbank.pipeline.student.sources.AUGMENTATIONS", {})
     with pytest.raises(UsageError, match="there is no cifar-strong: give --soft-labels WEAK STR"):
@@ -226,7 +226,7 @@ def test_both_or_neither_is_corrected(tmp_path, pair):
         SoftLabels.open_pair(weak.store.where, swap.store.where)
     read = SoftLabels.open_pair(weak.store.where, strong.store.where, correction="sort")
     assert [each.corrected_by for each in read] == ["sort", "sort"]
-    assert read[1].order == Purpose.STRONG_VIEW_ORDER
+    assert read[1].order == Stream.STRONG_VIEW_ORDER
 
 
 def test_the_same_store_twice_is_refused(pair):

@@ -121,7 +121,7 @@ def test_the_teacher_is_not_needed_once_cached(tmp_path, dataset, soft, monkeypa
     def refuse(*_, **__):
         raise AssertionError("a forward pass of the teacher")
 
-    monkeypatch.setattr("logitbank.pipeline.student.lesson.forward_logits", refuse)
+    monkeypatch.setattr("logitbank.pipeline.student.training_setup.forward_logits", refuse)
     losses_of(small_config(epochs=1), dataset, tmp_path / "run", soft_labels=soft)
 
 

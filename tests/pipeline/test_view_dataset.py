@@ -62,7 +62,7 @@ def stored_photos(photos, tmp_path_factory):
 def plain_view(images, stored, row) -> np.ndarray:
     view, sample = divmod(row, len(images))
     params = stored.params(view, [sample])[0]
-    augmentation = stored.augmentation
+    augmentation = stored.kind
     image = images.pixels(sample)
     return reference.render(augmentation.name, augmentation.parameters, image, params)
 
@@ -234,7 +234,7 @@ def test_a_dataset_that_transforms_its_images_is_refused(stored):
 
 
 def test_an_augmentation_alone_draws_the_same_views_from_its_seed(dataset, stored, photos):
-    for images, augmentation in ((dataset, stored.augmentation), (photos, ImagenetWeak(size=12))):
+    for images, augmentation in ((dataset, stored.kind), (photos, ImagenetWeak(size=12))):
         data = ViewDataset(images, augmentation, seed=SEED)
         expected, _ = ViewRenderer(images, augmentation).draw(SEED, 2, [4, 1])
         items = data.__getitems__([2 * len(images) + 4, 2 * len(images) + 1])

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from logitbank.pipeline.draws import Purpose, words
+from logitbank.pipeline.draws import Stream, words
 from logitbank.pipeline.views.beta_table import (
     MAX_ALPHA,
     MIN_ALPHA,
@@ -69,7 +69,7 @@ def test_a_share_counts_the_thresholds_that_its_word_reaches(drawn, alpha):
 
 
 def test_shares_of_many_words_follow_the_distribution():
-    random = words(3, np.arange(40_000), 0, Purpose.MIXUP, 1)[:, 0]
+    random = words(3, np.arange(40_000), 0, Stream.MIXUP, 1)[:, 0]
     for alpha in (0.2, 1.0, 4.0):
         shares = draw_shares(random, alpha) / UNITS
         below = [(shares < limit).mean() for limit in MIDDLES[::64]]

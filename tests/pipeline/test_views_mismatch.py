@@ -48,7 +48,7 @@ def stored(dataset, tmp_path_factory):
 
 
 def error_of(dataset, stored, view=1, samples=None) -> str:
-    renderer = ViewRenderer(dataset, stored.augmentation)
+    renderer = ViewRenderer(dataset, stored.kind)
     with pytest.raises(PixelError) as refusal:
         check_pixels(renderer, stored, view, samples=samples)
     assert "\n" not in str(refusal.value)
@@ -68,7 +68,7 @@ def swapped(view_of_change, sample):
 
 
 def test_the_pixels_that_were_cached_pass(dataset, stored):
-    renderer = ViewRenderer(dataset, stored.augmentation)
+    renderer = ViewRenderer(dataset, stored.kind)
     for view in range(3):
         check_pixels(renderer, stored, view)
 
@@ -114,9 +114,9 @@ def test_changed_parameters_are_told_by_drawing_again(dataset, tmp_path):
     message = error_of(dataset, stored)
     assert "sample 20 " in message
     assert "the stored view parameters were changed: (dy, dx, flip) = " in message
-    drawn = stored.augmentation.draw(stored.seed, [20], 1, [[8, 8]])[0].tolist()
+    drawn = stored.kind.draw(stored.seed, [20], 1, [[8, 8]])[0].tolist()
     assert f"{drawn} was drawn" in message
-    check_pixels(ViewRenderer(dataset, stored.augmentation), stored, 0)
+    check_pixels(ViewRenderer(dataset, stored.kind), stored, 0)
 
 
 def test_parameters_that_no_view_has_are_changed_ones(dataset, tmp_path):
@@ -134,9 +134,9 @@ def test_the_same_image_and_parameters_leave_the_library(tmp_path):
     photos = file_dataset(tmp_path / "photos")
     path = write_store(tmp_path / "raw.zarr", photos)
     stored = StoredViews(path)
-    check_pixels(ViewRenderer(photos, stored.augmentation), stored, 2)
+    check_pixels(ViewRenderer(photos, stored.kind), stored, 2)
     # Another picture of the same number of bytes: its id, path and size, stays.
-    name = photos.where(7)
+    name = photos.describe(7)
     size = os.path.getsize(name)
     Image.fromarray(np.zeros_like(photos.pixels(7))).save(name)
     os.truncate(name, size)  # Fills it up with zeros, which a PNG's reader ignores.
@@ -158,4 +158,4 @@ def test_a_renamed_file_is_found_by_its_id(tmp_path):
 def test_a_dataset_with_fewer_samples_is_another_one(dataset, stored):
     message = error_of(dataset.head(39), stored)
     assert "the dataset has 39 samples, but 40 of the cached 40 are to be used" in message
-    check_pixels(ViewRenderer(dataset.head(39), stored.augmentation), stored, 0, samples=39)
+    check_pixels(ViewRenderer(dataset.head(39), stored.kind), stored, 0, samples=39)

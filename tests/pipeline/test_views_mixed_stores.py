@@ -92,7 +92,7 @@ def plain_item(images, stored, row) -> tuple[np.ndarray, np.ndarray]:
 def row_of(stored, wanted, view=VIEW) -> tuple[int, int]:
     """The first sample whose row is as wanted, by (own share, sample, partner); and its partner."""
     params = stored.params(view, range(stored.samples))
-    shares = stored.augmentation.shares(params)
+    shares = stored.kind.shares(params)
     for sample, (share, partner) in enumerate(zip(shares, params[:, 0].tolist(), strict=True)):
         if partner != sample and wanted(share, sample, partner):
             return sample, partner
@@ -123,7 +123,7 @@ def test_a_store_alone_says_what_its_views_and_targets_are(
     given = PillowItems(dataset.images, dataset.targets) if kind == "pillow items" else images
     data = pickle.loads(pickle.dumps(ViewDataset(given, stored)))
     for view in range(3):
-        check_pixels(ViewRenderer(images, stored.augmentation), stored, view)
+        check_pixels(ViewRenderer(images, stored.kind), stored, view)
     rows = [0, 3, 7, len(images) + 4, 3 * len(images) - 1, 3]
     for row, (pixels, target, number) in zip(rows, data.__getitems__(rows), strict=True):
         expected, weights = plain_item(images, stored, row)
@@ -150,7 +150,7 @@ def test_a_loaders_batch_goes_into_cross_entropy_as_it_is(dataset, stores):
 def test_views_without_a_store_are_drawn_and_labelled_alike(dataset, stores, wrapped):
     stored = stores["mixup"]
     given = PillowItems(dataset.images, dataset.targets) if wrapped else dataset
-    data = ViewDataset(given, stored.augmentation, seed=stored.seed)
+    data = ViewDataset(given, stored.kind, seed=stored.seed)
     pixels, target, _ = data[VIEW * 40 + 11]
     theirs, weights, _ = ViewDataset(dataset, stored)[VIEW * 40 + 11]
     assert torch.equal(pixels, theirs)
@@ -228,7 +228,7 @@ def test_a_file_of_other_content_is_found_by_other_views_of_both(photos, stored_
     replace_image(photos, changed)
     message = error_of(photos, stored_photos, sample)
     whose = (
-        "" if which == "own" else f" of its partner, sample {partner} ({photos.where(partner)}),"
+        "" if which == "own" else f" of its partner, sample {partner} ({photos.describe(partner)}),"
     )
     assert f": the image{whose} has the cached one's id and the view its parameters" in message
 
@@ -274,4 +274,4 @@ def test_numbers_that_no_view_has_are_changed_ones(dataset, stores, tmp_path):
     stored = StoredViews(path)
     assert "the stored view parameters were changed" in error_of(dataset, stored, 33)
     with pytest.raises(PixelError, match="sample 33 "):
-        check_pixels(ViewRenderer(dataset, stored.augmentation), stored, 0)
+        check_pixels(ViewRenderer(dataset, stored.kind), stored, 0)

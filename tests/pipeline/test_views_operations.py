@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from scipy import stats
 
-from logitbank.pipeline.draws import Purpose, words
+from logitbank.pipeline.draws import Stream, words
 from logitbank.pipeline.views.cutout import COLOUR, draw_boxes, paint_box
 from logitbank.pipeline.views.rand_augment import (
     OPERATIONS,
@@ -73,7 +73,7 @@ def test_both_ends_of_a_range_are_drawn(number):
 
 
 def test_operations_are_even_with_replacement_and_their_magnitudes_even_in_their_range():
-    drawn = draw_operations(words(0, TEN_THOUSAND, 0, Purpose.CIFAR_STRONG, 4))
+    drawn = draw_operations(words(0, TEN_THOUSAND, 0, Stream.CIFAR_STRONG, 4))
     pairs = drawn[:, 0] * 14 + drawn[:, 2]
     assert stats.chisquare(np.bincount(pairs, minlength=14**2)).pvalue > 1e-3
     for number, operation in enumerate(OPERATIONS):
@@ -261,7 +261,7 @@ def test_a_painted_box_is_the_rectangle_of_the_released_code(side_word, row_word
 
 
 def test_sides_are_even_up_to_half_and_centres_even_over_the_view():
-    random = words(0, TEN_THOUSAND, 0, Purpose.IMAGENET_STRONG, 3)
+    random = words(0, TEN_THOUSAND, 0, Stream.IMAGENET_STRONG, 3)
     boxes = draw_boxes(random, 224)
     away = boxes[(boxes[:, :2] + boxes[:, 2:] < 224).all(axis=1)]
     assert np.array_equal(away[:, 2], away[:, 3])

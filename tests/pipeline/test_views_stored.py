@@ -26,11 +26,11 @@ def path(dataset, tmp_path):
 
 def test_it_says_how_views_were_drawn_and_what_their_checksums_are(dataset, path):
     stored = StoredViews(path)
-    assert stored.augmentation == CifarWeak(size=8, pad=1)
+    assert stored.kind == CifarWeak(size=8, pad=1)
     assert (stored.seed, stored.views, stored.samples, stored.size) == (SEED, 3, 40, 8)
     assert np.array_equal(stored.sample_ids, dataset.sample_ids)
     assert np.array_equal(stored.target, dataset.targets)
-    renderer = ViewRenderer(dataset, stored.augmentation)
+    renderer = ViewRenderer(dataset, stored.kind)
     for view in (0, 2, 1, 0):
         samples = [39, 3, 17, 3]
         pixels, params = renderer.draw(SEED, view, samples)

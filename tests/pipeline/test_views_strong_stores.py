@@ -56,7 +56,7 @@ def drawn_one_by_one(images, augmentation) -> tuple[np.ndarray, np.ndarray]:
 
 def error_of(dataset, stored, view=1) -> str:
     with pytest.raises(PixelError) as refusal:
-        check_pixels(ViewRenderer(dataset, stored.augmentation), stored, view)
+        check_pixels(ViewRenderer(dataset, stored.kind), stored, view)
     return str(refusal.value)
 
 
@@ -68,7 +68,7 @@ def test_a_store_alone_says_what_its_views_are(name, request):
     identity = views.store.manifest.augmentation
     assert identity.name == name
     for view in range(3):
-        check_pixels(ViewRenderer(images, views.augmentation), views, view)
+        check_pixels(ViewRenderer(images, views.kind), views, view)
         params = views.params(view, range(views.samples))
         assert params.shape == (views.samples, len(identity.columns))
         data = ViewDataset(images, views)
@@ -142,6 +142,6 @@ def test_a_changed_image_and_another_order_are_named(dataset, stored):
 def test_a_store_of_other_settings_is_of_other_columns(dataset, tmp_path):
     augmentation = CifarStrong(size=8, pad=1, operations=1, cutout=False)
     stored = StoredViews(write_store(tmp_path / "raw.zarr", dataset, augmentation=augmentation))
-    assert stored.augmentation == augmentation
+    assert stored.kind == augmentation
     assert stored.params(0, range(40)).shape == (40, 5)
-    check_pixels(ViewRenderer(dataset, stored.augmentation), stored, 2)
+    check_pixels(ViewRenderer(dataset, stored.kind), stored, 2)

@@ -1,4 +1,4 @@
-"""What a student learns from, put together: images, their views, the teacher's word on them."""
+"""What a student learns from, put together: images, their views, and a teacher's logits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets import ImageDataset, require_two_classes, weak_augmentation
-from logitbank.pipeline.draws import Purpose, view_of_epoch
+from logitbank.pipeline.draws import Stream, view_of_epoch
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student.batches import Batch, EpochBatches, epoch_batches
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.student.learner import Learner, Taught
 from logitbank.pipeline.student.resolution import loss_of
 from logitbank.pipeline.student.sources import (
     check_evaluation_classes,
@@ -24,14 +23,15 @@ from logitbank.pipeline.student.sources import (
     check_store,
     require_chunks,
 )
-from logitbank.pipeline.views import Augmentation, StoredViews, parse_augmentation
+from logitbank.pipeline.student.trainer import Trainer, ViewBatch
+from logitbank.pipeline.views import Augmentation, StoredViews, kind_of, parse_augmentation
 
 TeacherLogits = Callable[[Batch], torch.Tensor | None]
 
 
 @dataclass(frozen=True)
-class Views:
-    """One of the views that an epoch shows of each image, and what the teacher says of it.
+class ViewSource:
+    """One of the views that an epoch shows of each image, and the teacher's logits of it.
 
     `count` is how many views there are, None for no end of them; `order` in which order they come.
     The teacher's logits come from `soft_labels` unless there is a teacher in the loop.
@@ -39,17 +39,17 @@ class Views:
 
     batches: EpochBatches
     count: int | None
-    order: Purpose
+    order: Stream
     soft_labels: SoftLabels | None
 
     def view(self, epoch: int, seed: int) -> int:
-        """Give the view that an epoch trains on."""
+        """Return the view that an epoch trains on."""
         return epoch if self.count is None else view_of_epoch(epoch, self.count, seed, self.order)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A learner and its material.
+class TrainingSetup:
+    """A student in training and what it learns from.
 
     `samples` is how many are trained on. `views` are the weak ones and, for a method that learns
     from both, the strong ones. The teacher's logits come from `teacher` where there is one, else
@@ -57,8 +57,8 @@ class Lesson:
     """
 
     config: TrainConfig
-    learner: Learner
-    views: tuple[Views, ...]
+    trainer: Trainer
+    views: tuple[ViewSource, ...]
     samples: int
     teacher: LoadedModel | None
     eval_dataset: ImageDataset | None
@@ -69,7 +69,7 @@ class Lesson:
         return -(-self.samples // self.config.batch_size)
 
     def begin(self, epoch: int) -> list[int]:
-        """Make an epoch's views ready, and give their numbers.
+        """Make an epoch's views ready, and return their numbers.
 
         Raises:
             PixelError: its pixels are not those the teacher saw.
@@ -81,7 +81,7 @@ class Lesson:
         return numbers
 
     def teacher_logits(self, epoch: int) -> list[TeacherLogits]:
-        """Give what the teacher says of an epoch's views; slabs are loaded here and now.
+        """Return what looks up the teacher's logits of an epoch's views; slabs are loaded now.
 
         Raises:
             StoreError: a chunk of the epoch's view is missing, damaged or belongs elsewhere.
@@ -90,8 +90,8 @@ class Lesson:
 
     def batches(
         self, order: NDArray[np.int64], teacher_logits: list[TeacherLogits]
-    ) -> Iterator[tuple[Taught, ...]]:
-        """Give the epoch that was begun, batch after batch: its views of the same images.
+    ) -> Iterator[tuple[ViewBatch, ...]]:
+        """Yield the batches of the epoch that was begun: its views of the same images.
 
         Args:
             order: the samples.
@@ -100,7 +100,7 @@ class Lesson:
         streams = [each.batches.batches(order) for each in self.views]
         for batches in zip(*streams, strict=True):
             yield tuple(
-                (batch, logits(batch))
+                ViewBatch(batch, logits(batch))
                 for batch, logits in zip(batches, teacher_logits, strict=True)
             )
 
@@ -109,8 +109,8 @@ class Lesson:
         for each in self.views:
             each.batches.close()
 
-    def _teacher_logits(self, views: Views, epoch: int) -> TeacherLogits:
-        device = self.learner.device
+    def _teacher_logits(self, views: ViewSource, epoch: int) -> TeacherLogits:
+        device = self.trainer.device
         if self.teacher is not None:
             teacher, batch_size = self.teacher, self.config.batch_size
             return lambda batch: forward_logits(
@@ -129,7 +129,7 @@ def prepare(
     teacher: LoadedModel | None,
     eval_dataset: ImageDataset | None,
     epochs: range,
-) -> Lesson:
+) -> TrainingSetup:
     """Check that everything fits together, and build the student from the run's seed.
 
     Args:
@@ -149,14 +149,9 @@ def prepare(
     """
     if eval_dataset is not None:
         check_evaluation_classes(dataset, eval_dataset)
-    trained, whole = config.trained_samples(len(dataset)), dataset
-    for soft in stores:
-        dataset = check_store(soft, whole, trained)
-    if not stores:
-        dataset = dataset.head(trained.stop)
-    require_two_classes(dataset)
+    trained = config.trained_samples(len(dataset))
+    dataset = _trained_dataset(dataset, stores, trained)
     require_chunks(config, stores, teacher, epochs)
-    samples = len(trained)
     torch.manual_seed(config.seed)
     student = load_model(
         config.student,
@@ -165,20 +160,28 @@ def prepare(
         input_size=_image_side(dataset, stores),
     )
     sources = _sources(config, dataset, stores, student.input_size)
-    for source in sources:
-        drawn = source.augmentation if isinstance(source, StoredViews) else source
-        check_size(drawn.name, drawn.size, student.spec, student.input_size)
-        if teacher is not None:
-            check_size(drawn.name, drawn.size, teacher.spec, teacher.input_size)
-    learner = Learner(student, config)
-    return Lesson(
+    for drawn in map(kind_of, sources):
+        for model in filter(None, (student, teacher)):
+            check_size(drawn.name, drawn.size, model.spec, model.input_size)
+    return TrainingSetup(
         config=config,
-        learner=learner,
-        views=_views(config, dataset, sources, stores, samples),
-        samples=samples,
+        trainer=Trainer(student, config),
+        views=_views(config, dataset, sources, stores, len(trained)),
+        samples=len(trained),
         teacher=teacher if loss_of(config).needs_teacher else None,
         eval_dataset=eval_dataset,
     )
+
+
+def _trained_dataset(
+    dataset: ImageDataset, stores: tuple[SoftLabels, ...], trained: range
+) -> ImageDataset:
+    """Cut a split to the samples that the stores hold, or without any to those trained on."""
+    cut = dataset.head(trained.stop) if not stores else dataset
+    for soft in stores:
+        cut = check_store(soft, dataset, trained)
+    require_two_classes(cut)
+    return cut
 
 
 def _views(
@@ -187,23 +190,23 @@ def _views(
     sources: list[StoredViews | Augmentation],
     stores: tuple[SoftLabels, ...],
     samples: int,
-) -> tuple[Views, ...]:
+) -> tuple[ViewSource, ...]:
     """Put batches and soft labels together, source by source: weak views, then strong ones."""
-    is_taught = stores and loss_of(config).needs_teacher
-    orders = Purpose.VIEW_ORDER, Purpose.STRONG_VIEW_ORDER
+    has_logits = stores and loss_of(config).needs_teacher
+    orders = Stream.VIEW_ORDER, Stream.STRONG_VIEW_ORDER
     return tuple(
-        Views(
+        ViewSource(
             batches=epoch_batches(dataset, source, config, samples),
             count=source.views if isinstance(source, StoredViews) else source.count,
             order=orders[place],
-            soft_labels=stores[place] if is_taught else None,
+            soft_labels=stores[place] if has_logits else None,
         )
         for place, source in enumerate(sources)
     )
 
 
 def _image_side(dataset: ImageDataset, stores: tuple[SoftLabels, ...]) -> int | None:
-    """Give the side that views have, None where the student's usual size decides."""
+    """Return the side that views have, None where the student's usual size decides."""
     if stores:
         return stores[0].augmentation.size
     images = dataset.images
@@ -216,7 +219,7 @@ def _sources(
     stores: tuple[SoftLabels, ...],
     input_size: int,
 ) -> list[StoredViews | Augmentation]:
-    """Give what the views come from, as many as the method learns from."""
+    """Return what the views come from, as many as the method learns from."""
     if stores:
         return [soft.augmentation for soft in stores]
     specs = [weak_augmentation(dataset)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,11 +15,18 @@ from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.resolution import loss_of
 from logitbank.stores.errors import LogitbankError, UsageError
 
-Taught = tuple[Batch, torch.Tensor | None]
-"""One view of some images, and the teacher's (B, C) float32 logits of it."""
+
+class ViewBatch(NamedTuple):
+    """One view of some images, and the teacher's (B, C) float32 logits of it.
+
+    There are no logits where labels alone are learned from.
+    """
+
+    batch: Batch
+    teacher_logits: torch.Tensor | None
 
 
-class Learner:
+class Trainer:
     """A network under SGD with momentum, in mixed precision where the configuration asks for it.
 
     What a loss trains besides the network, CTKD's temperature, is in the same optimiser.
@@ -59,19 +66,12 @@ class Learner:
         for group in self._optimiser.param_groups:
             group["lr"] = lr
 
-    def step(
-        self,
-        batch: Batch,
-        teacher_logits: torch.Tensor | None,
-        strong: Taught | None = None,
-    ) -> Terms:
+    def step(self, weak: ViewBatch, strong: ViewBatch | None = None) -> Terms:
         """Learn from a batch, and descend a step once enough of them are accumulated.
 
         Args:
-            batch: on the learner's device.
-            teacher_logits: (B, C) float32 on the device, None where labels alone are learned from.
-            strong: the strong views of the same images, and the teacher's logits of these, for
-                methods that learn from both.
+            weak: on the trainer's device.
+            strong: the strong views of the same images, for losses that learn from both.
 
         Returns:
             The loss and its terms before the step, without gradients.
@@ -81,17 +81,17 @@ class Learner:
             LogitbankError: the device's memory doesn't suffice.
         """
         try:
-            terms = self._terms(batch, teacher_logits, strong)
+            terms = self._terms(weak, strong)
             self._descend(terms["loss"])
         except torch.OutOfMemoryError as error:
             raise LogitbankError(
-                f"{self.device} has too little memory for batches of {len(batch.rows)}: lower "
+                f"{self.device} has too little memory for batches of {len(weak.batch.rows)}: lower "
                 "--batch-size, with --grad-accum-steps in its place, or try --amp"
             ) from error
         return {name: value.detach() for name, value in terms.items()}
 
     def state(self) -> dict[str, Any]:
-        """Give what the next step depends on, besides the network's own state."""
+        """Return what the next step depends on, besides the network's own state."""
         state = {"optimiser": self._optimiser.state_dict(), "scaler": self._scaler.state_dict()}
         if self._learned is not None:
             state["learned"] = self._learned.state_dict()
@@ -109,14 +109,13 @@ class Learner:
         if self.average is not None:
             self.average.model.module.load_state_dict(state["average"])
 
-    def _terms(self, batch: Batch, said: torch.Tensor | None, strong: Taught | None) -> Terms:
-        student = ViewLogits(self._logits(batch.pixels))
-        teacher = None if said is None else ViewLogits(said)
-        if strong is not None:
-            seen, said_of_strong = strong
-            student = ViewLogits(student.weak, self._logits(seen.pixels))
-            teacher = teacher and ViewLogits(teacher.weak, said_of_strong)
-        targets = batch.targets
+    def _terms(self, weak: ViewBatch, strong: ViewBatch | None) -> Terms:
+        views = (weak,) if strong is None else (weak, strong)
+        student = ViewLogits(*(self._logits(each.batch.pixels) for each in views))
+        teacher = None
+        if weak.teacher_logits is not None:
+            teacher = ViewLogits(weak.teacher_logits, strong and strong.teacher_logits)
+        targets = weak.batch.targets
         return self._loss(student, teacher, targets, self._epoch, self._learned)
 
     def _descend(self, loss: torch.Tensor) -> None:
