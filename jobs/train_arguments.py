@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,33 +19,17 @@ if TYPE_CHECKING:
     from logitbank.pipeline.student import TrainConfig, TrainResult
 
 
-TAUGHT = frozenset(
-    {
-        "student",
-        "soft_labels",
-        "correction",
-        "teacher",
-        "strong_augmentation",
-        "loss",
-        "temperature",
-        "ce_weight",
-        "kd_weight",
-        "verify_pixels",
-    }
-)
-"""The fields of a run's configuration that `train` has flags for, and `train-teacher` has not."""
-
 _LOCATIONS = frozenset({"soft_labels"})
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser, *, of_teacher: bool = False) -> None:
     """Declare the arguments of any training run, in timm's spelling.
 
     Most are the fields of its configuration, which say their own help, bounds and default.
 
     Args:
         parser: the job's.
-        without: the names of fields that the job has no flag for.
+        of_teacher: whether it trains a teacher from labels: what to distil is left out.
     """
     from logitbank.pipeline.bounds import field_kinds
     from logitbank.pipeline.student.config import TrainConfig
@@ -54,7 +38,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, without: Collection[st
     parser.add_argument("--download", action="store_true", help="fetch cifar100 by torchvision")
     kinds = field_kinds(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
-        if field.metadata and field.name not in without:
+        if field.metadata and not (of_teacher and field.metadata["train_alone"]):
             _add_flag(parser, field, kinds[field.name])
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="RUN", help="the run's folder"

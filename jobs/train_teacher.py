@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from logitbank.jobs.train_arguments import (
-    TAUGHT,
     RunProgress,
     add_run_arguments,
     evaluation_split,
@@ -18,7 +17,7 @@ from logitbank.jobs.train_arguments import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    add_run_arguments(parser, without=TAUGHT)
+    add_run_arguments(parser, of_teacher=True)
     parser.add_argument("--model", required=True, metavar="SPEC", help="the model to train")
 
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "LogitbankError",
+    "Loss",
     "RowSampler",
     "SoftLabels",
     "ViewDataset",
     "__version__",
+    "published_loss",
     "register_correction",
 ]
 
 if TYPE_CHECKING:
+    from logitbank.pipeline.losses import Loss, published_loss
     from logitbank.pipeline.soft_labels import SoftLabels
     from logitbank.pipeline.view_dataset import RowSampler, ViewDataset
     from logitbank.stores.corrections import register_correction
@@ -25,6 +28,8 @@ _HOMES = {
     "ViewDataset": "logitbank.pipeline.view_dataset",
     "RowSampler": "logitbank.pipeline.view_dataset",
     "LogitbankError": "logitbank.stores.errors",
+    "Loss": "logitbank.pipeline.losses",
+    "published_loss": "logitbank.pipeline.losses",
     "register_correction": "logitbank.stores.corrections",
 }
 

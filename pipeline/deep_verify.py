@@ -14,6 +14,7 @@ from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.stored_logits import (
     AGAIN,
+    ComparedRows,
     StoredRows,
     StoredTeacher,
     logits_cause,
@@ -152,8 +153,9 @@ def _logit_problems(
     exact = teacher.logits(pixels)
     stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
     correction = None if manifest.correction is None else _correction(store)
+    rows = ComparedRows(stored, exact, labels, correction, manifest)
     for name, cause_of in (("logits", logits_cause), ("top", order_cause)):
-        found = cause_of(stored, exact, labels, correction, manifest)
+        found = cause_of(rows)
         if found is not None:
             row, cause = found
             where = renderer.dataset.describe(int(batch.samples[row]))

@@ -42,6 +42,26 @@ class StoredRows:
 
 
 @dataclass(frozen=True)
+class ComparedRows:
+    """Rows of a store, and all that says what they should be.
+
+    `exact` are the teacher's (B, C) float32 logits of them, `target` their (B,) labels,
+    `correction` is the store's, None for a raw one.
+    """
+
+    stored: StoredRows
+    exact: NDArray[np.float32]
+    target: NDArray[np.int32]
+    correction: Correction | None
+    manifest: Manifest
+
+    @property
+    def exact_top(self) -> NDArray[Any]:
+        """The (B, K) largest classes by the teacher's own logits."""
+        return top_classes(self.exact, self.target, self.manifest.top_classes)
+
+
+@dataclass(frozen=True)
 class StoredTeacher:
     """A teacher that is to be the one of a manifest, and where it runs.
 
@@ -100,7 +120,7 @@ class StoredTeacher:
         return [Problem("zarr.json", cause, "none")]
 
     def logits(self, pixels: torch.Tensor) -> NDArray[np.float32]:
-        """Give the (B, C) float32 logits of (B, S, S, 3) uint8 views."""
+        """Return the (B, C) float32 logits of (B, S, S, 3) uint8 views."""
         settings = self.settings
         found = forward_logits(
             self.model,
@@ -133,58 +153,40 @@ class StoredTeacher:
             )
 
 
-def logits_cause(
-    stored: StoredRows,
-    exact: NDArray[np.float32],
-    target: NDArray[np.int32],
-    correction: Correction | None,
-    manifest: Manifest,
-) -> tuple[int, str] | None:
+def logits_cause(rows: ComparedRows) -> tuple[int, str] | None:
     """Say which stored row is not what the teacher says, corrected as the store is.
-
-    Args:
-        stored: rows of the store.
-        exact: (B, C) what the teacher says of them.
-        target: (B,) labels.
-        correction: the store's, None for a raw one.
-        manifest: the store's.
 
     Returns:
         The place of the worst row and by how much it is off; None where each is near enough.
     """
-    encoding = encoding_named(manifest.encoding)
-    again = encoding.encode(exact)
-    if correction is not None:
-        correction(again, top_classes(exact, target, manifest.top_classes), target)
-    worst = row_differences(encoding.decode(again), encoding.decode(stored.codes))
+    encoding = encoding_named(rows.manifest.encoding)
+    again = encoding.encode(rows.exact)
+    if rows.correction is not None:
+        rows.correction(again, rows.exact_top, rows.target)
+    worst = row_differences(encoding.decode(again), encoding.decode(rows.stored.codes))
     row = int(worst.argmax())
-    if worst[row] <= LOGITS[manifest.teacher.precision]:
+    if worst[row] <= LOGITS[rows.manifest.teacher.precision]:
         return None
     return row, f"is not what the teacher says: {100 * worst[row]:.1f}% of the row's range off for"
 
 
-def order_cause(
-    stored: StoredRows,
-    exact: NDArray[np.float32],
-    target: NDArray[np.int32],
-    correction: Correction | None,
-    manifest: Manifest,
-) -> tuple[int, str] | None:
+def order_cause(rows: ComparedRows) -> tuple[int, str] | None:
     """Say which row of `top` is not the order of its logits.
 
     It is held against the stored logits, whose order it must have to the letter, and against the
-    teacher's own, which tell apart what became equal in the encoding. Arguments and return value
-    are those of `logits_cause`.
+    teacher's own, which tell apart what became equal in the encoding. The return value is that of
+    `logits_cause`.
     """
-    codes = encoding_named(manifest.encoding).decode(stored.codes)
-    wrong = _disordered(codes, stored.top, np.zeros(len(codes)))
+    codes = encoding_named(rows.manifest.encoding).decode(rows.stored.codes)
+    wrong = _disordered(codes, rows.stored.top, np.zeros(len(codes)))
     if len(wrong):
         return int(wrong[0]), "is not in the order of the stored logits for"
-    if correction is not None:
+    exact = rows.exact
+    if rows.correction is not None:
         exact = exact.copy()
-        correction(exact, top_classes(exact, target, manifest.top_classes), target)
-    allowed = ORDER[manifest.teacher.precision] * np.ptp(exact, axis=1)
-    wrong = _disordered(exact, stored.top, allowed)
+        rows.correction(exact, rows.exact_top, rows.target)
+    allowed = ORDER[rows.manifest.teacher.precision] * np.ptp(exact, axis=1)
+    wrong = _disordered(exact, rows.stored.top, allowed)
     if len(wrong):
         return int(wrong[0]), "is not in the teacher's own order for"
     return None
@@ -193,7 +195,7 @@ def order_cause(
 def _disordered(
     logits: NDArray[np.float32], top: NDArray[Any], allowed: NDArray[np.floating]
 ) -> NDArray[np.int64]:
-    """Give the rows whose `top` is not the largest classes, each once, in falling order."""
+    """Return the rows whose `top` is not the largest classes, each once, in falling order."""
     classes = logits.shape[1]
     order = top.astype(np.int64)
     is_class = (order < classes).all(axis=1)

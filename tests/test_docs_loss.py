@@ -197,6 +197,25 @@ def test_unknown_settings_and_values_are_refused(tmp_path, dataset, soft):
             train(config, dataset, out=tmp_path / "run", soft_labels=soft)
 
 
+def test_the_loop_of_your_own_takes_a_published_loss():
+    """The second program of docs/your-own-loop.md, with its names filled in."""
+    page = (PAGE.parent / "your-own-loop.md").read_text()
+    (program,) = re.findall(r"```python\n(from logitbank.pipeline.losses.*?)```", page, re.DOTALL)
+    logits, teacher, targets = random_batch(2)
+    names = {
+        "student": torch.nn.Identity(),
+        "images": logits.requires_grad_(),
+        "slab": [teacher],
+        "row": 0,
+        "targets": targets,
+        "epoch": 0,
+    }
+    exec(program, names)
+    assert names["criterion"].beta == 6
+    assert set(names["terms"]) == {"loss", "loss_ce", "loss_kd", "loss_tckd", "loss_nckd"}
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_the_page_names_what_a_loss_can_say():
     rows = re.findall(r"^\| `(\w+)", PAGE.read_text(), re.MULTILINE)
     assert len(rows) == 10

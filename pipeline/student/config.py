@@ -44,6 +44,7 @@ def flag(
     metavar: str | None = None,
     const: str | None = None,
     published: bool = False,
+    train_alone: bool = False,
 ) -> dict[str, Any]:
     """Describe the flag that a field of `TrainConfig` has, in the field's metadata.
 
@@ -52,8 +53,15 @@ def flag(
         metavar: what the help calls the value.
         const: what the flag means without a value.
         published: whether the default is the one published for the dataset at hand.
+        train_alone: whether `train-teacher`, which learns from labels, has no such flag.
     """
-    return {"help": text, "metavar": metavar, "const": const, "published": published}
+    return {
+        "help": text,
+        "metavar": metavar,
+        "const": const,
+        "published": published,
+        "train_alone": train_alone,
+    }
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class TrainConfig:
         UsageError: a value that can't be meant.
     """
 
-    student: str = field(metadata=flag("the model to train", metavar="SPEC"))
+    student: str = field(metadata=flag("the model to train", metavar="SPEC", train_alone=True))
     dataset: str = ""
     soft_labels: tuple[str, ...] = field(
         default=(),
@@ -85,13 +93,16 @@ class TrainConfig:
             "raw or corrected; for a loss that learns from both, one of weak views, then one of "
             "strong ones",
             metavar="STORE",
+            train_alone=True,
         ),
     )
     correction: str | None = field(
-        default=None, metadata=flag("correct a raw store while reading", metavar="NAME")
+        default=None,
+        metadata=flag("correct a raw store while reading", metavar="NAME", train_alone=True),
     )
     teacher: str | None = field(
-        default=None, metadata=flag("run this teacher in the loop instead", metavar="SPEC")
+        default=None,
+        metadata=flag("run this teacher in the loop instead", metavar="SPEC", train_alone=True),
     )
     teacher_correction: str | None = None
     strong_augmentation: str | None = field(
@@ -99,6 +110,7 @@ class TrainConfig:
         metadata=flag(
             "how a teacher in the loop's strong views are drawn (cifar-strong, imagenet-strong)",
             metavar="NAME",
+            train_alone=True,
         ),
     )
     eval_dataset: str | None = field(
@@ -111,14 +123,17 @@ class TrainConfig:
             "or mlkd+ls; or your own, import:MODULE:CLASS (kd where there is something to distil); "
             "mlkd and sld learn from two stores",
             metavar="NAME",
+            train_alone=True,
         ),
     )
-    temperature: Positive | None = field(default=None, metadata=flag("of the loss (as published)"))
+    temperature: Positive | None = field(
+        default=None, metadata=flag("of the loss (as published)", train_alone=True)
+    )
     ce_weight: NonNegative | None = field(
-        default=None, metadata=flag("of the labels (as published)")
+        default=None, metadata=flag("of the labels (as published)", train_alone=True)
     )
     kd_weight: NonNegative | None = field(
-        default=None, metadata=flag("of the soft labels (as published)")
+        default=None, metadata=flag("of the soft labels (as published)", train_alone=True)
     )
     loss_settings: dict[str, LossSetting] = field(default_factory=dict)
     epochs: Count = field(default=240, metadata=flag("passes over the images", published=True))
@@ -162,7 +177,7 @@ class TrainConfig:
     )
     threads: Threads | None = field(default=None, metadata=flag("torch's own on the CPU"))
     workers: Workers = field(default=2, metadata=flag("that render image files"))
-    verify_pixels: str = field(default="all", metadata=flag("all, sample or off"))
+    verify_pixels: str = field(default="all", metadata=flag("all, sample or off", train_alone=True))
 
     def __post_init__(self) -> None:
         check_fields(self)

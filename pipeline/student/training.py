@@ -18,6 +18,7 @@ from logitbank.pipeline.soft_labels import SoftLabels, paired
 from logitbank.pipeline.student.checkpoint import (
     History,
     LastEpoch,
+    LearnedFrom,
     load_last,
     mend,
     remaining_epochs,
@@ -65,11 +66,10 @@ def train(
         config: what to do; what is None in it is filled by `resolved_config`.
         dataset: the whole training split; `config.trained_samples` says which of it.
         out: the run's folder.
-        soft_labels: the store (for a loss of two views, the pair) that gives the views, and the
-            teacher's logits unless there is a teacher. Without, views are drawn weakly.
+        soft_labels: the store, or pair of stores, of the views and the teacher's logits.
         teacher: a teacher in the loop, which sees the very pixels that the student sees.
         eval_dataset: where top-1 and top-5 are measured after each epoch.
-        progress: called after each step, and with its metrics after each epoch.
+        progress: called after each step, and with metrics after each epoch.
         on_step: called with the number of each step, from 0 over all epochs, and its loss.
 
     Returns:
@@ -86,12 +86,8 @@ def train(
     origins = learned_from(dataset, stores, teacher)
     with RunFolder.find(out, config).owned() as run:
         last = load_last(run, config, origins)
-        history = History((), config.threads or torch.get_num_threads(), origins)
-        if last is not None:
-            history = last.history
-            mend(run, config, last)
-        if len(history.metrics) < config.epochs:
-            epochs = range(len(history.metrics), config.epochs)
+        history = _history(run, config, last, origins)
+        if epochs := range(len(history.metrics), config.epochs):
             with (
                 torch_threads(history.threads),
                 closing(prepare(config, dataset, stores, teacher, eval_dataset, epochs)) as setup,
@@ -100,6 +96,16 @@ def train(
                 last = None  # its tensors are the trainer's now
                 history = _go_on(setup, run, history, progress, on_step)
         return TrainResult(out, history.metrics, history.best, run.has(BEST))
+
+
+def _history(
+    run: RunFolder, config: TrainConfig, last: LastEpoch | None, origins: LearnedFrom
+) -> History:
+    """Return what a run has behind it, its files mended; nothing for one that begins."""
+    if last is None:
+        return History((), config.threads or torch.get_num_threads(), origins)
+    mend(run, config, last)
+    return last.history
 
 
 def chunks_ahead(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from logitbank.pipeline.models import load_model
-from logitbank.pipeline.stored_logits import StoredRows, StoredTeacher, order_cause
+from logitbank.pipeline.stored_logits import ComparedRows, StoredRows, StoredTeacher, order_cause
 from logitbank.stores.layout import all_units
 from logitbank.stores.manifest import DatasetIdentity
 from logitbank.stores.reader import Store
@@ -136,7 +136,8 @@ def test_what_became_equal_in_the_encoding_is_told_apart_by_the_teacher():
     )
     for top, is_wrong in (([2, 1, 0], False), ([1, 2, 0], True)):
         stored = StoredRows(exact.astype(np.float16), np.uint8([top]))
-        found = order_cause(stored, exact * [[1, 1, 1.001, 1]], np.int32([0]), None, made)
+        exactly = exact * [[1, 1, 1.001, 1]]
+        found = order_cause(ComparedRows(stored, exactly, np.int32([0]), None, made))
         assert (found is not None) == is_wrong
 
 
