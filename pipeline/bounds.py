@@ -99,16 +99,16 @@ def from_mapping(
         kind: what errors call a field.
 
     Raises:
-        UsageError: an unknown name (the nearest is suggested), a required one that is missing, or a
+        UsageError: an unknown name (the nearest is suggested), required ones that are missing, or a
             value that a field can't have.
     """
     fields = _fields(cls)  # type: ignore[arg-type]
     for name in given:
         if name not in fields:
             raise unknown_name(kind, str(name), fields)
-    for name, field in fields.items():
-        if field.is_required and name not in given:
-            raise UsageError(f"{name} is missing")
+    missing = [name for name, field in fields.items() if field.is_required and name not in given]
+    if missing:
+        raise UsageError(f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} missing")
     return cls(**{name: _built(fields[name], name, value) for name, value in given.items()})
 
 
@@ -145,6 +145,10 @@ def _kind(hint: Any) -> FieldKind | None:
             most = below - 1 if below is not None and part is int else limits.get("le")
             return FieldKind(part, inner is not None, least, most)
     return None
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _built(field: _Field, name: str, value: Any) -> Any:
@@ -189,7 +193,7 @@ def _in_words(name: str, value: Any, hint: Any, error: ValidationError) -> str:
     """Say in one line which value is wrong, and what it must be."""
     first = error.errors(include_url=False)[0]
     for place in first["loc"]:
-        inner = _inner(hint)
+        inner = _inner(hint, place)
         if inner is None or _expected(hint) is not None:
             break
         name, value, hint = f"{name}.{place}", value[place], inner
@@ -203,11 +207,13 @@ def _expected(hint: Any) -> str | None:
     return next((each.words for each in _parts(hint) if isinstance(each, Expected)), None)
 
 
-def _inner(hint: Any) -> Any:
-    """Return what the entries of a tuple or a mapping are annotated with; None of anything else."""
+def _inner(hint: Any, place: int | str = 0) -> Any:
+    """Return what an entry of a tuple or mapping, or a field, is annotated with; None of others."""
     for part in _parts(hint):
         if get_origin(part) in (tuple, dict):
             return get_args(part)[get_origin(part) is dict]
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            return get_type_hints(part, include_extras=True).get(str(place))
     return None
 
 
