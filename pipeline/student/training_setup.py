@@ -51,7 +51,7 @@ class ViewSource:
 class TrainingSetup:
     """A student in training and what it learns from.
 
-    `samples` is how many are trained on. `views` are the weak ones and, for a method that learns
+    `samples` is how many are trained on. `views` are the weak ones and, for a loss that learns
     from both, the strong ones. The teacher's logits come from `teacher` where there is one, else
     from the stores; there are none for a loss of labels alone.
     """
@@ -219,7 +219,7 @@ def _sources(
     stores: tuple[SoftLabels, ...],
     input_size: int,
 ) -> list[StoredViews | Augmentation]:
-    """Return what the views come from, as many as the method learns from."""
+    """Return what the views come from, as many as the loss learns from."""
     if stores:
         return [soft.augmentation for soft in stores]
     specs = [weak_augmentation(dataset)]

@@ -23,7 +23,7 @@ def strong(teacher, tmp_path_factory):
 def test_a_store_of_strong_views_is_true_to_the_ground(strong, teacher, capfd):
     done("verify", strong, "--deep", "--dataset", "digits", "--teacher", teacher, "--json")
     assert json.loads(capfd.readouterr().out)["problems"] == []
-    augmentation = StoredViews(strong).augmentation
+    augmentation = StoredViews(strong).kind
     assert augmentation.parameters == {
         "size": 32,
         "pad": 4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -9,9 +10,11 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from logitbank.pipeline import bounds
 from logitbank.pipeline.bounds import (
     Count,
     Expected,
+    FieldKind,
     FinitePositive,
     Fraction,
     NonNegative,
@@ -20,6 +23,7 @@ from logitbank.pipeline.bounds import (
     Seed,
     Weight,
     check_fields,
+    field_kinds,
     from_mapping,
 )
 from logitbank.stores.errors import UsageError
@@ -103,9 +107,32 @@ def test_what_a_field_cant_hold_is_said_in_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
+@dataclass(frozen=True)
+class Required:
+    epochs: Count
+    lr: Positive
+
+
 def test_what_is_missing_is_named():
-    with pytest.raises(UsageError, match="epochs is missing"):
+    with pytest.raises(UsageError, match=r"^epochs is missing$"):
         from_mapping(Settings, {})
+    with pytest.raises(UsageError, match=r"^epochs and lr are missing$"):
+        from_mapping(Required, {})
+
+
+def test_what_fields_take():
+    kinds = field_kinds(Settings)
+    assert kinds["epochs"] == FieldKind(int, many=False, least=1, most=None)
+    assert kinds["seed"] == FieldKind(int, many=False, least=0, most=2**64 - 1)
+    assert kinds["milestones"] == FieldKind(int, many=True, least=0, most=None)
+    assert (kinds["flag"].type, kinds["lr"].type, kinds["name"].type) == (bool, float, str)
+    assert "inner" not in kinds
+
+
+def test_the_examples_in_docstrings_are_true():
+    found = doctest.testmod(bounds)
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_values_become_what_is_annotated_however_settings_are_made():

@@ -8,6 +8,7 @@ import torch
 from logitbank.pipeline.evaluate import Accuracy
 from logitbank.pipeline.models import load_model
 from logitbank.pipeline.student import TrainConfig, train, trainer
+from logitbank.pipeline.student.resolution import resolved
 from logitbank.pipeline.student.schedule import learning_rate
 from logitbank.stores.errors import LogitbankError, UsageError
 from tests.pipeline.student_examples import (
@@ -144,8 +145,8 @@ def test_the_optimiser_runs_at_the_rate_of_the_schedule(tmp_path, dataset, monke
     monkeypatch.setattr(torch.optim.SGD, "step", watched)
     run = config(epochs=4, sched=sched, warmup_epochs=1, batch_size=120)
     result = train(run, dataset, out=tmp_path / "run")
-    resolved = run.resolved(in_memory=True, has_soft_labels=False)
-    expected = [learning_rate(resolved, epoch) for epoch in range(4)]
+    complete = resolved(run, in_memory=True, has_soft_labels=False)
+    expected = [learning_rate(complete, epoch) for epoch in range(4)]
     assert rates == expected
     assert [line["lr"] for line in result.metrics] == expected
 

@@ -176,7 +176,7 @@ def test_without_stores_strong_views_are_drawn_by_name(tmp_path, dataset, teache
 @pytest.mark.parametrize("pad", [4, 2], ids=["weak", "strong"])
 def test_pixels_of_both_stores_are_checked(tmp_path, dataset, pair, monkeypatch, pad):
     def other(self, view, samples):
-        return stored(self, view, samples) ^ (self.augmentation.parameters["pad"] == pad)
+        return stored(self, view, samples) ^ (self.kind.parameters["pad"] == pad)
 
     stored = StoredViews.pixel_crc
     monkeypatch.setattr(StoredViews, "pixel_crc", other)

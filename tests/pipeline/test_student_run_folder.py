@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from logitbank.pipeline.student import RunFolder, TrainConfig, require_run_folder, train
+from logitbank.pipeline.student.resolution import resolved
 from logitbank.pipeline.student.run_folder import LOCK
 from logitbank.stores import owner_lock as lock_module
 from logitbank.stores.errors import LogitbankError, UsageError
@@ -27,7 +28,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def config(dataset) -> TrainConfig:
-    return CONFIG.resolved(in_memory=True, has_soft_labels=False)
+    return resolved(CONFIG, in_memory=True, has_soft_labels=False)
 
 
 def filled(folder: Path, *names: str, text: str = "") -> Path:

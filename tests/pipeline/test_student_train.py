@@ -14,6 +14,7 @@ from logitbank.pipeline.evaluate import Accuracy
 from logitbank.pipeline.models import default_normalisation, load_model, normalise
 from logitbank.pipeline.student import Progress, batches, train
 from logitbank.pipeline.student.config import TrainConfig
+from logitbank.pipeline.student.resolution import resolved
 from logitbank.pipeline.views import parse_augmentation
 from logitbank.pipeline.views.renderer import ViewRenderer
 from logitbank.stores.errors import LogitbankError, UsageError
@@ -211,7 +212,7 @@ def test_a_run_leaves_its_files(tmp_path, dataset, soft):
         weighted = 0.1 * line["loss_ce"] + 0.9 * line["loss_kd"]
         assert line["loss"] == pytest.approx(weighted, rel=1e-5)
     config = TrainConfig.from_yaml((out / "config.yaml").read_text(), "config.yaml")
-    assert config == small_config(epochs=3).resolved(in_memory=True, has_soft_labels=True)
+    assert config == resolved(small_config(epochs=3), in_memory=True, has_soft_labels=True)
     assert sorted(path.name.split(".")[0] for path in out.iterdir()) == [
         "best",
         "config",

@@ -243,7 +243,7 @@ def test_where_both_may_have_changed_both_are_named(photos, stored_photos):
 
 @pytest.mark.parametrize("column", ["partner", "dy", "partner_dx", "share"])
 def test_a_changed_number_is_told_by_drawing_again(dataset, stores, tmp_path, column):
-    augmentation = stores["mixup"].augmentation
+    augmentation = stores["mixup"].kind
     sample, _ = row_of(stores["mixup"], balanced)
     place = augmentation.columns.index(column)
 
@@ -267,7 +267,7 @@ def test_numbers_that_no_view_has_are_changed_ones(dataset, stores, tmp_path):
         values[samples == 33, 0] = 40
         return values
 
-    augmentation = stores["cutmix"].augmentation
+    augmentation = stores["cutmix"].kind
     path = write_store(
         tmp_path / "raw.zarr", dataset, augmentation=augmentation, view_params=change
     )
