@@ -12,7 +12,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from logitbank.stores.creation import is_free, put_in_place
+from logitbank.stores.creation import is_free
 from logitbank.stores.documents import (
     ROOT_KEY,
     DamagedDocumentError,
@@ -93,8 +93,7 @@ def write_virtual(location: str | Path, wanted: Manifest) -> tuple[Manifest, boo
     contents = {ROOT_KEY: [document_bytes(root_document(sealed))]}
     is_new = is_free(path)
     if is_new:
-        with put_in_place(path) as beside:
-            beside.put_all(contents)
+        files.create(contents)
     found = _found(files, wanted)
     if found is None:
         files.put_all(contents)
