@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitbank.jobs.arguments import (
@@ -105,7 +104,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     if options.dry_run:
         print("\n".join([*store_plan(options.out, wanted, share), *_break_even(wanted)]))
         return
-    require_room(Path(options.out), store_bytes(wanted))
+    require_room(options.out, store_bytes(wanted))
     pixels = probe_pixels(dataset, augmentation, settings.seed)
     first = FirstWord(pixels, teacher_probe(teacher, pixels, settings.device))
     with teacher_on_cluster(options, dataset, settings, wanted, first) as on_cluster:

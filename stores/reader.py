@@ -141,7 +141,7 @@ class Store:
             )
         if opening.parent is not None:
             # Found from wherever it is opened again.
-            opening = dataclasses.replace(opening, parent=parent.where)
+            opening = dataclasses.replace(opening, parent=parent.files.location)
         return cls(files, manifest, parent.arrays, parent.tables, parent, name, opening)
 
     def corrected_by(self, name: str) -> Store:

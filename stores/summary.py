@@ -65,6 +65,7 @@ def summarise(location: str | Path | Files, *, parent: str | Path | None = None)
         try:
             found = parent_of(files, manifest, parent)
             of_units = files_at(found)
+            found = of_units.where
         except StoreError as error:
             problem = str(error)
     else:

@@ -19,7 +19,7 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import FileError, Files, files_at
+from logitbank.stores.files import FileError, Files, files_at, without_secrets
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, unit_arrays
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.parent import parent_of, require_no_parent
@@ -103,6 +103,7 @@ def _virtual_problems(
         check_virtual(files, manifest)
         parent = parent_of(files, manifest, named)
         in_parent = verify_store(parent, progress)
+        parent = without_secrets(parent)
     except DamagedDocumentError as error:
         return [_problem(error)]
     except StoreError as error:

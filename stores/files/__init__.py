@@ -19,7 +19,14 @@ from logitbank.stores.files.interface import (
     OpenedFile,
 )
 from logitbank.stores.files.local import LocalFiles
-from logitbank.stores.files.location import LocalPath, Location, Url, parse_location
+from logitbank.stores.files.location import (
+    LocalPath,
+    Location,
+    Url,
+    is_url,
+    parse_location,
+    without_secrets,
+)
 from logitbank.stores.files.memory import MemoryFiles
 from logitbank.stores.files.object_store import ObjectStoreFiles
 
@@ -43,8 +50,10 @@ __all__ = [
     "Url",
     "files_at",
     "is_disk_full",
+    "is_url",
     "open_files",
     "parse_location",
+    "without_secrets",
     "write_error",
 ]
 

@@ -33,6 +33,23 @@ class LocalPath:
         """Return a text that means the same from every folder."""
         return str(Path(self.text).absolute())
 
+    @property
+    def is_in_this_process(self) -> bool:
+        """Whether the place is this process's memory, which no other one reaches."""
+        return False
+
+    def places_from(self, folder: str) -> tuple[str, ...]:
+        """Return what a store in a folder writes down to find this place again.
+
+        That is the way from there, and the place on this machine.
+        """
+        found = Path(self.text).resolve()
+        if is_url(folder):
+            return (str(found),)
+        # A store that is a link to be, or one already, lies beside what it is named beside.
+        start = Path(folder).absolute().parent.resolve() / Path(folder).name
+        return os.path.relpath(found, start), str(found)
+
     def real(self) -> Path:
         """Return the path that it leads to, links followed: the same, however it is reached."""
         return Path(os.path.realpath(self.text))
@@ -47,7 +64,7 @@ class LocalPath:
         >>> LocalPath("/bank/v.zarr").joined("s3://bucket/raw.zarr") is None
         True
         """
-        if isinstance(parse_location(place), Url):
+        if is_url(place):
             return None
         try:
             return os.path.realpath(os.path.join(self.text, place))
@@ -89,7 +106,14 @@ class Url:
     @property
     def is_in_this_process(self) -> bool:
         """Whether the place is this process's memory, which no other one reaches."""
-        return "memory://" in self.text
+        return f"memory{_SEPARATOR}" in self.text
+
+    def places_from(self, folder: str) -> tuple[str, ...]:
+        """Return what a store in a folder writes down to find this place again: the URL.
+
+        A password in it is left out: who reads the store is not meant to have it.
+        """
+        return (without_secrets(self.text),)
 
     def joined(self, place: str) -> str | None:
         """Return a place as seen from here, where a manifest's word is enough to look there.
@@ -105,7 +129,7 @@ class Url:
         if place.startswith("/"):
             return None
         scheme, _, path = self.text.partition(_SEPARATOR)
-        if _SEPARATOR not in place:
+        if not is_url(place):
             place = f"{scheme}{_SEPARATOR}{posixpath.normpath(posixpath.join(path, place))}"
         host = "" if scheme in _HOSTLESS else f"{path.partition('/')[0]}/"
         return place if place.startswith(f"{scheme}{_SEPARATOR}{host}") else None
@@ -127,7 +151,16 @@ def parse_location(text: str | Path) -> Location:
     >>> parse_location(Path("raw.zarr"))
     LocalPath(text='raw.zarr')
     """
-    return Url(str(text)) if _SEPARATOR in str(text) else LocalPath(str(text))
+    return Url(str(text)) if is_url(str(text)) else LocalPath(str(text))
+
+
+def is_url(text: str) -> bool:
+    """Say whether a text is a URL; all else is a path.
+
+    >>> is_url("s3://bucket/raw.zarr"), is_url("s3:/raw.zarr")
+    (True, False)
+    """
+    return _SEPARATOR in text
 
 
 def without_secrets(text: str) -> str:

@@ -206,8 +206,8 @@ def test_pipes_folders_and_names_that_no_file_has_are_no_parents(raw, tmp_path):
     places = ("a\0b", "x" * 5000, "../pipe", "../odd.zarr")
     path = virtual(raw, tmp_path / "sort.zarr", places=places)
     message = refusal(path)
-    assert f"{tmp_path / 'pipe'} is no folder" in message
-    assert f"{tmp_path / 'odd.zarr'} is not a store: its zarr.json is no file" in message
+    assert f"there is no store at {tmp_path / 'pipe'}: it is a named pipe" in message
+    assert f"{tmp_path / 'odd.zarr'}: zarr.json is a named pipe, where a file belongs" in message
     assert Store.open(path, parent=raw).parent.where == str(raw)
 
 
