@@ -8,7 +8,6 @@ or stale, and computes only the units that are lacking.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import ChunkError, chunk_parts, read_chunk, verify_chunk
-from logitbank.stores.creation import create_layout, is_free
+from logitbank.stores.creation import create_layout
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
@@ -29,7 +28,7 @@ from logitbank.stores.documents import (
     check_array_document,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import LocalFiles
+from logitbank.stores.files import Files, open_files
 from logitbank.stores.layout import (
     Unit,
     all_units,
@@ -39,7 +38,6 @@ from logitbank.stores.layout import (
     unit_arrays,
     unit_index,
 )
-from logitbank.stores.leftovers import remove_leftovers
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.printable import printable
 from logitbank.stores.ranking import label_ranks
@@ -76,7 +74,7 @@ class StoreWriter:
 
     def __init__(
         self,
-        files: LocalFiles,
+        files: Files,
         manifest: Manifest,
         target: NDArray[np.int32],
         sample_id: NDArray[np.uint64],
@@ -90,7 +88,7 @@ class StoreWriter:
             )
         self.files, self.manifest = files, found.manifest
         # What a resume depends on: chunks that one process writes are flushed when it seals.
-        self._small_files = LocalFiles(files.root, durable=True)
+        self._small_files = files.as_durable()
         self.arrays = store_arrays(manifest)
         self.mended: list[str] = []
         self._share = None if share is None else frozenset(share)
@@ -119,7 +117,7 @@ class StoreWriter:
     @classmethod
     def open(
         cls,
-        location: str | Path,
+        location: str | Path | Files,
         manifest: Manifest,
         target: NDArray[np.int32],
         sample_id: NDArray[np.uint64],
@@ -130,7 +128,8 @@ class StoreWriter:
         What killed processes have left beside it is removed.
 
         Args:
-            location: a path, where nothing is or an empty folder; its parent is made if need be.
+            location: a path, where nothing is or an empty folder, whose parent is made if need be;
+                or the opened files.
             manifest: what the store is to hold.
             target: (N,) labels.
             sample_id: (N,) ids.
@@ -138,14 +137,14 @@ class StoreWriter:
                 is the only one.
 
         Raises:
-            StoreError: the folder holds something else, or can't be written.
+            StoreError: the place holds something else, or can't be written.
         """
-        path = Path(location)
-        shared = share is not None
-        if is_free(path):
-            create_layout(LocalFiles(path), manifest, target, sample_id)
-        writer = cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
-        remove_leftovers(path)
+        files = open_files(location)
+        if files.is_free():
+            create_layout(files, manifest, target, sample_id)
+        files = files if share is None else files.as_durable()
+        writer = cls(files, manifest, target, sample_id, share)
+        files.remove_leftovers()
         return writer
 
     def record(self, measured: Measured) -> None:
@@ -287,7 +286,7 @@ class StoreWriter:
             except ChunkError:
                 good = False
                 key = spec.chunk_key(index)
-                is_there = os.path.lexists(self.files.path(key))
+                is_there = self.files.exists(key)
                 if is_there or tables:
                     self.mended.append(key)
                 if is_there:
