@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.stores.chunks import CheckedChunk, write_checked, write_chunk
+from logitbank.stores.chunks import CheckedChunk, read_chunk, write_checked, write_chunk
 from logitbank.stores.documents import read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import PARTIAL, LocalFiles, OddFileError
@@ -49,49 +49,19 @@ class WrittenUnit:
     crcs: Mapping[str, int]
 
 
-class UnitSink(Protocol):
-    """Where computed units go."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the store being made."""
-
-    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
-        """Write a unit's chunks."""
-
-
-def write_unit(
-    files: LocalFiles, arrays: dict[str, ArraySpec], unit: Unit, values: UnitValues
-) -> WrittenUnit:
-    """Write a unit's chunks, the ledger's last.
-
-    Raises:
-        StoreError: a file can't be written; the unit then counts as lacking.
-    """
-    crcs = {}
-    for spec in unit_arrays(arrays):
-        index, given = unit_index(spec, unit), values[spec.name]
-        if isinstance(given, CheckedChunk):
-            crcs[spec.name] = write_checked(files, spec, index, given)
-        else:
-            crcs[spec.name] = write_chunk(files, spec, index, np.asarray(given)[None])
-    return WrittenUnit(unit, crcs)
-
-
 @dataclass(frozen=True)
-class RemoteUnitWriter:
-    """Writes units into a store whose ledger is kept by a process elsewhere; it scans nothing.
-
-    What it has written is on the disk, not only on its way there, when it says so: the machine may
-    be lost before the store is sealed.
-    """
+class UnitWriter:
+    """Write units into a store that is laid out already; the ledger is kept by `StoreWriter`."""
 
     files: LocalFiles
     manifest: Manifest
 
     @classmethod
-    def attach(cls, location: str | Path, manifest: Manifest) -> RemoteUnitWriter:
+    def attach(cls, location: str | Path, manifest: Manifest) -> UnitWriter:
         """Find the store that another process has laid out.
+
+        A unit that is written here is on the disk, not only on its way there, once `write` returns:
+        this machine may be lost before the store is sealed.
 
         Args:
             location: the same folder, as this machine sees it.
@@ -115,16 +85,36 @@ class RemoteUnitWriter:
         return cls(files, manifest)
 
     @cached_property
+    def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """Return (N,) `target` and (N,) `sample_id` of the store.
+
+        Raises:
+            StoreError: either is missing or damaged.
+        """
+        target, sample_id = (
+            read_chunk(self.files, self._arrays[name], (0,), None)
+            for name in ("target", "sample_id")
+        )
+        return target, sample_id
+
+    @cached_property
     def _arrays(self) -> dict[str, ArraySpec]:
         return store_arrays(self.manifest)
 
-    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
-        """Write a unit's chunks and wait until the disk has them.
+    def write(self, unit: Unit, values: UnitValues) -> WrittenUnit:
+        """Write a unit's chunks, the ledger's last.
 
         Raises:
-            StoreError: a file can't be written.
+            StoreError: a file can't be written; the unit then counts as missing.
         """
-        return write_unit(self.files, self._arrays, unit, values)
+        crcs = {}
+        for spec in unit_arrays(self._arrays):
+            index, given = unit_index(spec, unit), values[spec.name]
+            if isinstance(given, CheckedChunk):
+                crcs[spec.name] = write_checked(self.files, spec, index, given)
+            else:
+                crcs[spec.name] = write_chunk(self.files, spec, index, np.asarray(given)[None])
+        return WrittenUnit(unit, crcs)
 
 
 def require_visible(
@@ -133,7 +123,7 @@ def require_visible(
     written: Iterable[WrittenUnit],
     patience: float = SECONDS_UNTIL_VISIBLE,
 ) -> None:
-    """Require this machine to see each chunk that others say they have written, as they wrote it.
+    """Check that this machine sees each chunk that others say they have written, as they wrote it.
 
     Args:
         files: the store's.
@@ -178,7 +168,7 @@ def remove_partials(files: LocalFiles) -> None:
 
 
 def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
-    """Give the CRC at the end of a chunk's file, None unless the file is there and whole."""
+    """Return the CRC at the end of a chunk's file, None unless the file is there and whole."""
     try:
         with files.opened(key) as file:
             if file.size != spec.payload_bytes + TRAILER_BYTES:

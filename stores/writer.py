@@ -52,7 +52,7 @@ from logitbank.stores.seal import (
     write_tables,
 )
 from logitbank.stores.strays import remove_strays
-from logitbank.stores.units import UnitValues, WrittenUnit, write_unit
+from logitbank.stores.units import UnitValues, UnitWriter, WrittenUnit
 
 SCAN_THREADS = 4
 
@@ -90,6 +90,7 @@ class StoreWriter:
         # What a resume depends on: chunks that one process writes are flushed when it seals.
         self._small_files = files.as_durable()
         self.arrays = store_arrays(manifest)
+        self._unit_writer = UnitWriter(files, manifest)
         self.mended: list[str] = []
         self._share = None if share is None else frozenset(share)
         self._expected_digest = found.digest
@@ -160,9 +161,9 @@ class StoreWriter:
                 chunk of a store of the same layout, to be written as it is.
 
         Raises:
-            StoreError: a file can't be written; the unit then counts as lacking.
+            StoreError: a file can't be written; the unit then counts as missing.
         """
-        written = write_unit(self.files, self.arrays, unit, values)
+        written = self._unit_writer.write(unit, values)
         self.accept(written)
         return written
 
@@ -187,7 +188,7 @@ class StoreWriter:
         assert self._share is None, "a share is never all of a store"
         if self._remaining:
             raise StoreError(
-                f"{self.files.where} can't be sealed: {len(self._remaining)} units lack"
+                f"{self.files.where} can't be sealed: {len(self._remaining)} units are missing"
             )
         manifest = self.manifest.unsealed()
         manifest = dataclasses.replace(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.pipeline.tasks import TaskResult
+from logitbank.jobs.cluster.results import TaskResult
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit
 from logitbank.stores.units import UnitGroup, WrittenUnit

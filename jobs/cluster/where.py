@@ -96,19 +96,18 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_cluster_arguments(options: argparse.Namespace) -> None:
-    """Require that there is work for a cluster, and that a report of it can be made and saved.
+def require_report_place(report: str, where: Where | None) -> None:
+    """Check that a report of a cluster's work can be made and saved.
+
+    Args:
+        report: its file.
+        where: the cluster, if there is one.
 
     Raises:
-        UsageError: a virtual store, a report without a cluster, or one into a folder that isn't.
+        UsageError: there is no cluster, or no folder for the file, or something else lies there.
         LogitbankError: bokeh, which draws reports, is not installed.
     """
-    if options.cluster is not None and getattr(options, "virtual", False):
-        raise UsageError("--cluster can't be given with --virtual, which leaves nothing to share")
-    report = options.performance_report
-    if report is None:
-        return
-    if options.cluster is None:
+    if where is None:
         raise UsageError("--performance-report is Dask's: it takes --cluster WHERE")
     if not Path(report).absolute().parent.is_dir():
         raise UsageError(f"--performance-report {report}: there is no such folder")
@@ -133,13 +132,19 @@ def _is_report(path: Path) -> bool:
     return not begin or b"<html" in begin
 
 
-def planned_device(options: argparse.Namespace) -> str | None:
-    """Name the device that a cluster's workers compute on, None where they are to tell.
+def planned_device(where: Where, device: str | None) -> str | None:
+    """Return the name of the device that a cluster's workers compute on.
+
+    Args:
+        where: the cluster.
+        device: the one asked for.
+
+    Returns:
+        None where the workers are to tell.
 
     Raises:
         UsageError: another device than a cluster of GPUs has, or one that this machine lacks.
     """
-    where, device = options.cluster, options.device
     if isinstance(where, LocalGpus):
         if device not in (None, "cuda"):
             raise UsageError(f"--cluster cuda computes on cuda, not on --device {device}")

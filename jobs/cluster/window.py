@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from distributed import Future
 from distributed.scheduler import KilledWorker
 
-from logitbank.pipeline.tasks import TaskResult
+from logitbank.jobs.cluster.results import TaskResult
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit
 from logitbank.stores.units import UnitGroup, WrittenUnit

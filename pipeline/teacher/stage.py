@@ -6,7 +6,6 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -16,6 +15,7 @@ from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.read_ahead import read_ahead
+from logitbank.pipeline.store_task import Write, ignore_rows, never
 from logitbank.pipeline.teacher.blocks import (
     Block,
     DrawnBatch,
@@ -24,12 +24,11 @@ from logitbank.pipeline.teacher.blocks import (
     work_order,
 )
 from logitbank.pipeline.teacher.settings import CacheSettings
-from logitbank.pipeline.views import Augmentation, ViewRenderer, main_labels, pixel_crc
+from logitbank.pipeline.views import Augmentation, ViewRenderer, pixel_crc
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit, block_bounds
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.units import UnitGroup, UnitSink, WrittenUnit
-from logitbank.stores.writer import StoreWriter, unit_rows
+from logitbank.stores.units import UnitGroup, WrittenUnit
 
 BATCHES_AHEAD = 4
 
@@ -84,21 +83,21 @@ class TeacherStage:
     def compute(
         self,
         groups: Iterable[UnitGroup],
-        sink: UnitSink,
+        write: Write,
         *,
-        progress: Callable[[int], None] = lambda rows: None,
-        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int], None] = ignore_rows,
+        stop: Callable[[], bool] = never,
     ) -> list[WrittenUnit]:
         """Compute groups of units, one after the other, and write them.
 
         Args:
             groups: of `groups`, or any others within a block each.
-            sink: where the units go.
+            write: called with each unit and its arrays, one after the other.
             progress: called with the number of rows that the teacher has just computed.
             stop: asked after each group whether to leave out those that follow.
 
         Returns:
-            The units written, in order.
+            What `write` returned, in order.
 
         Raises:
             DatasetError: an image can't be read.
@@ -116,7 +115,7 @@ class TeacherStage:
                 blocks[batch.unit].take(batch, self._logits(batch))
                 progress(len(batch.samples))
                 if blocks[batch.unit].is_full:
-                    writes.append(pool.submit(self._write, sink, blocks.pop(batch.unit)))
+                    writes.append(pool.submit(self._write, write, blocks.pop(batch.unit)))
                 # One block is written while the next is computed; a failed write is soon noticed.
                 while writes and (len(writes) > 1 or writes[0].done()):
                     written.append(writes.popleft().result())
@@ -157,82 +156,5 @@ class TeacherStage:
             )
         return values
 
-    def _write(self, sink: UnitSink, block: Block) -> WrittenUnit:
-        return sink.write_unit(
-            block.unit, block.values(self.dataset, self.augmentation, self.manifest)
-        )
-
-
-def cache_views(
-    dataset: ImageDataset,
-    teacher: LoadedModel,
-    augmentation: Augmentation,
-    settings: CacheSettings,
-    writer: StoreWriter,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Manifest:
-    """Compute the units that a store lacks in this process, and seal it.
-
-    The arguments are those of `compute_lacking`.
-
-    Returns:
-        The sealed manifest.
-
-    Raises:
-        LogitbankError: as `TeacherStage.compute` and `StoreWriter.seal`.
-    """
-    compute_lacking(dataset, teacher, augmentation, settings, writer, progress)
-    return seal_raw(writer, augmentation)
-
-
-def compute_lacking(
-    dataset: ImageDataset,
-    teacher: LoadedModel,
-    augmentation: Augmentation,
-    settings: CacheSettings,
-    writer: StoreWriter,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Compute the units that a store, or a share of it, lacks in this process.
-
-    Args:
-        dataset: the split of the store.
-        teacher: a pretrained network.
-        augmentation: how views are drawn.
-        settings: those of the store's manifest.
-        writer: the store being made, of `raw_manifest`.
-        progress: called with the rows computed in this run and their number.
-        stop: asked after each block whether to leave out those that follow.
-
-    Raises:
-        LogitbankError: as `TeacherStage.compute`.
-    """
-    counted = RowCount(unit_rows(writer.lacking, writer.manifest), progress)
-    with TeacherStage(dataset, teacher, augmentation, settings, writer.manifest) as stage:
-        stage.compute(stage.groups(writer.lacking), writer, progress=counted, stop=stop)
-
-
-def seal_raw(writer: StoreWriter, augmentation: Augmentation) -> Manifest:
-    """Seal a raw store whose units are all there.
-
-    The ranks that are counted are those of each view's label: of a mixed view that of the larger
-    share.
-
-    Raises:
-        StoreError: as `StoreWriter.seal`.
-    """
-    is_mixed = writer.manifest.augmentation.is_mixed
-    return writer.seal(partial(main_labels, augmentation) if is_mixed else None)
-
-
-class RowCount:
-    """Adds up the rows that are reported and tells how many of the whole are done."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def __call__(self, rows: int) -> None:
-        """Count some more rows."""
-        self._done += rows
-        self._progress(self._done, self._total)
+    def _write(self, write: Write, block: Block) -> WrittenUnit:
+        return write(block.unit, block.values(self.dataset, self.augmentation, self.manifest))

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from logitbank.jobs.cluster.stages import shared_location
+from logitbank.jobs.correct import shared_location
 from tests.jobs.command import done, run
 
 

@@ -154,7 +154,9 @@ class TestOtherWork:
         (here / "file").write_text("")
         (here / "link").symlink_to("nowhere")
         before = sorted(here.rglob("*"))
-        monkeypatch.setattr("logitbank.jobs.cache._checked", lambda work: pytest.fail("measured"))
+        monkeypatch.setattr(
+            "logitbank.jobs.cache._show_accuracy", lambda *measured: pytest.fail("measured")
+        )
         for words in (cache_words(teacher, name), ["correct", raw, "--correction", "sort"]):
             assert run(*words, *dry, "--out", name) == 1
             error = capsys.readouterr().err

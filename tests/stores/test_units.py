@@ -11,7 +11,7 @@ import pytest
 from logitbank.stores import units
 from logitbank.stores.errors import StoreError
 from logitbank.stores.layout import all_units
-from logitbank.stores.units import RemoteUnitWriter, WrittenUnit, remove_partials, require_visible
+from logitbank.stores.units import UnitWriter, WrittenUnit, remove_partials, require_visible
 from tests.stores.store_examples import manifest, open_writer, unit_values, write_store
 
 
@@ -19,9 +19,9 @@ from tests.stores.store_examples import manifest, open_writer, unit_values, writ
 def whole(tmp_path):
     """A store filled by two others' writers, and what they told of their units."""
     writer = open_writer(tmp_path / "whole.zarr")
-    others = [RemoteUnitWriter.attach(tmp_path / "whole.zarr", writer.manifest) for _ in range(2)]
+    others = [UnitWriter.attach(tmp_path / "whole.zarr", writer.manifest) for _ in range(2)]
     told = [
-        others[at % 2].write_unit(unit, unit_values(manifest(), unit))
+        others[at % 2].write(unit, unit_values(manifest(), unit))
         for at, unit in enumerate(all_units(manifest()))
     ]
     return writer, told
@@ -68,14 +68,14 @@ def test_a_file_system_that_lags_behind_is_waited_for(whole, monkeypatch):
 def test_another_store_under_the_same_path_is_refused(tmp_path):
     writer = open_writer(tmp_path / "store.zarr")
     with pytest.raises(StoreError, match="no store is there"):
-        RemoteUnitWriter.attach(tmp_path / "nowhere.zarr", writer.manifest)
+        UnitWriter.attach(tmp_path / "nowhere.zarr", writer.manifest)
     later = dataclasses.replace(writer.manifest.provenance, created="2031-01-01T00:00:00+00:00")
     with pytest.raises(StoreError, match="another store is there"):
-        RemoteUnitWriter.attach(
+        UnitWriter.attach(
             tmp_path / "store.zarr", dataclasses.replace(writer.manifest, provenance=later)
         )
     with pytest.raises(StoreError, match=r"views: the store has 3, this job wants 5.*shares"):
-        RemoteUnitWriter.attach(tmp_path / "store.zarr", manifest(views=5))
+        UnitWriter.attach(tmp_path / "store.zarr", manifest(views=5))
 
 
 def test_what_killed_writers_have_left_is_removed(whole):
