@@ -158,10 +158,10 @@ def _rows_there(location: str) -> int | None:
     """Return the rows of a chunk of the store that is there already, if one is."""
     from logitbank.stores.documents import read_manifest
     from logitbank.stores.errors import StoreError
-    from logitbank.stores.files import LocalFiles
+    from logitbank.stores.files import open_files
 
     try:
-        manifest = read_manifest(LocalFiles(location))
+        manifest = read_manifest(open_files(location))
     except StoreError:
         return None
     was_edited = manifest.status == "complete" and manifest.seal != manifest.seal_value()

@@ -11,7 +11,7 @@ from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.jobs.paths import absolute_location, location, out_path
+from logitbank.jobs.paths import location, out_path, shared_location
 from logitbank.jobs.plan import require_room, require_store_place, store_bytes
 from logitbank.jobs.stopping import StopSignals, until_stopped
 from logitbank.stores.errors import UsageError
@@ -124,23 +124,6 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
         )
 
 
-def shared_location(where: str) -> str:
-    """Return a store's location as workers know it: a whole path, or a URL as it is.
-
-    >>> shared_location("s3://bucket/raw.zarr")
-    's3://bucket/raw.zarr'
-
-    Raises:
-        UsageError: it lies in this process's memory.
-    """
-    if "memory://" in where:
-        raise UsageError(
-            f"{where} lies in the memory of this process, where no worker can read it: leave "
-            "--cluster out, or give a store that the workers can read"
-        )
-    return absolute_location(where)
-
-
 def _make_virtual(parent: Store, correction: str, store: str, out: str, dry_run: bool) -> None:
     from logitbank.pipeline.correct import write_virtual_store
 
@@ -152,5 +135,5 @@ def _make_virtual(parent: Store, correction: str, store: str, out: str, dry_run:
         print(f"{out} is complete: its manifest is as it was sealed")
         return
     print(f"{out}: reads {store} corrected by {correction}; digest {sealed.digest}")
-    if "://" in store:
+    if parse_location(out).joined(store) is None:
         print(f"{out}: no URL is fetched by itself: read it by --parent {store}")

@@ -14,7 +14,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from logitbank.stores.errors import StoreError
+from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.files import PARTIAL, is_url, parse_location
 from logitbank.stores.outside_stores import require_outside_stores
 
@@ -89,13 +89,22 @@ def out_path(text: str) -> str:
     return str(whole if str(path).startswith("~") else path)
 
 
-def absolute_location(where: str) -> str:
-    """Return a location that means the same from every folder.
+def shared_location(text: str) -> str:
+    """Return a store's location as workers know it: a whole path, or a URL as it is.
 
-    >>> absolute_location("s3://bucket/raw.zarr")
+    >>> shared_location("s3://bucket/raw.zarr")
     's3://bucket/raw.zarr'
+
+    Raises:
+        UsageError: it lies in this process's memory.
     """
-    return parse_location(where).absolute()
+    location = parse_location(text)
+    if location.is_in_this_process:
+        raise UsageError(
+            f"{text} lies in the memory of this process, where no worker can read it: leave "
+            "--cluster out, or give a store that the workers can read"
+        )
+    return location.absolute()
 
 
 def require_writable_place(path: Path) -> None:

@@ -57,7 +57,7 @@ def store_bytes(manifest: Manifest) -> int:
 
 
 def units_present(
-    location: str | Path, manifest: Manifest, units: Iterable[Unit] | None = None
+    location: str | Path | Files, manifest: Manifest, units: Iterable[Unit] | None = None
 ) -> int:
     """Count the units whose last chunk is there, of all or of some; bytes are not checked."""
     logits = store_arrays(manifest)["logits"]
@@ -94,7 +94,7 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
     files = open_files(location)
     _require_same_work(files, manifest)
     units, size, free = len(all_units(manifest)), store_bytes(manifest), files.free_bytes()
-    present = units_present(location, manifest)
+    present = units_present(files, manifest)
     rows = manifest.views * manifest.dataset.samples
     room = "" if free is None else f"; {free:,} are free"
     lines = [
@@ -103,6 +103,6 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
         f"  {size:,} bytes as {manifest.encoding}{room}",
     ]
     if share is not None:
-        lacking = len(share) - units_present(location, manifest, share)
+        lacking = len(share) - units_present(files, manifest, share)
         lines.append(f"  this part takes {len(share):,} of the units, {lacking:,} lacking")
     return lines

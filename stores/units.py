@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from logitbank.stores.chunks import CheckedChunk, read_chunk, write_checked, write_chunk
 from logitbank.stores.documents import read_manifest
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, LocalFiles, OddFileError
+from logitbank.stores.files import PARTIAL, AbsentError, Files, OddFileError, open_files
 from logitbank.stores.layout import (
     TRAILER_BYTES,
     ArraySpec,
@@ -53,34 +52,29 @@ class WrittenUnit:
 class UnitWriter:
     """Write units into a store that is laid out already; the ledger is kept by `StoreWriter`."""
 
-    files: LocalFiles
+    files: Files
     manifest: Manifest
 
     @classmethod
-    def attach(cls, location: str | Path, manifest: Manifest) -> UnitWriter:
+    def attach(cls, location: str | Path | Files, manifest: Manifest) -> UnitWriter:
         """Find the store that another process has laid out.
 
         A unit that is written here is on the disk, not only on its way there, once `write` returns:
         this machine may be lost before the store is sealed.
 
         Args:
-            location: the same folder, as this machine sees it.
+            location: the same place, as this machine sees it.
             manifest: that process's.
 
         Raises:
-            StoreError: the folder isn't there, or holds another store: the disk is not shared.
+            StoreError: it isn't there, or holds another store: the disk is not shared.
         """
-        files = LocalFiles(location, durable=True)
-        cause = "no store is there"
-        if files.root.is_dir():
-            found = read_manifest(files)
-            same = found.provenance.created == manifest.provenance.created
-            differences = identity_differences(found, manifest)
-            cause = "; ".join(differences) or ("" if same else "another store is there")
-        if cause:
+        files = open_files(location).as_durable()
+        cause = _mismatch(files, manifest)
+        if cause is not None:
             raise StoreError(
-                f"{location} as {platform.node()} sees it is not the store being made ({cause}): "
-                "--out must be on a disk that every worker shares, under the same path"
+                f"{files.where} as {platform.node()} sees it is not the store being made "
+                f"({cause}): --out must be on a disk that every worker shares, under the same path"
             )
         return cls(files, manifest)
 
@@ -117,8 +111,22 @@ class UnitWriter:
         return WrittenUnit(unit, crcs)
 
 
+def _mismatch(files: Files, manifest: Manifest) -> str | None:
+    """Say what keeps a place from being that of the store being made, None where nothing does."""
+    try:
+        files.require_there()
+    except AbsentError:
+        return "no store is there"
+    found = read_manifest(files)
+    differences = identity_differences(found, manifest)
+    if differences:
+        return "; ".join(differences)
+    same = found.provenance.created == manifest.provenance.created
+    return None if same else "another store is there"
+
+
 def require_visible(
-    files: LocalFiles,
+    files: Files,
     manifest: Manifest,
     written: Iterable[WrittenUnit],
     patience: float = SECONDS_UNTIL_VISIBLE,
@@ -148,16 +156,14 @@ def require_visible(
                         "disk that every worker shares, and no other job may write there"
                     )
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                # Reading a folder makes a network file system ask its server again.
-                if files.path(key).parent.is_dir():
-                    os.listdir(files.path(key).parent)
+                files.exists(key, fresh=True)
 
     with ThreadPoolExecutor(LOOKING_THREADS) as pool:
         for _ in pool.map(look, written):
             pass
 
 
-def remove_partials(files: LocalFiles) -> None:
+def remove_partials(files: Files) -> None:
     """Remove what writers that were killed have left, once every unit is there.
 
     One that lives on, cut off from its scheduler, fails at a unit that is not wanted any more.
@@ -167,7 +173,7 @@ def remove_partials(files: LocalFiles) -> None:
             files.delete(key)
 
 
-def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
+def _trailer(files: Files, key: str, spec: ArraySpec) -> int | None:
     """Return the CRC at the end of a chunk's file, None unless the file is there and whole."""
     try:
         with files.opened(key) as file:
@@ -178,5 +184,5 @@ def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
         return None
 
 
-def _seen_instead(files: LocalFiles, key: str) -> str:
-    return "sees other bytes" if files.path(key).exists() else "sees no such file"
+def _seen_instead(files: Files, key: str) -> str:
+    return "sees other bytes" if files.exists(key) else "sees no such file"

@@ -17,6 +17,7 @@ from logitbank.jobs.cluster.clusters import OpenCluster, open_cluster
 from logitbank.jobs.cluster.where import Where
 from logitbank.pipeline.provenance import shared_versions, version_differences
 from logitbank.stores.errors import LogitbankError
+from logitbank.stores.files import parse_location
 from logitbank.stores.layout import Unit
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.units import UnitGroup, remove_partials, require_visible
@@ -52,7 +53,7 @@ class Workers:
 
         client, name = self._cluster.client, f"logitbank-{uuid.uuid4().hex[:8]}"
         task = task.on_device(self.device, self.device_name)
-        store = str(Path(task.store).absolute())
+        store = parse_location(task.store).absolute()
         threads = self._cluster.threads
         plugin = TaskPlugin(name, pickle.dumps(task), store, threads, os.getcwd())
         try:

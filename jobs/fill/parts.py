@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from logitbank.jobs.plan import units_present
 from logitbank.stores.errors import StoreError, UsageError
+from logitbank.stores.files import open_files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
-from logitbank.stores.seal_lock import seal_lock, wait_for_writers
 from logitbank.stores.writer import StoreWriter
 
 MOST_DIGITS = 12
@@ -127,26 +127,26 @@ def seal_when_whole(
     Raises:
         LogitbankError: as `complete`.
     """
-    units = len(all_units(wanted))
-    left = units - units_present(location, wanted)
+    files, units = open_files(location), len(all_units(wanted))
+    left = units - units_present(files, wanted)
     if left:
         print(
             f"{location}: part {part} is done; other parts still have {left:,} of {units:,} units"
         )
         return None
-    with seal_lock(location):
+    with files.sealing():
         sealed = _sealed_manifest(location)
         if sealed is not None:
             print(f"{location}: part {part} is done; another part sealed the store")
             return sealed
-        wait_for_writers(location, waiting=lambda files: _tell_waiting(location, files))
+        files.wait_for_writers(waiting=lambda count: _tell_waiting(location, count))
         print(f"{location}: part {part} is done, every unit is there: checking and sealing")
         return complete(open_whole())
 
 
-def _tell_waiting(location: str, files: int) -> None:
+def _tell_waiting(location: str, count: int) -> None:
     print(
-        f"{location}: {files} temporary files are being written, or were by processes killed less "
+        f"{location}: {count} temporary files are being written, or were by processes killed less "
         "than a minute ago: waiting for them",
         flush=True,
     )

@@ -12,7 +12,7 @@ from logitbank.jobs.fill.sharing import Sharing
 from logitbank.jobs.plan import store_plan
 from logitbank.jobs.stopping import StopSignals
 from logitbank.pipeline.store_task import OpenTask, StoreTask
-from logitbank.stores.creation import is_free
+from logitbank.stores.files import open_files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter, unit_rows
@@ -96,7 +96,7 @@ class _Run:
         """Compute what is missing, and seal the store once every part has done its share."""
         out, wanted = self.task.store, self.task.manifest
         share = None if self.part is None else _share(self.part, self.opened, wanted)
-        if is_free(out):
+        if open_files(out).is_free():
             wanted = self._checked(all_units(wanted) if share is None else share)
 
         def open_writer(share: list[Unit] | None = None) -> StoreWriter:

@@ -78,7 +78,7 @@ class CorrectionTask:
             UsageError: as `corrected_manifest`.
         """
         return cls(
-            parent=location or parent.where,
+            parent=location or parent.files.location,
             correction=correction,
             manifest=corrected_manifest(parent, correction),
             store=store,

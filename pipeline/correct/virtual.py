@@ -31,4 +31,4 @@ def write_virtual_store(
             f"--virtual takes {' or '.join(BUILT_IN)}: with {correction}, whose code may change, "
             "write a full store"
         )
-    return write_virtual(location, virtual_manifest(wanted, parent.where, location))
+    return write_virtual(location, virtual_manifest(wanted, parent.files.location, location))

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from logitbank.jobs.correct import shared_location
+from logitbank.jobs.paths import shared_location
 from tests.jobs.command import done, run
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from logitbank.jobs.paths import absolute_location, local_path, location, out_path
+from logitbank.jobs.paths import local_path, location, out_path, shared_location
 from logitbank.stores.reader import Store
 from tests.jobs.command import done, run
 from tests.jobs.conftest import cache_words
@@ -241,8 +241,8 @@ class TestRead:
     def test_a_location_is_a_path_or_a_url(self, here):
         assert location("s3://bucket/~/x") == "s3://bucket/~/x"
         assert location("~/x") == f"{here.parent}/home/x"
-        assert absolute_location("s3://bucket/x") == "s3://bucket/x"
-        assert absolute_location("x") == str(here / "x")
+        assert shared_location("s3://bucket/x") == "s3://bucket/x"
+        assert shared_location("x") == str(here / "x")
 
     @pytest.mark.parametrize("job", ["inspect", "verify"])
     @pytest.mark.parametrize(
@@ -256,6 +256,12 @@ class TestRead:
     )
     def test_what_names_nothing_is_one_line(self, here, capsys, job, where, says):
         assert says in refused(capsys, job, where, code=2)
+
+    @pytest.mark.parametrize("job", ["inspect", "verify"])
+    def test_a_server_that_does_not_answer_is_one_line(self, capsys, job):
+        error = refused(capsys, job, "http://me:secret@127.0.0.1:1/raw.zarr", code=1)
+        assert "http://127.0.0.1:1/raw.zarr: zarr.json can't be fetched: " in error
+        assert "secret" not in error
 
     def test_a_file_url_is_read(self, raw, capsys):
         done("inspect", f"file://{raw}", "--json")
