@@ -62,12 +62,10 @@ def make_store(
         opened = stack.enter_context(closing(task.open()))
         driver: Driver = Here(task, opened, stop, job, rows)
         if sharing.cluster is not None:
-            from logitbank.jobs.cluster.driver import on_cluster
+            from logitbank.jobs.cluster.driver import OnCluster
 
             where, report = sharing.cluster, sharing.report
-            driver = stack.enter_context(
-                on_cluster(task, opened, job, where, device=cluster_device, report=report)
-            )
+            driver = OnCluster(task, opened, job, where, cluster_device, report, stack)
         return _Run(task, opened, driver, sharing.part, on_checked).fill()
 
 
@@ -125,7 +123,8 @@ class _Run:
         return self.opened.seal(writer)
 
     def _checked(self, units: list[Unit]) -> Manifest:
-        found = self.driver.check(units)
+        self.opened.require_sources(units)
+        found = self.driver.check()
         self.on_checked(found.measured)
         return found
 
