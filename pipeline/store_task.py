@@ -40,10 +40,7 @@ def never() -> bool:
 
 
 class OpenTask(Protocol):
-    """A task with its model, datasets or stores open in this process.
-
-    What a task has nothing to check for is left as it is here.
-    """
+    """A task with its model, datasets or stores open in this process."""
 
     @property
     def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
@@ -70,8 +67,7 @@ class OpenTask(Protocol):
         """
 
     def is_checked(self, measured: Measured) -> bool:
-        """Whether a manifest has what `check` finds out."""
-        return True
+        """Return whether a manifest has what `check` finds out."""
 
     def require_begun(self, measured: Measured) -> None:
         """Check that this process computes what the one that began the store computes.

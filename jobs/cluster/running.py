@@ -43,7 +43,7 @@ class Workers:
 
     @contextmanager
     def task(self, task: StoreTask) -> Iterator[TaskOnWorkers]:
-        """Give a store's task to every worker, also to those that come later, for a `with` block.
+        """Hand a store's task to every worker, also to those that come later, for a `with` block.
 
         It is computed on the device of the workers.
         """

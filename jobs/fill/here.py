@@ -4,34 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Protocol
 
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals
 from logitbank.pipeline.store_task import OpenTask, StoreTask, compute_missing
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.writer import StoreWriter
-
-
-class Driver(Protocol):
-    """Has a task's units computed by somebody."""
-
-    def check(self) -> Manifest:
-        """Have the task checked before the first unit is computed.
-
-        Returns:
-            The manifest of the store to be made, with what was found and what computes it.
-
-        Raises:
-            LogitbankError: as `OpenTask.check`, or nobody is there to compute.
-        """
-
-    def compute(self, writer: StoreWriter) -> None:
-        """Have the units computed that a store, or a share of it, is missing.
-
-        Raises:
-            LogitbankError: a unit can't be computed.
-        """
 
 
 @dataclass(frozen=True)
@@ -48,7 +26,7 @@ class Here:
     rows: str
 
     def check(self) -> Manifest:
-        """Check the task here, as `Driver.check`."""
+        """Check the task here."""
         return dataclasses.replace(self.task.manifest, measured=self.opened.check())
 
     def compute(self, writer: StoreWriter) -> None:

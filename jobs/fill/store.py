@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Protocol
 
-from logitbank.jobs.fill.here import Driver, Here
+from logitbank.jobs.fill.here import Here
 from logitbank.jobs.fill.parts import Part, seal_when_whole
 from logitbank.jobs.fill.sharing import Sharing
 from logitbank.jobs.plan import store_plan
@@ -16,6 +17,27 @@ from logitbank.stores.creation import is_free
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter, unit_rows
+
+
+class Driver(Protocol):
+    """Has a task's units computed by somebody."""
+
+    def check(self) -> Manifest:
+        """Have the task checked before the first unit is computed.
+
+        Returns:
+            The manifest of the store to be made, with what was found and what computes it.
+
+        Raises:
+            LogitbankError: as `OpenTask.check`, or nobody is there to compute.
+        """
+
+    def compute(self, writer: StoreWriter) -> None:
+        """Have the units computed that a store, or a share of it, is missing.
+
+        Raises:
+            LogitbankError: a unit can't be computed.
+        """
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.pipeline.correct.manifest import wrong_rows
-from logitbank.pipeline.store_task import OpenTask, Write, ignore_rows, never
+from logitbank.pipeline.store_task import Write, ignore_rows, never
 from logitbank.stores.corrections import BadRowError, Correction, correction_named
 from logitbank.stores.errors import StoreError
 from logitbank.stores.layout import Unit, block_bounds
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.memory import aligned_empty
 from logitbank.stores.reader import Store
-from logitbank.stores.units import UnitGroup
+from logitbank.stores.units import UnitGroup, UnitWriter
 from logitbank.stores.writer import StoreWriter, unit_rows
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ RowCorrector = Callable[[NDArray[Any], NDArray[Any], NDArray[np.int32]], None]
 """Corrects (codes, top, target) in place."""
 
 
-class CorrectionStage(OpenTask):
+class CorrectionStage:
     """A `CorrectionTask` that a process has opened.
 
     Any number of processes may compute at a time: a unit is a pure map of the parent's bytes.
@@ -77,6 +77,19 @@ class CorrectionStage(OpenTask):
         if self._task.device != "cpu":
             self._corrector()
         return self._task.manifest.measured
+
+    def is_checked(self, measured: Measured) -> bool:
+        """Return True: `check` measures nothing."""
+        return True
+
+    def require_begun(self, measured: Measured) -> None:
+        """Check nothing: the parent's digest is in the manifest's identity."""
+
+    def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
+        """Check nothing: the parent's digest is of its samples, too."""
+
+    def close(self) -> None:
+        """Leave the parent open: whoever opened it may read on."""
 
     def compute(
         self,

@@ -17,7 +17,7 @@ from logitbank.pipeline.datasets import ImageDataset, has_split, open_dataset
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.read_ahead import read_ahead
-from logitbank.pipeline.store_task import OpenTask, Write, ignore_rows, never
+from logitbank.pipeline.store_task import Write, ignore_rows, never
 from logitbank.pipeline.teacher.accuracy import clean_accuracy
 from logitbank.pipeline.teacher.blocks import (
     Block,
@@ -44,7 +44,7 @@ TRIAL_SAMPLES = 1_000
 """Samples of the evaluation split that a trial on a few samples is measured on, at most."""
 
 
-class TeacherStage(OpenTask):
+class TeacherStage:
     """A `TeacherTask` that a process has opened; only one thread may compute at a time.
 
     A unit's bytes depend on nothing but what it is opened with: not on which units are computed
@@ -74,6 +74,9 @@ class TeacherStage(OpenTask):
         """Order units and group those that share a decoding."""
         return unit_groups(work_order(units, self.dataset), self._together)
 
+    def require_sources(self, units: Iterable[Unit]) -> None:
+        """Leave images to be looked at as they are read."""
+
     def check(self) -> Measured:
         """Try the teacher and measure it on centre crops, of the evaluation split if there is one.
 
@@ -92,7 +95,7 @@ class TeacherStage(OpenTask):
         return dataclasses.replace(measured, probe=task.probe)
 
     def is_checked(self, measured: Measured) -> bool:
-        """Whether the teacher's accuracy and its probe are known."""
+        """Return whether the teacher's accuracy and its probe are known."""
         return measured.clean_top1 is not None and measured.probe is not None
 
     def require_begun(self, measured: Measured) -> None:
