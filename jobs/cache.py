@@ -169,7 +169,7 @@ def _rows_there(location: str) -> int | None:
 
 
 def _break_even(manifest: Manifest) -> list[str]:
-    """Say what the store costs in teacher passes, and when it has paid."""
+    """Return lines on what the store costs in teacher passes, and when it has paid."""
     samples, views = manifest.dataset.samples, manifest.views
     return [
         f"  {samples * views:,} teacher forward passes, once; a teacher in the loop spends "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -19,11 +19,11 @@ from logitbank.pipeline.provenance import shared_versions, version_differences
 from logitbank.stores.errors import LogitbankError, StoreError
 from logitbank.stores.layout import Unit
 from logitbank.stores.manifest import Manifest, Measured, identity_differences
-from logitbank.stores.units import UnitGroup, UnitValues, UnitWriter, WrittenUnit
+from logitbank.stores.units import UnitGroup, UnitValues, UnitWriter
 from logitbank.stores.writer import StoreWriter, unit_rows
 
-Write = Callable[[Unit, UnitValues], WrittenUnit]
-"""Writes a computed unit; the arrays may be used again for another one once it returns."""
+Write = Callable[[Unit, UnitValues], object]
+"""Writes a computed unit; its arrays may hold another one once it returns."""
 
 
 def ignore_rows(rows: int) -> None:
@@ -35,7 +35,7 @@ def ignore_progress(done: int, total: int) -> None:
 
 
 def never() -> bool:
-    """Never ask for an end."""
+    """Ask for no end."""
     return False
 
 
@@ -49,8 +49,15 @@ class OpenTask(Protocol):
     def groups(self, units: Iterable[Unit]) -> list[UnitGroup]:
         """Order units as they are best computed, and group those that are computed together."""
 
-    def check(self, units: Sequence[Unit]) -> Measured:
-        """Find out what must be known before the first of some units is computed.
+    def require_sources(self, units: Iterable[Unit]) -> None:
+        """Check that what some units are computed from is there, as seen from this process.
+
+        Raises:
+            StoreError: something is missing.
+        """
+
+    def check(self) -> Measured:
+        """Find out what must be known before the first unit is computed, where it is computed.
 
         Returns:
             What the store's manifest says of it.
@@ -60,7 +67,7 @@ class OpenTask(Protocol):
         """
 
     def is_checked(self, measured: Measured) -> bool:
-        """Whether a manifest has what `check` finds out."""
+        """Return whether a manifest has what `check` finds out."""
 
     def require_begun(self, measured: Measured) -> None:
         """Check that this process computes what the one that began the store computes.
@@ -83,7 +90,7 @@ class OpenTask(Protocol):
         *,
         progress: Callable[[int], None] = ignore_rows,
         stop: Callable[[], bool] = never,
-    ) -> list[WrittenUnit]:
+    ) -> None:
         """Compute groups of units into named arrays and write each as it is done.
 
         Args:
@@ -91,9 +98,6 @@ class OpenTask(Protocol):
             write: called with each unit and its arrays, from any thread.
             progress: called with the number of rows that have just been computed.
             stop: asked between units whether to leave out those that follow.
-
-        Returns:
-            What `write` returned, in order.
 
         Raises:
             LogitbankError: a unit can't be computed or written.

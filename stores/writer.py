@@ -57,7 +57,7 @@ from logitbank.stores.units import UnitValues, UnitWriter, WrittenUnit
 SCAN_THREADS = 4
 
 RowLabels = Callable[[NDArray[np.int32], NDArray[np.int64], NDArray[Any]], NDArray[np.int32]]
-"""Gives the (B,) labels of rows from (N,) `target`, their (B,) samples and `view_params`."""
+"""Returns the (B,) labels of rows from (N,) `target`, their (B,) samples and `view_params`."""
 
 
 class StoreWriter:
@@ -270,7 +270,7 @@ class StoreWriter:
         self.mended += map(printable, remove_strays(self.files, self.arrays))
 
     def _scan(self, tables: CrcTables) -> set[Unit]:
-        """Check every chunk of every unit; remove the bad ones and give their units."""
+        """Check every chunk of every unit; remove the bad ones and return their units."""
         units = self._own_units()
         with ThreadPoolExecutor(SCAN_THREADS) as pool:
             whole = pool.map(lambda unit: self._check_unit(unit, tables), units)

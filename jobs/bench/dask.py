@@ -80,7 +80,7 @@ class DaskMeasured:
     ratios: dict[str, Spread]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the measurement as plain objects."""
+        """Return the measurement as plain objects."""
         return dataclasses.asdict(self)
 
 

@@ -18,7 +18,6 @@ from logitbank.jobs.cluster.where import Where
 from logitbank.pipeline.provenance import shared_versions, version_differences
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.files import parse_location
-from logitbank.stores.layout import Unit
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.units import UnitGroup, remove_partials, require_visible
 from logitbank.stores.writer import StoreWriter
@@ -45,7 +44,7 @@ class Workers:
 
     @contextmanager
     def task(self, task: StoreTask) -> Iterator[TaskOnWorkers]:
-        """Give a store's task to every worker, also to those that come later, for a `with` block.
+        """Hand a store's task to every worker, also to those that come later, for a `with` block.
 
         It is computed on the device of the workers.
         """
@@ -73,8 +72,8 @@ class TaskOnWorkers:
     def __init__(self, cluster: OpenCluster, name: str, task: StoreTask) -> None:
         self._cluster, self._name, self._task = cluster, name, task
 
-    def check(self, units: Sequence[Unit]) -> Manifest:
-        """Have one worker check the task before the first of some units is computed.
+    def check(self) -> Manifest:
+        """Have one worker check the task before the first unit is computed.
 
         Returns:
             The manifest of the store to be made.
@@ -85,11 +84,11 @@ class TaskOnWorkers:
         from logitbank.jobs.cluster.worker import check_task
 
         future = self._cluster.client.submit(
-            check_task, self._name, units, key=f"{self._name}-check", pure=False
+            check_task, self._name, key=f"{self._name}-check", pure=False
         )
         result: TaskResult[Measured] = _waited(future, self._cluster)
         if result.value is None:
-            raise LogitbankError(result.error)
+            raise LogitbankError(f"a worker on {result.host} can't begin: {result.error}")
         return dataclasses.replace(self._task.manifest, measured=result.value)
 
     def compute(self, groups: Sequence[UnitGroup], writer: StoreWriter, progress: Progress) -> None:

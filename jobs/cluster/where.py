@@ -80,7 +80,7 @@ def parse_where(text: str) -> Where:
         return LocalGpus()
     if kind in ("slurm", "pbs"):
         if not rest:
-            raise UsageError(f"--cluster {text!r} lacks its file: {kind}:FILE.yaml")
+            raise UsageError(f"--cluster {text!r} names no file: {kind}:FILE.yaml")
         return Queue(kind, read_queue_settings(kind, Path(location(rest))))
     raise unknown_name("--cluster", text, KNOWN)
 
@@ -124,7 +124,7 @@ def require_report_place(report: str, where: Where | None) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    """Say whether a path is an HTML file, which a report may replace."""
+    """Return whether a path is an HTML file, which a report may replace."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -143,7 +143,7 @@ def planned_device(where: Where, device: str | None) -> str | None:
         None where the workers are to tell.
 
     Raises:
-        UsageError: another device than a cluster of GPUs has, or one that this machine lacks.
+        UsageError: another device than a cluster of GPUs has, or one that is not here.
     """
     if isinstance(where, LocalGpus):
         if device not in (None, "cuda"):
@@ -164,7 +164,7 @@ def _address(text: str) -> str:
         is_whole = False
     if not is_whole:
         raise UsageError(
-            f"--cluster {text!r} lacks its host or port: tcp://HOST:PORT, as the scheduler prints"
+            f"--cluster {text!r} has no host or port: tcp://HOST:PORT, as the scheduler prints"
         )
     return text
 

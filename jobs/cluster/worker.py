@@ -17,12 +17,11 @@ from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from logitbank.jobs.cluster.results import TaskResult, run_task
-from logitbank.jobs.memory import keep_freed_memory
+from logitbank.jobs.malloc import keep_freed_memory
 from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.store_task import OpenTask, StoreTask
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.importing import forget_modules
-from logitbank.stores.layout import Unit
 from logitbank.stores.manifest import Measured
 from logitbank.stores.units import UnitGroup, UnitWriter, WrittenUnit
 
@@ -77,10 +76,10 @@ class TaskPlugin(WorkerPlugin):
                 self._opened = task.open(self._threads)
             return self._opened
 
-    def check(self, opened: OpenTask, units: Sequence[Unit]) -> Measured:
+    def check(self, opened: OpenTask) -> Measured:
         """Check the task, while nothing else is computed."""
         with self._computing:
-            return opened.check(units)
+            return opened.check()
 
     def compute(
         self, opened: OpenTask, groups: Sequence[UnitGroup], created: str
@@ -98,13 +97,15 @@ class TaskPlugin(WorkerPlugin):
                 self._writers[created] = UnitWriter.attach(self._store, manifest)
             writer = self._writers[created]
             opened.require_samples(writer, [unit for group in groups for unit in group])
-            return opened.compute(groups, writer.write)
+            written: list[WrittenUnit] = []
+            opened.compute(groups, lambda unit, values: written.append(writer.write(unit, values)))
+            return written
 
 
-def check_task(name: str, units: Sequence[Unit]) -> TaskResult[Measured]:
-    """Check a task before the first of some units is computed."""
+def check_task(name: str) -> TaskResult[Measured]:
+    """Check a task before the first unit is computed."""
     plugin = _plugin(name)
-    return run_task(plugin.open_task, lambda opened: plugin.check(opened, units))
+    return run_task(plugin.open_task, plugin.check)
 
 
 def compute_groups(

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals
 from logitbank.pipeline.store_task import OpenTask, StoreTask, compute_missing
-from logitbank.stores.layout import Unit
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.writer import StoreWriter
-
-
-class Driver(Protocol):
-    """Has a task's units computed by somebody."""
-
-    def check(self, units: Sequence[Unit]) -> Manifest:
-        """Have the task checked before the first of some units is computed.
-
-        Returns:
-            The manifest of the store to be made, with what was found and what computes it.
-
-        Raises:
-            LogitbankError: as `OpenTask.check`, or nobody is there to compute.
-        """
-
-    def compute(self, writer: StoreWriter) -> None:
-        """Have the units computed that a store, or a share of it, is missing.
-
-        Raises:
-            LogitbankError: a unit can't be computed.
-        """
 
 
 @dataclass(frozen=True)
@@ -49,9 +25,9 @@ class Here:
     job: str
     rows: str
 
-    def check(self, units: Sequence[Unit]) -> Manifest:
-        """Check the task here, as `Driver.check`."""
-        return dataclasses.replace(self.task.manifest, measured=self.opened.check(units))
+    def check(self) -> Manifest:
+        """Check the task here."""
+        return dataclasses.replace(self.task.manifest, measured=self.opened.check())
 
     def compute(self, writer: StoreWriter) -> None:
         """Compute here what is missing; less, where a signal asks for an end.

@@ -81,7 +81,7 @@ class DeviceProcess:
         return child
 
     def failed(self, received: Sequence[signal.Signals]) -> bool:
-        """Say whether it has ended otherwise than done or, on one of these signals, stopped."""
+        """Return whether it has ended otherwise than done or, on one of these signals, stopped."""
         # One that comes while Python starts kills it: nothing is in hand then.
         return self.process.poll() not in (None, 0, TRY_AGAIN, *(-number for number in received))
 
@@ -91,7 +91,7 @@ class DeviceProcess:
             reader.join()
 
     def cause(self) -> str:
-        """Say why it failed."""
+        """Return why it failed."""
         code = self.process.returncode
         ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         return self.error or f"the process {ending}"

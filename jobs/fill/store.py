@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Protocol
 
-from logitbank.jobs.fill.here import Driver, Here
+from logitbank.jobs.fill.here import Here
 from logitbank.jobs.fill.parts import Part, seal_when_whole
 from logitbank.jobs.fill.sharing import Sharing
 from logitbank.jobs.plan import store_plan
@@ -16,6 +17,27 @@ from logitbank.stores.files import open_files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter, unit_rows
+
+
+class Driver(Protocol):
+    """Has a task's units computed by somebody."""
+
+    def check(self) -> Manifest:
+        """Have the task checked before the first unit is computed.
+
+        Returns:
+            The manifest of the store to be made, with what was found and what computes it.
+
+        Raises:
+            LogitbankError: as `OpenTask.check`, or nobody is there to compute.
+        """
+
+    def compute(self, writer: StoreWriter) -> None:
+        """Have the units computed that a store, or a share of it, is missing.
+
+        Raises:
+            LogitbankError: a unit can't be computed.
+        """
 
 
 @dataclass(frozen=True)
@@ -62,12 +84,10 @@ def make_store(
         opened = stack.enter_context(closing(task.open()))
         driver: Driver = Here(task, opened, stop, job, rows)
         if sharing.cluster is not None:
-            from logitbank.jobs.cluster.driver import on_cluster
+            from logitbank.jobs.cluster.driver import OnCluster
 
             where, report = sharing.cluster, sharing.report
-            driver = stack.enter_context(
-                on_cluster(task, opened, job, where, device=cluster_device, report=report)
-            )
+            driver = OnCluster(task, opened, job, where, cluster_device, report, stack)
         return _Run(task, opened, driver, sharing.part, on_checked).fill()
 
 
@@ -125,7 +145,8 @@ class _Run:
         return self.opened.seal(writer)
 
     def _checked(self, units: list[Unit]) -> Manifest:
-        found = self.driver.check(units)
+        self.opened.require_sources(units)
+        found = self.driver.check()
         self.on_checked(found.measured)
         return found
 

@@ -1,13 +1,11 @@
 """The correction stage: a corrected store from a raw one, block by block."""
 
 from logitbank.pipeline.correct.manifest import corrected_manifest, wrong_rows
-from logitbank.pipeline.correct.stage import BATCH_ROWS, CorrectionStage, row_corrector
+from logitbank.pipeline.correct.stage import row_corrector
 from logitbank.pipeline.correct.task import CorrectionTask
 from logitbank.pipeline.correct.virtual import write_virtual_store
 
 __all__ = [
-    "BATCH_ROWS",
-    "CorrectionStage",
     "CorrectionTask",
     "corrected_manifest",
     "row_corrector",

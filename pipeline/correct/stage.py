@@ -7,118 +7,149 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from logitbank.pipeline.correct.manifest import wrong_rows
 from logitbank.pipeline.store_task import Write, ignore_rows, never
 from logitbank.stores.corrections import BadRowError, Correction, correction_named
+from logitbank.stores.errors import StoreError
 from logitbank.stores.layout import Unit, block_bounds
+from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.memory import aligned_empty
 from logitbank.stores.reader import Store
-from logitbank.stores.units import WrittenUnit
-from logitbank.stores.writer import unit_rows
+from logitbank.stores.units import UnitGroup, UnitWriter
+from logitbank.stores.writer import StoreWriter, unit_rows
+
+if TYPE_CHECKING:
+    from logitbank.pipeline.correct.task import CorrectionTask
 
 BATCH_ROWS = 16_384
+NEEDED_ARRAYS = ("logits", "top", "view_params", "pixel_crc")
 
 RowCorrector = Callable[[NDArray[Any], NDArray[Any], NDArray[np.int32]], None]
 """Corrects (codes, top, target) in place."""
 
 
 class CorrectionStage:
-    """A raw store opened to be corrected.
+    """A `CorrectionTask` that a process has opened.
 
     Any number of processes may compute at a time: a unit is a pure map of the parent's bytes.
 
     Args:
+        task: whose units.
         parent: the raw store.
-        correction: its name.
         threads: how many units are read, corrected and written at a time.
-        device: `cpu`, or a CUDA device that corrects wrong rows while others are read and written;
-            the result is the same, bit for bit.
-        batch_rows: rows that are sent to a CUDA device at a time.
 
     Raises:
         UsageError: there is no such correction.
     """
 
-    def __init__(
-        self,
-        parent: Store,
-        correction: str,
-        *,
-        threads: int = 2,
-        device: str = "cpu",
-        batch_rows: int = BATCH_ROWS,
-    ) -> None:
-        self.parent, self.correction = parent, correction_named(correction)
-        self._threads, self._device, self._batch_rows = threads, device, batch_rows
+    def __init__(self, task: CorrectionTask, parent: Store, threads: int) -> None:
+        self._task, self._parent, self._threads = task, parent, threads
+        self._correction = correction_named(task.correction)
 
-    def require_device(self) -> None:
+    @property
+    def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """Return (N,) labels and (N,) ids, those of the raw store."""
+        return self._parent.target, self._parent.sample_id
+
+    def groups(self, units: Iterable[Unit]) -> list[UnitGroup]:
+        """Return each unit as a group of its own."""
+        return [(unit,) for unit in units]
+
+    def require_sources(self, units: Iterable[Unit]) -> None:
+        """Check that the raw store has the chunks that some units are made from.
+
+        Raises:
+            StoreError: one is missing or of another size.
+        """
+        self._parent.require_chunks(NEEDED_ARRAYS, {unit.view for unit in units})
+
+    def check(self) -> Measured:
         """Check that the device is there and knows the correction.
 
         Raises:
             UsageError: it isn't, or doesn't.
         """
-        if self._device != "cpu":
-            row_corrector(self.correction, self._device, self._batch_rows)
+        if self._task.device != "cpu":
+            self._corrector()
+        return self._task.manifest.measured
+
+    def is_checked(self, measured: Measured) -> bool:
+        """Return True: `check` measures nothing."""
+        return True
+
+    def require_begun(self, measured: Measured) -> None:
+        """Check nothing: the parent's digest is in the manifest's identity."""
+
+    def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
+        """Check nothing: the parent's digest is of its samples, too."""
+
+    def close(self) -> None:
+        """Leave the parent open: whoever opened it may read on."""
 
     def compute(
         self,
-        units: Iterable[Unit],
+        groups: Iterable[UnitGroup],
         write: Write,
         *,
         progress: Callable[[int], None] = ignore_rows,
         stop: Callable[[], bool] = never,
-    ) -> list[WrittenUnit]:
-        """Correct units and write them.
-
-        Args:
-            units: which.
-            write: called with each unit and its arrays, from `threads` threads.
-            progress: called with the number of rows that have just been corrected.
-            stop: asked before each unit whether to leave it out, and all that follow.
-
-        Returns:
-            What `write` returned, in order.
+    ) -> None:
+        """Correct units and write them, `threads` at a time.
 
         Raises:
             StoreError: a chunk of the parent is bad, a row can't be corrected or a file be written.
             UsageError: the device is not there, or doesn't know the correction.
         """
-        written: list[WrittenUnit] = []
         spare = self._spare
 
-        def correct(unit: Unit) -> WrittenUnit | None:
+        def correct(unit: Unit) -> int:
             if stop():
-                return None
+                return 0
             memory = spare.get()
             try:
-                return write(unit, corrected_unit(self.parent, unit, memory))
+                write(unit, corrected_unit(self._parent, unit, memory))
             finally:
                 spare.put(memory)
+            return unit_rows([unit], self._parent.manifest)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            work = [pool.submit(correct, unit) for unit in units]
+            work = [pool.submit(correct, unit) for group in groups for unit in group]
             try:
                 for future in work:
-                    one = future.result()
-                    if one is not None:
-                        written.append(one)
-                        progress(unit_rows([one.unit], self.parent.manifest))
+                    progress(future.result())
             finally:
                 pool.shutdown(cancel_futures=True)
-        return written
+
+    def seal(self, writer: StoreWriter) -> Manifest:
+        """Seal the store.
+
+        Raises:
+            StoreError: as `StoreWriter.seal`, or a row is wrong after a correction that leaves none
+                so.
+        """
+        sealed = writer.seal()
+        wrong, rows = wrong_rows(sealed.measured)
+        if wrong and not self._correction.changes_values:
+            raise StoreError(
+                f"{writer.files.where}: {wrong} of {rows} rows are wrong after correction"
+            )
+        return sealed
 
     @cached_property
     def _spare(self) -> SimpleQueue[UnitMemory]:
         """Memory for a unit a thread."""
         spare: SimpleQueue[UnitMemory] = SimpleQueue()
         for _ in range(self._threads):
-            corrector = row_corrector(self.correction, self._device, self._batch_rows)
-            spare.put(UnitMemory.of(self.parent, corrector))
+            spare.put(UnitMemory.of(self._parent, self._corrector()))
         return spare
+
+    def _corrector(self) -> RowCorrector:
+        return row_corrector(self._correction, self._task.device, self._task.batch_rows)
 
 
 @dataclass(frozen=True)

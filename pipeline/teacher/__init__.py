@@ -6,13 +6,11 @@ from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teach
 from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
 from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
-from logitbank.pipeline.teacher.stage import TeacherStage
 from logitbank.pipeline.teacher.task import TeacherTask
 
 __all__ = [
     "CacheSettings",
     "Precision",
-    "TeacherStage",
     "TeacherTask",
     "clean_accuracy",
     "device_name",

@@ -59,7 +59,7 @@ def teacher_probe(teacher: LoadedModel, pixels: torch.Tensor, device: str) -> Pr
 
 
 def require_probe(found: Probe, recorded: Probe, who: str, where: str) -> None:
-    """Require a teacher to say what the teacher that began a store said.
+    """Check that a teacher says what the teacher that began a store said.
 
     Args:
         found: what it says.
@@ -103,7 +103,7 @@ def probe_difference(found: Probe, recorded: Probe) -> str | None:
 def row_differences(
     found: NDArray[np.floating], expected: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Give the largest difference in each row, as a share of the row's range in `expected`.
+    """Return the largest difference in each row, as a share of the row's range in `expected`.
 
     Args:
         found: (B, C).

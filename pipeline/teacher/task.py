@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from logitbank.pipeline.datasets import ImageDataset, has_split, open_dataset
+from logitbank.pipeline.datasets import ImageDataset, open_dataset
 from logitbank.pipeline.datasets.specs import absolute_spec
 from logitbank.pipeline.models import LoadedModel, load_model_for
 from logitbank.pipeline.models.loading import absolute_model_spec
 from logitbank.pipeline.provenance import shared_versions
-from logitbank.pipeline.store_task import (
-    Write,
-    ignore_rows,
-    never,
-    require_device,
-    require_same_work,
-    require_versions,
-)
-from logitbank.pipeline.teacher.accuracy import clean_accuracy
+from logitbank.pipeline.store_task import require_device, require_same_work, require_versions
 from logitbank.pipeline.teacher.manifest import raw_manifest, teacher_identity
 from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings
-from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
 from logitbank.pipeline.teacher.stage import TeacherStage
-from logitbank.pipeline.teacher.stored_samples import StoredSamples
-from logitbank.pipeline.views import Augmentation, augmentation_from, main_labels
+from logitbank.pipeline.views import Augmentation, augmentation_from
 from logitbank.stores.importing import module_of_spec
-from logitbank.stores.layout import Unit
 from logitbank.stores.manifest import Manifest, Measured, Probe
-from logitbank.stores.units import UnitGroup, UnitWriter, WrittenUnit
-from logitbank.stores.writer import StoreWriter
-
-TRIAL_SAMPLES = 1_000
-"""Samples of the evaluation split that a trial on a few samples is measured on, at most."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +130,7 @@ class TeacherTask:
             manifest=dataclasses.replace(self.manifest, provenance=provenance),
         )
 
-    def open(self, threads: int | None = None) -> OpenTeacherTask:
+    def open(self, threads: int | None = None) -> TeacherStage:
         """Load the teacher and open the dataset, unless this process made the task.
 
         Args:
@@ -162,7 +142,7 @@ class TeacherTask:
             StoreError: the teacher says something else than in the process that made the task.
         """
         if self.here is not None:
-            return OpenTeacherTask(self, self.here.dataset, self.here.teacher)
+            return TeacherStage(self, self.here.dataset, self.here.teacher)
         require_versions(self.versions)
         require_device(self.settings.device)
         if threads is not None:
@@ -172,7 +152,7 @@ class TeacherTask:
         dataset = dataset if self.limit is None else dataset.head(self.limit)
         teacher = load_model_for(self.teacher, dataset, pretrained=True)
         require_same_work(self._found(dataset, teacher), self.manifest)
-        opened = OpenTeacherTask(self, dataset, teacher)
+        opened = TeacherStage(self, dataset, teacher)
         opened.require_begun(Measured(probe=self.probe))
         return opened
 
@@ -194,106 +174,3 @@ class TeacherTask:
             ),
             teacher=teacher_identity(teacher, self.settings),
         )
-
-
-class OpenTeacherTask:
-    """A `TeacherTask` that a process has opened; only one thread may compute at a time."""
-
-    def __init__(self, task: TeacherTask, dataset: ImageDataset, teacher: LoadedModel) -> None:
-        self._task, self._dataset, self._teacher = task, dataset, teacher
-        self._stage = TeacherStage(
-            dataset, teacher, task.augmentation, task.settings, task.manifest
-        )
-        self._stored: StoredSamples | None = None
-
-    @property
-    def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
-        """Return (N,) labels and (N,) ids."""
-        return self._dataset.targets, self._dataset.sample_ids
-
-    def groups(self, units: Iterable[Unit]) -> list[UnitGroup]:
-        """Order units and group those that share a decoding."""
-        return self._stage.groups(units)
-
-    def check(self, units: Sequence[Unit]) -> Measured:
-        """Try the teacher and measure it on centre crops, of the evaluation split if there is one.
-
-        Raises:
-            LogitbankError: it is no function of the image, gives no logits, or numbers its classes
-                otherwise than the dataset.
-        """
-        task, clean = self._task, self._dataset
-        if task.pixels is not None:
-            require_sound_teacher(self._teacher, task.pixels, task.settings)
-        if has_split(task.dataset, "test"):
-            clean = open_dataset(task.dataset, "test", compare_targets=task.here is not None)
-        # A trial on a few samples should not wait for the whole of ImageNet's evaluation split.
-        most = None if task.limit is None else max(task.limit, TRIAL_SAMPLES)
-        measured = clean_accuracy(self._teacher, clean, task.settings, most)
-        return dataclasses.replace(measured, probe=task.probe)
-
-    def is_checked(self, measured: Measured) -> bool:
-        """Whether the teacher's accuracy and its probe are known."""
-        return measured.clean_top1 is not None and measured.probe is not None
-
-    def require_begun(self, measured: Measured) -> None:
-        """Check that the teacher says here what the one that began the store said.
-
-        Raises:
-            LogitbankError, StoreError: it doesn't, as `require_same_teacher`.
-        """
-        task = self._task
-        if measured.probe is None or task.pixels is None:
-            return
-        seen_here = "" if task.here is not None else f", as {platform.node()} sees it,"
-        require_same_teacher(
-            self._probe,
-            measured.probe,
-            self._teacher,
-            task.pixels,
-            task.settings,
-            f"{task.store}{seen_here}",
-        )
-
-    @cached_property
-    def _probe(self) -> Probe:
-        """What the teacher says in this process."""
-        task = self._task
-        if task.here is not None and task.probe is not None:
-            return task.probe
-        assert task.pixels is not None, "asked for only where there are any"
-        return teacher_probe(self._teacher, task.pixels, task.settings.device)
-
-    def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
-        """Check that some units are of the same samples here as in a store begun elsewhere.
-
-        Raises:
-            DatasetError, StoreError: as `StoredSamples.require`.
-        """
-        if self._stored is None or self._stored.store is not store:
-            self._stored = StoredSamples(store)
-        self._stored.require(self._dataset, self._stage.augmentation, units)
-
-    def compute(
-        self,
-        groups: Iterable[UnitGroup],
-        write: Write,
-        *,
-        progress: Callable[[int], None] = ignore_rows,
-        stop: Callable[[], bool] = never,
-    ) -> list[WrittenUnit]:
-        """Compute groups of units, as `TeacherStage.compute`."""
-        return self._stage.compute(groups, write, progress=progress, stop=stop)
-
-    def seal(self, writer: StoreWriter) -> Manifest:
-        """Seal the store; of a mixed view the label of the larger share is the one that counts.
-
-        Raises:
-            StoreError: as `StoreWriter.seal`.
-        """
-        is_mixed = self._task.manifest.augmentation.is_mixed
-        return writer.seal(partial(main_labels, self._stage.augmentation) if is_mixed else None)
-
-    def close(self) -> None:
-        """End the threads that render."""
-        self._stage.close()

@@ -19,7 +19,7 @@ from tests.jobs.command import ROOT
 
 PLACES = {
     "load": ("logitbank.jobs.cache", "open_samples"),
-    "measure": ("logitbank.pipeline.teacher.task", "OpenTeacherTask.check"),
+    "measure": ("logitbank.pipeline.teacher.stage", "TeacherStage.check"),
     "create": ("logitbank.stores.writer", "create_layout"),
     "unit": ("logitbank.stores.units", "UnitWriter.write"),
     "count": ("logitbank.jobs.fill.parts", "units_present"),

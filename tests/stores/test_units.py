@@ -6,13 +6,21 @@ import dataclasses
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from logitbank.stores import units
 from logitbank.stores.errors import StoreError
 from logitbank.stores.layout import all_units
 from logitbank.stores.units import UnitWriter, WrittenUnit, remove_partials, require_visible
-from tests.stores.store_examples import manifest, open_writer, unit_values, write_store
+from tests.stores.store_examples import (
+    manifest,
+    open_writer,
+    sample_id,
+    target,
+    unit_values,
+    write_store,
+)
 
 
 @pytest.fixture
@@ -33,6 +41,13 @@ def test_a_store_filled_by_others_is_the_same(tmp_path, whole):
     for written in told:
         writer.accept(written)
     assert writer.seal().digest == write_store(tmp_path / "plain.zarr").digest
+
+
+def test_whoever_attaches_sees_the_samples_that_the_store_is_of(whole):
+    writer, _ = whole
+    labels, ids = UnitWriter.attach(writer.files.root, writer.manifest).samples
+    assert np.array_equal(labels, target())
+    assert np.array_equal(ids, sample_id())
 
 
 @pytest.mark.parametrize("name", ["logits", "top", "view_params", "pixel_crc"])
