@@ -61,7 +61,7 @@ def out_path(text: str) -> str:
     """Parse the path of what a job makes, or goes on with: a store, a run, a folder of results.
 
     Raises:
-        ArgumentTypeError: it is no local path, or no name for something new.
+        ArgumentTypeError: it is not a local path, or not a name for something new.
         UsageError: it lies within a store.
         StoreError: what is to hold it can't be written.
     """
@@ -108,10 +108,10 @@ def shared_location(text: str) -> str:
 
 
 def require_writable_place(path: Path) -> None:
-    """Require that a file or folder that is not there yet can be made, with its parents.
+    """Check that a file or folder that is not there yet can be made, with its parents.
 
     Raises:
-        StoreError: a parent is no folder, or the first that is there takes no new file.
+        StoreError: a parent is not a folder, or the first that is there takes no new file.
     """
     folder = path.parent
     while not os.path.lexists(folder):
@@ -148,7 +148,7 @@ def _expanded(text: str) -> str:
     user, slash, rest = text.partition("/")
     if text.startswith("~") and expanded == text:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: {user} is no home folder here: write the whole path, or ./{user}{slash}"
+            f"{text!r}: {user} is not a home folder here: write the whole path, or ./{user}{slash}"
             f"{rest} for what is called so"
         )
     return expanded

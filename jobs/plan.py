@@ -49,7 +49,7 @@ def _require_same_work(files: Files, wanted: Manifest) -> None:
 
 
 def store_bytes(manifest: Manifest) -> int:
-    """Give the bytes that all chunks of a store take, trailers included."""
+    """Return the bytes that all chunks of a store take, trailers included."""
     return sum(
         (spec.payload_bytes + TRAILER_BYTES) * len(list(spec.indices()))
         for spec in store_arrays(manifest).values()

@@ -41,7 +41,7 @@ class CheckedChunk:
 def write_checked(
     files: Files, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
 ) -> int:
-    """Write a chunk that was read whole from an array of the same layout, and give its CRC."""
+    """Write a chunk that was read whole from an array of the same layout, and return its CRC."""
     files.put(spec.chunk_key(index), [chunk.payload, chunk.crc.to_bytes(TRAILER_BYTES, "little")])
     return chunk.crc
 
@@ -58,7 +58,7 @@ def write_chunk(files: Files, spec: ArraySpec, index: tuple[int, ...], values: N
 
 
 def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8], bytes]:
-    """Give a chunk's payload and trailer, from values as `write_chunk` takes them."""
+    """Return a chunk's payload and trailer, from values as `write_chunk` takes them."""
     full = values
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
@@ -93,7 +93,7 @@ def read_chunk(
 def verify_chunk(
     files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
 ) -> int:
-    """Check a chunk as `read_chunk` does and give its CRC.
+    """Check a chunk as `read_chunk` does and return its CRC.
 
     Raises:
         ChunkError, FileError: as `read_chunk`.
@@ -159,7 +159,7 @@ def read_chunk_into(
 
 
 def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
-    """Hold the size that a chunk's file has, None where there is none, against the layout.
+    """Check the size that a chunk's file has, None where there is none, against the layout.
 
     Raises:
         ChunkError: as `read_chunk`, of a chunk that is missing or of another size.

@@ -91,7 +91,7 @@ class TestWritten:
             ("x" * 300, 2, "a name of 300 bytes is too long"),
             ("é" * 120, 2, "a name of 240 bytes is too long"),
             ("d/" * 2000 + "x", 2, "bytes is too long"),
-            ("~nobody-of-this-name/x", 2, "is no home folder here"),
+            ("~nobody-of-this-name/x", 2, "is not a home folder here"),
             ("file/x", 1, "file is not a folder"),
             ("link/x", 1, "link is not a folder"),
             ("/proc/nowhere/x", 1, "/proc/nowhere/x can't be made: /proc can't be written"),
@@ -249,7 +249,7 @@ class TestRead:
         ("where", "says"),
         [
             ("", "names nothing"),
-            ("~nobody-of-this-name", "is no home folder here"),
+            ("~nobody-of-this-name", "is not a home folder here"),
             ("http://[", "is not a URL"),
             ("a\0", "holds the character NUL"),
         ],
