@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from logitbank.stores.checksum import as_bytes, crc32c
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import UNKNOWN_SIZE, Files, LocalFiles, OddFileError, fill
+from logitbank.stores.files import UNKNOWN_SIZE, Files, OddFileError, OpenedFile
 from logitbank.stores.layout import TRAILER_BYTES, ArraySpec
 from logitbank.stores.memory import aligned_empty
 
@@ -41,16 +39,14 @@ class CheckedChunk:
 
 
 def write_checked(
-    files: LocalFiles, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
+    files: Files, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
 ) -> int:
-    """Write a chunk that was read whole from an array of the same layout, and give its CRC."""
+    """Write a chunk that was read whole from an array of the same layout, and return its CRC."""
     files.put(spec.chunk_key(index), [chunk.payload, chunk.crc.to_bytes(TRAILER_BYTES, "little")])
     return chunk.crc
 
 
-def write_chunk(
-    files: LocalFiles, spec: ArraySpec, index: tuple[int, ...], values: NDArray[Any]
-) -> int:
+def write_chunk(files: Files, spec: ArraySpec, index: tuple[int, ...], values: NDArray[Any]) -> int:
     """Write a chunk from values that may fall short of a full one at the array's edge.
 
     Returns:
@@ -62,7 +58,7 @@ def write_chunk(
 
 
 def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8], bytes]:
-    """Give a chunk's payload and trailer, from values as `write_chunk` takes them."""
+    """Return a chunk's payload and trailer, from values as `write_chunk` takes them."""
     full = values
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
@@ -97,7 +93,7 @@ def read_chunk(
 def verify_chunk(
     files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
 ) -> int:
-    """Check a chunk as `read_chunk` does and give its CRC.
+    """Check a chunk as `read_chunk` does and return its CRC.
 
     Raises:
         ChunkError, FileError: as `read_chunk`.
@@ -110,13 +106,10 @@ def read_checked(
 ) -> CheckedChunk:
     """Read the bytes of one chunk with the checks, arguments and errors of `read_chunk`."""
     key = spec.chunk_key(index)
-    if isinstance(files, LocalFiles):
-        with _chunk_file(files, spec, key) as file:
-            array = aligned_empty(spec.payload_bytes + TRAILER_BYTES, np.uint8)
-            fill(file, [array])
-        data = array.data
-    else:
-        data = _fetched(files, spec, key)
+    with _chunk_file(files, spec, key) as file:
+        array = aligned_empty(spec.payload_bytes + TRAILER_BYTES, np.uint8)
+        file.read_into([array])
+    data = array.data
     payload, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     found = crc32c(payload)
     check_crc(files.where, key, found, int.from_bytes(trailer, "little"), expected)
@@ -124,14 +117,14 @@ def read_checked(
 
 
 def read_chunk_into(
-    files: LocalFiles,
+    files: Files,
     spec: ArraySpec,
     index: tuple[int, ...],
     expected: int | None,
     out: NDArray[Any],
     on_rows: Callable[[slice], None] | None = None,
 ) -> None:
-    """Read the rows of a chunk straight into memory that is there already.
+    """Read the rows of a chunk into memory that is there already, straight where files allow it.
 
     Args:
         files: the store's files.
@@ -157,7 +150,7 @@ def read_chunk_into(
             rows = slice(first, first + step)
             piece, last = as_bytes(out[rows]), first + step >= len(out)
             # What follows the rows comes with the last of them, in the same call.
-            fill(file, [piece, padding, trailer] if last else [piece])
+            file.read_into([piece, padding, trailer] if last else [piece])
             found = crc32c(piece, found)
             if on_rows is not None:
                 on_rows(rows)
@@ -166,7 +159,7 @@ def read_chunk_into(
 
 
 def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
-    """Hold the size that a chunk's file has, None where there is none, against the layout.
+    """Check the size that a chunk's file has, None where there is none, against the layout.
 
     Raises:
         ChunkError: as `read_chunk`, of a chunk that is missing or of another size.
@@ -198,7 +191,7 @@ def check_crc(where: str, key: str, found: int, trailer: int, expected: int | No
 
 
 @contextmanager
-def _chunk_file(files: LocalFiles, spec: ArraySpec, key: str) -> Iterator[FileIO]:
+def _chunk_file(files: Files, spec: ArraySpec, key: str) -> Iterator[OpenedFile]:
     """Open a chunk of the right size, for the time of a `with` block that reads it.
 
     Raises:
@@ -207,23 +200,13 @@ def _chunk_file(files: LocalFiles, spec: ArraySpec, key: str) -> Iterator[FileIO
     """
     try:
         with files.opened(key) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != spec.payload_bytes + TRAILER_BYTES:
-                raise _wrong_size(files.where, key, size, spec)
+            if file.size != spec.payload_bytes + TRAILER_BYTES:
+                raise _wrong_size(files.where, key, file.size, spec)
             yield file
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise ChunkError(files.where, key, "is missing") from None
     except OddFileError as error:
         raise ChunkError(files.where, key, error.cause) from None
-
-
-def _fetched(files: Files, spec: ArraySpec, key: str) -> memoryview:
-    data = files.get(key)
-    if data is None:
-        raise ChunkError(files.where, key, "is missing")
-    if len(data) != spec.payload_bytes + TRAILER_BYTES:
-        raise _wrong_size(files.where, key, len(data), spec)
-    return memoryview(data)
 
 
 def _wrong_size(where: str, key: str, size: int, spec: ArraySpec) -> ChunkError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from logitbank.stores.contents import contents
 from logitbank.stores.errors import NotAStoreError, StoreError
-from logitbank.stores.files import Files, LocalFiles, OddFileError
+from logitbank.stores.files import Files, OddFileError
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.printable import shortened
@@ -53,7 +53,8 @@ def read_manifest(files: Files) -> Manifest:
     """
     document = _document_there(files, ROOT_KEY)
     if document is None:
-        found = f", it holds {contents(files.root)}" if isinstance(files, LocalFiles) else ""
+        held = contents(files)
+        found = "" if held is None else f", it holds {held}"
         raise NotAStoreError(f"{files.where} is not a store: it has no zarr.json{found}")
     attributes = document.pop("attributes", None)
     manifest = Manifest.from_attributes(attributes, files.where)
@@ -66,7 +67,7 @@ def _document_there(files: Files, key: str) -> dict[str, Any] | None:
     """Parse a metadata document, None where there is none.
 
     Raises:
-        DamagedDocumentError: it is no file, or not JSON.
+        DamagedDocumentError: it is not a file, or not JSON.
         FileError: it can't be reached or read.
     """
     try:
@@ -83,7 +84,7 @@ def _document_there(files: Files, key: str) -> dict[str, Any] | None:
     except RecursionError:
         document = None
     if not isinstance(document, dict) or not _is_flat(document):
-        raise DamagedDocumentError(files.where, key, "is damaged (it is no object of a store's)")
+        raise DamagedDocumentError(files.where, key, "is damaged (it is not an object of a store)")
     return document
 
 
@@ -97,7 +98,7 @@ def _is_flat(document: dict[str, Any]) -> bool:
 
 
 def check_array_document(files: Files, spec: ArraySpec) -> None:
-    """Require the very metadata that the layout gives this array.
+    """Check that an array has the very metadata that the layout gives it.
 
     Raises:
         DamagedDocumentError: it is missing, damaged or differs; one difference is named.
@@ -115,7 +116,7 @@ def check_array_document(files: Files, spec: ArraySpec) -> None:
 
 
 def check_seal(files: Files, manifest: Manifest) -> None:
-    """Require a complete manifest as it was sealed.
+    """Check that a manifest is complete and as it was sealed.
 
     Raises:
         StoreError: the store is incomplete.

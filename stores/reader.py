@@ -29,7 +29,7 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import UsageError
-from logitbank.stores.files import Files, LocalFiles, files_at
+from logitbank.stores.files import Files, files_at
 from logitbank.stores.layout import (
     ArraySpec,
     Unit,
@@ -83,7 +83,7 @@ class Store:
     @classmethod
     def open(
         cls,
-        location: str | Path,
+        location: str | Path | Files,
         *,
         parent: str | Path | None = None,
         allow_corrections: Collection[str] = (),
@@ -93,7 +93,7 @@ class Store:
         Nothing that the store says is imported, and no other host is asked.
 
         Args:
-            location: path or URL.
+            location: path or URL, or the opened files.
             parent: where the parent of a virtual store is, if it has moved; a relative path is
                 looked for from the current folder, then beside the store.
             allow_corrections: corrections `import:MODULE:NAME` that a virtual store may import,
@@ -141,7 +141,7 @@ class Store:
             )
         if opening.parent is not None:
             # Found from wherever it is opened again.
-            opening = dataclasses.replace(opening, parent=parent.where)
+            opening = dataclasses.replace(opening, parent=parent.files.location)
         return cls(files, manifest, parent.arrays, parent.tables, parent, name, opening)
 
     def corrected_by(self, name: str) -> Store:
@@ -324,12 +324,7 @@ class Store:
         files, spec = (self.parent or self).files, self.arrays[name]
         index = unit_index(spec, unit)
         expected = int(self.tables[name][index])
-        if isinstance(files, LocalFiles):
-            read_chunk_into(files, spec, index, expected, out, on_rows)
-            return
-        out[...] = read_chunk(files, spec, index, expected)[0, : len(out)]
-        if on_rows is not None:
-            on_rows(slice(0, len(out)))
+        read_chunk_into(files, spec, index, expected, out, on_rows)
 
     def _kept(self, name: str) -> NDArray[Any]:
         """Read an array of one chunk when it is first asked for, and keep it."""

@@ -244,7 +244,7 @@ def test_a_full_disk(job, places, teacher, tmp_path, monkeypatch, capfd):
             raise OSError(28, "No space left on device")
         return write(descriptor, data)
 
-    monkeypatch.setattr("logitbank.stores.files.os.write", full_later)
+    monkeypatch.setattr("logitbank.stores.files.local.os.write", full_later)
     assert run(*words) == 1
     monkeypatch.undo()
     assert "error: the disk is full: " in capfd.readouterr().err
@@ -257,7 +257,7 @@ def test_a_full_disk(job, places, teacher, tmp_path, monkeypatch, capfd):
 def test_a_disk_that_is_too_small_is_found_out_before_any_work(
     teacher, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.setattr("logitbank.jobs.plan.free_bytes", lambda location: 1000)
+    monkeypatch.setattr("logitbank.stores.files.LocalFiles.free_bytes", lambda files: 1000)
     assert run(*cache_words(teacher, tmp_path / "out")) == 1
     assert "the disk is too full for" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
