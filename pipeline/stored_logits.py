@@ -176,10 +176,9 @@ def order_cause(
     teacher's own, which tell apart what became equal in the encoding. Arguments and return value
     are those of `logits_cause`.
     """
-    codes = encoding_named(manifest.encoding).decode(stored.codes)
-    wrong = _disordered(codes, stored.top, np.zeros(len(codes)))
-    if len(wrong):
-        return int(wrong[0]), "is not in the order of the stored logits for"
+    found = stored_order_cause(stored, manifest)
+    if found is not None:
+        return found
     if correction is not None:
         exact = exact.copy()
         correction(exact, top_classes(exact, target, manifest.top_classes), target)
@@ -187,6 +186,19 @@ def order_cause(
     wrong = _disordered(exact, stored.top, allowed)
     if len(wrong):
         return int(wrong[0]), "is not in the teacher's own order for"
+    return None
+
+
+def stored_order_cause(stored: StoredRows, manifest: Manifest) -> tuple[int, str] | None:
+    """Say which row of `top` is not in the order of its stored logits, ties aside.
+
+    Returns:
+        As `logits_cause`, of the first such row.
+    """
+    codes = encoding_named(manifest.encoding).decode(stored.codes)
+    wrong = _disordered(codes, stored.top, np.zeros(len(codes)))
+    if len(wrong):
+        return int(wrong[0]), "is not in the order of the stored logits for"
     return None
 
 
