@@ -19,6 +19,7 @@ from logitbank.pipeline.stored_logits import (
     StoredTeacher,
     logits_cause,
     order_cause,
+    stored_order_cause,
 )
 from logitbank.pipeline.views import ViewRenderer, augmentation_from, main_labels, pixel_crc
 from logitbank.pipeline.views.mixed_images import named_images
@@ -50,10 +51,11 @@ def verify_deeply(
     """Hold a complete store against the dataset, and the teacher, that it says it was made from.
 
     Samples and targets are compared; each view is drawn and rendered again and its parameters and
-    pixels compared; the teacher sees one batch of each unit again, computing as the manifest
-    records, and its logits and the order of its classes must be the stored ones (corrected as the
-    store is), but for what another device changes. Another teacher, or none, is told once, and no
-    file is then called bad for it.
+    pixels compared; in every row, the order of classes must be that of the stored logits. The
+    teacher sees one batch of each unit again, computing as the manifest records, and its logits and
+    the order of its classes must be the stored ones (corrected as the store is), but for what
+    another device changes. Another teacher, or none, is told once, and no file is then called bad
+    for it.
 
     Args:
         store: raw or corrected.
@@ -88,6 +90,8 @@ def verify_deeply(
             problems += _view_problems(store, renderer, batch)
             if compared is not None and batch.is_first:
                 problems += _logit_problems(store, renderer, batch, compared)
+            else:
+                problems += _order_problems(store, batch)
             done += len(batch.samples)
             progress(done, total)
     return problems
@@ -161,6 +165,19 @@ def _logit_problems(
             where = renderer.dataset.describe(int(batch.samples[row]))
             yield Problem(_key(store, name, batch), f"{cause} {where}; {AGAIN}", "none")
             return  # The order of wrong logits is wrong as well.
+
+
+def _order_problems(store: Store, batch: _Batch) -> Iterator[Problem]:
+    """Compare the order of classes with that of the stored logits, which no teacher is needed for.
+
+    Yields a problem for the first row of the batch that disagrees.
+    """
+    stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
+    found = stored_order_cause(stored, store.manifest)
+    if found is not None:
+        row, cause = found
+        sample = int(batch.samples[row])
+        yield Problem(_key(store, "top", batch), f"{cause} sample {sample}; {AGAIN}", "none")
 
 
 def _correction(store: Store) -> Correction:

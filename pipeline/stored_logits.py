@@ -177,10 +177,9 @@ def order_cause(rows: ComparedRows) -> tuple[int, str] | None:
     teacher's own, which tell apart what became equal in the encoding. The return value is that of
     `logits_cause`.
     """
-    codes = encoding_named(rows.manifest.encoding).decode(rows.stored.codes)
-    wrong = _disordered(codes, rows.stored.top, np.zeros(len(codes)))
-    if len(wrong):
-        return int(wrong[0]), "is not in the order of the stored logits for"
+    found = stored_order_cause(rows.stored, rows.manifest)
+    if found is not None:
+        return found
     exact = rows.exact
     if rows.correction is not None:
         exact = exact.copy()
@@ -189,6 +188,19 @@ def order_cause(rows: ComparedRows) -> tuple[int, str] | None:
     wrong = _disordered(exact, rows.stored.top, allowed)
     if len(wrong):
         return int(wrong[0]), "is not in the teacher's own order for"
+    return None
+
+
+def stored_order_cause(stored: StoredRows, manifest: Manifest) -> tuple[int, str] | None:
+    """Say which row of `top` is not in the order of its stored logits, ties aside.
+
+    Returns:
+        As `logits_cause`, of the first such row.
+    """
+    codes = encoding_named(manifest.encoding).decode(stored.codes)
+    wrong = _disordered(codes, stored.top, np.zeros(len(codes)))
+    if len(wrong):
+        return int(wrong[0]), "is not in the order of the stored logits for"
     return None
 
 

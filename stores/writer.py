@@ -100,16 +100,19 @@ class StoreWriter:
         if share is None:
             self._remove_strays()
         self._mend_small_files(target, sample_id)
+        bad = self._scan(found.tables)
         if found.manifest_lost:
+            # Not before: the tables that proved it bind no chunk once it is written anew.
             self._put_manifest(self.manifest)
             self.mended.append(ROOT_KEY)
-        bad = self._scan(found.tables)
         self.lacking = [unit for unit in self._own_units() if unit in bad]
         self._remaining = set(self.lacking)
         self.mended = list(dict.fromkeys(self.mended))
         self.complete = found.intact and not self.mended and not self.lacking
-        if not self.complete and self.manifest.status == "complete":
-            # What is being mended must not pass for complete if this job is killed.
+        sealed_yet = self.manifest.status == "complete" and self._expected_digest is None
+        if sealed_yet and not self.complete:
+            # What is being mended must not pass for complete if this job is killed. With damaged
+            # tables it can't, and its digest is all that can tell whose chunks these are.
             self._put_manifest(self.manifest.unsealed())
         if share is None and found.witness_lost:
             document = unfinished_group_document(self.manifest.identity())

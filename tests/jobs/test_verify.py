@@ -17,6 +17,7 @@ from logitbank.stores.manifest import DatasetIdentity
 from logitbank.stores.reader import Store
 from logitbank.stores.writer import StoreWriter
 from tests.jobs.command import done, run
+from tests.jobs.conftest import cache_words
 from tests.stores import store_examples
 
 
@@ -84,6 +85,26 @@ def test_a_store_that_lies_under_a_whole_seal(raw, teacher, tmp_path, name, chan
     words = ["--deep", "--dataset", "digits", "--teacher", teacher, "--json"]
     assert run("verify", tmp_path / "lies.zarr", *words) == 1
     assert [problem["key"] for problem in found(capfd)["problems"]] == [key]
+
+
+def exchanged_in_the_last_row(values):
+    """The first two classes of a unit's last row change places in `top`."""
+    values[-1, [0, 1]] = values[-1, [1, 0]]
+    return values
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_the_order_of_every_row_is_held_against_the_stored_logits(teacher, tmp_path, is_run, capfd):
+    """The teacher runs on the first batch of a unit alone, and need not run for this at all."""
+    done(*cache_words(teacher, tmp_path / "raw.zarr", batch_size=16))
+    resealed(tmp_path / "raw.zarr", tmp_path / "lies.zarr", top=exchanged_in_the_last_row)
+    words = ["--deep", "--dataset", "digits", *["--teacher", teacher] * is_run, "--json"]
+    done("verify", tmp_path / "raw.zarr", *words)
+    capfd.readouterr()
+    assert run("verify", tmp_path / "lies.zarr", *words) == 1
+    (problem,) = found(capfd)["problems"]
+    assert problem["key"] == "top/c/1/2/0"
+    assert "not in the order of the stored logits for sample 119" in problem["cause"]
 
 
 def test_another_teacher_is_named(raw, tmp_path, capfd):
