@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -147,6 +148,15 @@ def _kind(value: Any) -> str:
     """
     names = {dict: "a mapping", list: "a list", type(None): "nothing"}
     return names.get(type(value), type(value).__name__)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Write a job's command as it is typed.
+
+    >>> command_line(["inspect", "my store.zarr"])
+    "logitbank inspect 'my store.zarr'"
+    """
+    return shlex.join(["logitbank", *words])
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, split: str = "train") -> None:

@@ -27,6 +27,7 @@ JOBS = {
     "evaluate": "measure the accuracy of a model on centre crops",
     "inspect": "say what a store holds, by whom it was made and how wrong it is",
     "verify": "check every byte of a store and name what is bad",
+    "report": "one page on stores and the runs that learned from them, with figures",
     "bench": "measure what the cache costs a student, and the speed of views and corrections",
     "reproduce": "run recipes of the papers: stores, corrections, students over seeds, one table",
     "demo": "everything end to end on scikit-learn's digits, with a report",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,11 +163,6 @@ def _flags(settings: DemoSettings, *, limit: int, epochs: int) -> tuple[object, 
 
 def _stage(title: str, output: Path, command: str, *arguments: object) -> Stage:
     return Stage(title, (*command.split(), *map(str, arguments)), output)
-
-
-def command_line(words: tuple[str, ...]) -> str:
-    """Write a command as it is typed."""
-    return shlex.join(["logitbank", *words])
 
 
 class StageTimes:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, listed, threads
+from logitbank.jobs.arguments import DATASET_HELP, command_line, listed, threads
 from logitbank.jobs.paths import location, out_path
 from logitbank.jobs.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -78,7 +78,6 @@ def scale(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is lacking of every stage, and write the table after each student."""
-    from logitbank.jobs.demo.stages import command_line
     from logitbank.jobs.reproduce.plan import Planner
 
     recipes = _recipes(options.recipes)
@@ -182,8 +181,8 @@ def _results(
     seconds: StageSeconds,
 ) -> Results:
     """Read what the students that are done have reached, and add up what it took."""
+    from logitbank.jobs.report.reading import read_run
     from logitbank.jobs.reproduce.table import Cost, Results, Row
-    from logitbank.pipeline.report import read_run
 
     rows: dict[tuple[str, str], Row] = {}
     for student in done:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from logitbank.jobs.report.figures import save_figure
+from logitbank.jobs.report.themes import WIDTH_INCHES, Theme, name_rows
 from logitbank.jobs.reproduce.table import Results, Row
-from logitbank.pipeline.report.figures import save_figure
-from logitbank.pipeline.report.themes import WIDTH_INCHES, Theme, name_rows
 
 PLOT = "table"
 _MARKERS = "osD^vP*X"

@@ -19,6 +19,8 @@ import yaml
 
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import Stage
+from logitbank.jobs.report.results import StudentRun
+from logitbank.jobs.report.themes import LIGHT
 from logitbank.jobs.reproduce.plan import Plan, Planner, Request
 from logitbank.jobs.reproduce.plot import draw_rows
 from logitbank.jobs.reproduce.recipe import Recipe, TeacherTraining
@@ -33,8 +35,6 @@ from logitbank.jobs.reproduce.table import (
     shown_lines,
 )
 from logitbank.pipeline.devices import torch_threads
-from logitbank.pipeline.report import StudentRun
-from logitbank.pipeline.report.themes import LIGHT
 from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.reader import Store
 from tests.jobs.command import run, start
