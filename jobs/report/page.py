@@ -157,8 +157,9 @@ def _shown_mistakes(report: Report, picture: Picture) -> Illustration:
         for name, mistake in zip(names, report.mistakes, strict=True)
     )
     shown = list(report.mistakes[0].logits)
+    corrections = [store.manifest.correction for store in report.stores]
     told = ""
-    if len(shown) > 1:
+    if {"sort", "swap"} <= {made.name for made in corrections if made is not None}:
         told = (
             " The label's bar is the same after either correction; where the label came third or "
             "later, the orange bar falls further under swap than under sort."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
@@ -12,7 +13,7 @@ import pytest
 
 from logitbank.jobs.report.reading import find_mistakes, read_run, read_store
 from logitbank.jobs.report.shares import ordinal, rank_shares, shown_classes, softmax
-from logitbank.stores.errors import LogitbankError
+from logitbank.stores.errors import LogitbankError, PixelError
 from logitbank.stores.manifest import Measured
 from logitbank.stores.reader import Store
 from tests.jobs.report.report_examples import Material, small_material
@@ -138,6 +139,11 @@ class TestMistakes:
             seen = raw.read_view("pixel_crc", mistake.view)[mistake.sample]
             assert google_crc32c.value(mistake.pixels.tobytes()) == seen
 
+    def test_pixels_that_were_not_cached_are_not_shown(self, material):
+        mirrored = replace(material.dataset, images=material.dataset.images[:, :, ::-1].copy())
+        with pytest.raises(PixelError, match="sample"):
+            find_mistakes(mirrored, Store.open(material.stores["raw"]), {}, count=1)
+
     def test_a_teacher_that_is_always_right_made_none(self, material):
         right, swapped = Store.open(material.stores["sort"]), Store.open(material.stores["swap"])
         found = find_mistakes(material.dataset, right, {"swap": swapped}, count=4)
@@ -161,8 +167,6 @@ class TestShares:
         assert rank_shares(Measured(label_ranks=(5, 0, 0))) == ()
 
     def test_of_many_classes_the_largest_and_the_label_are_shown(self, mistakes):
-        from dataclasses import replace
-
         row = np.float32([5, 1, 9, 3, 8, 2, 7, 4, 6, 0, -1, -2])
         shown = shown_classes(replace(mistakes[0], label=11, logits={"raw": row}))
         assert shown == [0, 1, 2, 3, 4, 5, 6, 7, 8, 11]
