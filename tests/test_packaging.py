@@ -77,7 +77,7 @@ def test_stores_import_torch_in_the_slab_and_the_corrections_of_devices_alone():
     assert users == {"slab.py", "device.py"}
 
 
-LEAVES = ("datasets", "views", "models", "losses", "draws.py", "devices.py", "importing.py")
+LEAVES = ("datasets", "views", "models", "losses", "draws.py", "devices.py")
 STAGES = ("teacher", "preprocess", "student", "evaluate", "soft_labels", "view_dataset")
 
 

@@ -22,8 +22,8 @@ from logitbank.pipeline.datasets.image_dataset import (
 )
 from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.datasets.pillow_pixels import rgb_pixels
-from logitbank.pipeline.importing import import_factory
 from logitbank.stores.errors import DatasetError
+from logitbank.stores.importing import import_factory
 
 # Each is decoded, whenever a dataset that knows its targets is opened.
 _LOOKED_AT = 32
