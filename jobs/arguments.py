@@ -191,7 +191,7 @@ def listed(text: str) -> int:
 
 
 def view_count(text: str) -> str:
-    """Let a number of views pass that a plan can list, and what is no number, such as `all`."""
+    """Let a number of views pass that a plan can list, and what is not a number, such as `all`."""
     if text.strip().isdecimal():
         _whole(text, 0, MOST_PLANNED)
     return text

@@ -106,7 +106,7 @@ def run_job(name: str, arguments: Sequence[str]) -> int:
 
 
 def usage() -> str:
-    """Give the text of `logitbank --help`."""
+    """Return the text of `logitbank --help`."""
     lines = [f"  {name:<14} {text}" for name, text in JOBS.items()]
     return "\n".join(
         [

@@ -25,7 +25,7 @@ def read_mapping(path: Path, *, title: str, names: str = "setting names") -> dic
         names: what they call the names.
 
     Raises:
-        UsageError: it can't be read, is no YAML, or holds something else than a mapping.
+        UsageError: it can't be read, is not YAML, or holds something else than a mapping.
     """
     return _mapping(_parsed(_text(path, title), title), title, names)
 
@@ -69,7 +69,7 @@ def _text(path: Path, title: str) -> str:
     except OSError as error:
         raise UsageError(f"{title} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{title} is no YAML: {error}") from None
+        raise UsageError(f"{title} is not YAML: {error}") from None
 
 
 def _parsed(text: str, title: str) -> Any:

@@ -100,7 +100,7 @@ class StoredTeacher:
         return [Problem("zarr.json", cause, "none")]
 
     def logits(self, pixels: torch.Tensor) -> NDArray[np.float32]:
-        """Give the (B, C) float32 logits of (B, S, S, 3) uint8 views."""
+        """Return the (B, C) float32 logits of (B, S, S, 3) uint8 views."""
         settings = self.settings
         found = forward_logits(
             self.model,
@@ -193,7 +193,7 @@ def order_cause(
 def _disordered(
     logits: NDArray[np.float32], top: NDArray[Any], allowed: NDArray[np.floating]
 ) -> NDArray[np.int64]:
-    """Give the rows whose `top` is not the largest classes, each once, in falling order."""
+    """Return the rows whose `top` is not the largest classes, each once, in falling order."""
     classes = logits.shape[1]
     order = top.astype(np.int64)
     is_class = (order < classes).all(axis=1)

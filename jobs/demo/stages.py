@@ -48,7 +48,7 @@ class DemoSettings:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Give the names of all settings."""
+        """Return the names of all settings."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
     @property
@@ -72,7 +72,7 @@ class DemoSettings:
         return f"{self.teacher}@{self.teacher_run / 'last.pt'}"
 
     def student_run(self, method: Method, seed: int) -> Path:
-        """Give the folder of a student's run."""
+        """Return the folder of a student's run."""
         return self.out / "students" / f"{method.name}-{seed}"
 
 

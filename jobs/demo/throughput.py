@@ -89,7 +89,7 @@ def _measure(settings: DemoSettings) -> dict[str, list[float]]:
 
 @contextmanager
 def _empty_folder(out: Path) -> Iterator[Path]:
-    """Give a folder for the timed runs, without what a killed demo left in it, and remove it."""
+    """Yield a folder for the timed runs, without what a killed demo left in it, and remove it."""
     folder = out / f"throughput{PARTIAL}"
     shutil.rmtree(folder, ignore_errors=True)
     try:

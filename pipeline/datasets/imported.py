@@ -50,7 +50,7 @@ class MapStyleDataset:
         return length if self.limit is None else min(self.limit, length)
 
     def load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
-        """Give one image, (H, W, 3) uint8, and its target.
+        """Return one image, (H, W, 3) uint8, and its target.
 
         Raises:
             DatasetError: the wrapped dataset fails, or gives something else.
@@ -68,7 +68,7 @@ class MapStyleDataset:
         return _image_array(item[0], self.where(sample)), _target(item[1], self.where(sample))
 
     def pixels(self, sample: int) -> NDArray[np.uint8]:
-        """Give one image, (H, W, 3) uint8; raises as `load`."""
+        """Return one image, (H, W, 3) uint8; raises as `load`."""
         return self.load(sample)[0]
 
     def where(self, sample: int) -> str:
@@ -76,7 +76,7 @@ class MapStyleDataset:
         return f"sample {sample} of {self.source}"
 
     def head(self, count: int) -> Self:
-        """Give the first `count` samples."""
+        """Return the first `count` samples."""
         return replace(self, limit=head_count(count, len(self)))
 
     @cached_property

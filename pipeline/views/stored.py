@@ -39,7 +39,7 @@ class StoredViews:
 
     @classmethod
     def of(cls, store: Store) -> StoredViews:
-        """Give the views of a store that is open already."""
+        """Return the views of a store that is open already."""
         views = cls.__new__(cls)
         views._use(store)
         return views
@@ -91,7 +91,7 @@ class StoredViews:
         return self.store.manifest.provenance.versions
 
     def params(self, view: int, samples: ArrayLike) -> NDArray[Any]:
-        """Give the (B, P) stored parameters of one view of some samples.
+        """Return the (B, P) stored parameters of one view of some samples.
 
         Raises:
             ChunkError: they are missing or damaged.
@@ -99,7 +99,7 @@ class StoredViews:
         return self._view("view_params", view)[np.asarray(samples)]
 
     def pixel_crc(self, view: int, samples: ArrayLike) -> NDArray[np.uint32]:
-        """Give the (B,) stored checksums of one view of some samples; raises as `params`."""
+        """Return the (B,) stored checksums of one view of some samples; raises as `params`."""
         return self._view("pixel_crc", view)[np.asarray(samples)]
 
     def _view(self, name: str, view: int) -> NDArray[Any]:

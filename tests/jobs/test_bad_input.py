@@ -69,7 +69,9 @@ CASES = [
     ),
     Case("no checkpoint", {"teacher": "cifar:resnet8@{absent}"}, 1, "{absent}"),
     Case("no config", ["inspect", "x", "--config", "{absent}"], 2, "--config {absent} can't be"),
-    Case("a picture as config", ["inspect", "x", "--config", "{binary}"], 2, "{binary} is no YAML"),
+    Case(
+        "a picture as config", ["inspect", "x", "--config", "{binary}"], 2, "{binary} is not YAML"
+    ),
     # Unknown names, each with the nearest valid one.
     Case("unknown dataset", {"dataset": "digit"}, 2, "did you mean 'digits'?"),
     Case("unknown split", {"split": "trian"}, 2, "did you mean 'train'?"),

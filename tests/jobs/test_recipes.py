@@ -355,7 +355,7 @@ class TestReading:
         ("text", "message"),
         [
             ("- a\n- b\n", "must map the keys of a recipe to values"),
-            ("a: [1\n", "is no YAML"),
+            ("a: [1\n", "is not YAML"),
             ("extends: mine.yaml\n", "extends itself"),
             ("extends: other.yaml\n", "other.yaml can't be read: No such file"),
         ],

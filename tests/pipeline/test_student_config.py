@@ -308,7 +308,7 @@ def test_the_samples_of_a_run():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr: [", "config.yaml is no YAML"),
+        ("lr: [", "config.yaml is not YAML"),
         ("- 1", "config.yaml: "),
         ("student: cifar:resnet8\nlr: fast", "config.yaml: lr: "),
         ("student: cifar:resnet8\nlearning_rate: 1", "config.yaml: learning_rate: "),
