@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,6 +150,15 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def command_line(words: Sequence[str]) -> str:
+    """Write a job's command as it is typed.
+
+    >>> command_line(["inspect", "my store.zarr"])
+    "logitbank inspect 'my store.zarr'"
+    """
+    return shlex.join(["logitbank", *words])
+
+
 def add_dataset_arguments(parser: argparse.ArgumentParser, split: str = "train") -> None:
     """Declare which samples a job reads."""
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
@@ -181,7 +191,7 @@ def listed(text: str) -> int:
 
 
 def view_count(text: str) -> str:
-    """Let a number of views pass that a plan can list, and what is no number, such as `all`."""
+    """Let a number of views pass that a plan can list, and what is not a number, such as `all`."""
     if text.strip().isdecimal():
         whole(text, 0, MOST_PLANNED)
     return text

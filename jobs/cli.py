@@ -27,6 +27,7 @@ JOBS = {
     "evaluate": "measure the accuracy of a model on centre crops",
     "inspect": "say what a store holds, by whom it was made and how wrong it is",
     "verify": "check every byte of a store and name what is bad",
+    "report": "one page on stores and the runs that learned from them, with figures",
     "bench": "measure what the cache costs a student, and the speed of views and corrections",
     "reproduce": "run recipes of the papers: stores, corrections, students over seeds, one table",
     "demo": "everything end to end on scikit-learn's digits, with a report",
@@ -105,7 +106,7 @@ def run_job(name: str, arguments: Sequence[str]) -> int:
 
 
 def usage() -> str:
-    """Give the text of `logitbank --help`."""
+    """Return the text of `logitbank --help`."""
     lines = [f"  {name:<14} {text}" for name, text in JOBS.items()]
     return "\n".join(
         [

@@ -39,8 +39,15 @@ def add_allowance_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parents_of(locations: Sequence[str], given: Sequence[str] | None) -> list[str | None]:
-    """Tell which of some stores each parent is of: they are given in order, for virtual ones.
+def parents_of(
+    locations: Sequence[str], given: Sequence[str] | None, *, named: str = "--soft-labels"
+) -> list[str | None]:
+    """Return the parent of each store: they are given in order, for virtual ones.
+
+    Args:
+        locations: the stores.
+        given: the parents, None where they are looked for.
+        named: what the stores are called in an error.
 
     Raises:
         UsageError: another number of parents than of virtual stores.
@@ -56,7 +63,7 @@ def parents_of(locations: Sequence[str], given: Sequence[str] | None) -> list[st
     if virtual != len(given):
         raise UsageError(
             f"--parent names the parents of virtual stores, one for each: {virtual} of "
-            f"--soft-labels are virtual, {len(given)} given"
+            f"{named} are virtual, {len(given)} given"
         )
     parents = iter(given)
     return [next(parents) if kind == "virtual" else None for kind in kinds]

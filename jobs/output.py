@@ -70,7 +70,7 @@ def open_closed_descriptors() -> None:
 
 
 def _opened(stream: TextIO | None, stack: ExitStack) -> TextIO:
-    """Give a stream that takes every character: one that is closed leads nowhere."""
+    """Return a stream that takes every character: one that is closed leads nowhere."""
     if stream is None:
         return stack.enter_context(open(os.devnull, "w", encoding="utf-8", errors="replace"))
     if isinstance(stream, io.TextIOWrapper):

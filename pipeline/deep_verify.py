@@ -181,7 +181,7 @@ def _order_problems(store: Store, batch: _Batch) -> Iterator[Problem]:
 
 
 def _correction(store: Store) -> Correction:
-    """Give the correction that a store's manifest names, if the caller lets it be run."""
+    """Return the correction that a store's manifest names, if the caller lets it be run."""
     made = store.manifest.correction
     assert made is not None, "only a corrected store is asked for it"
     return correction_of_manifest(made.name, store.where, store.opening.allow_corrections)

@@ -11,7 +11,7 @@ from logitbank.stores.errors import UsageError
 
 
 def usable_device(name: str | torch.device | None) -> torch.device:
-    """Give the device of this name; without one CUDA's where there is one, else the CPU.
+    """Return the device of this name; without one CUDA's where there is one, else the CPU.
 
     Raises:
         UsageError: torch knows no such device, or the machine has none.

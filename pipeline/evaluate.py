@@ -32,7 +32,7 @@ class Accuracy:
 
 
 def centre_crops(model: LoadedModel) -> Center:
-    """Give the augmentation that a network is evaluated under: its own size and resizing."""
+    """Return the augmentation that a network is evaluated under: its own size and resizing."""
     return Center(model.input_size, model.resize or "auto", model.interpolation or "bilinear")
 
 

@@ -23,8 +23,8 @@ def parse_yaml(text: str, where: str) -> Any:
         where: what error messages begin with, such as a file's path.
 
     Raises:
-        LogitbankError: it is no YAML, gives a name twice, refers to itself, or is longer, deeper or
-            larger than any settings.
+        LogitbankError: it is not YAML, gives a name twice, refers to itself, or is longer, deeper
+            or larger than any settings.
     """
     if len(text) > MOST_CHARACTERS:
         raise LogitbankError(
@@ -35,9 +35,11 @@ def parse_yaml(text: str, where: str) -> Any:
     except _OutOfBoundsError as error:
         raise LogitbankError(f"{where} {error}") from error
     except yaml.YAMLError as error:
-        raise LogitbankError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+        raise LogitbankError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
     except Exception as error:  # what its types raise on a value like `!!int ""` is anything
-        raise LogitbankError(f"{where} is no YAML: a value is not of its type ({error})") from error
+        raise LogitbankError(
+            f"{where} is not YAML: a value is not of its type ({error})"
+        ) from error
 
 
 class _OutOfBoundsError(Exception):
@@ -68,7 +70,7 @@ class _BoundedLoader(yaml.SafeLoader):
         return node
 
     def _size(self, node: yaml.Node) -> tuple[int, int]:
-        """Give how many values a node stands for, itself included, and how many levels."""
+        """Return how many values a node stands for, itself included, and how many levels."""
         children: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             children = node.value

@@ -16,7 +16,7 @@ SECONDS_TO_FINISH = 20.0
 
 
 def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Give the items in order, with up to `depth` of them made ahead by a thread.
+    """Yield the items in order, with up to `depth` of them made ahead by a thread.
 
     An exception of the iterable is raised in its place. Where the consumer stops early, the item in
     hand is finished and the thread has ended before that is over: a thread that still computes

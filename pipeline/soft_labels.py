@@ -134,7 +134,7 @@ class SoftLabels:
         return view_of_epoch(epoch, self.views, seed, self.order)
 
     def corrected(self, correction: str) -> SoftLabels:
-        """Give the same soft labels of a raw store, its rows corrected as they are read.
+        """Return the same soft labels of a raw store, its rows corrected as they are read.
 
         Raises:
             UsageError: as `open`.
@@ -168,7 +168,7 @@ class SoftLabels:
         return self._as_read.require_chunks(arrays, views)
 
     def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:
-        """Give the slab of the view that this epoch trains on; the next epoch's is read meanwhile.
+        """Return the slab of the view that this epoch trains on; the next epoch's is prefetched.
 
         The view is pi(epoch mod V), pi a fresh permutation for each cycle, drawn from `seed`. A
         slab serves until the next epoch begins. Any thread may call this, and a forked process,
@@ -228,7 +228,7 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
 
 
 def why_unpaired(soft: SoftLabels) -> str:
-    """Say why mixed views are no half of a pair, and what to do."""
+    """Say why mixed views can't be half of a pair, and what to do."""
     return (
         f"its views are {soft.manifest.augmentation.name}, each mixed with another image, and the "
         "second view of an image would be mixed with yet another: take stores without MixUp and "
@@ -237,7 +237,7 @@ def why_unpaired(soft: SoftLabels) -> str:
 
 
 def _shared(soft: SoftLabels) -> Mapping[str, Any]:
-    """Give what two stores have in common of which a student learns together, flat.
+    """Return what two stores have in common of which a student learns together, flat.
 
     The dataset's fingerprint is over ids and targets in their order.
     """

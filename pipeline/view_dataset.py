@@ -83,14 +83,14 @@ class ViewDataset(Dataset[Item]):
         self._seed = seed
 
     def __len__(self) -> int:
-        """Give how many rows there are, of all views; TypeError where there is no end of views."""
+        """Return the number of rows of all views; TypeError where there is no end of views."""
         views = self._views
         if views is None:
             raise TypeError(f"{self._renderer.augmentation.name} has no end of views")
         return views * len(self._images)
 
     def __getitem__(self, row: int) -> Item:
-        """Give one view.
+        """Return one view.
 
         Raises:
             IndexError: there is no such row.
@@ -101,7 +101,7 @@ class ViewDataset(Dataset[Item]):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[Item]:
-        """Give a batch of views; DataLoader calls this one. Raises as `__getitem__`."""
+        """Return a batch of views; DataLoader calls this one. Raises as `__getitem__`."""
         numbers = np.array([int(row) for row in rows], np.int64)
         self._require_rows(numbers)
         views, samples = np.divmod(numbers, len(self._images))
@@ -150,7 +150,7 @@ class ViewDataset(Dataset[Item]):
     def _rendered(
         self, renderer: ViewRenderer, view: int, samples: NDArray[np.int64]
     ) -> tuple[torch.Tensor, NDArray[Any]]:
-        """Give (B, S, S, 3) pixels, compared with the cached ones, and (B, P) parameters."""
+        """Return (B, S, S, 3) pixels, compared with the cached ones, and (B, P) parameters."""
         if self._stored is None:
             return renderer.draw(self._seed, view, samples)
         params = self._stored.params(view, samples)
@@ -178,7 +178,7 @@ class ViewDataset(Dataset[Item]):
     def _wrong(
         self, pixels: torch.Tensor, view: int, samples: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Give those of the samples that are to be verified and have other pixels."""
+        """Return those of the samples that are to be verified and have other pixels."""
         if self._stored is None or self._verify_pixels == "off":
             return samples[:0]
         if self._verify_pixels == "sample":
@@ -216,13 +216,13 @@ class _Loaded(MapStyleDataset):
         return cls(images.dataset, images.split, images.name, images.source, images.limit)
 
     def load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
-        """Give one image and its target, which is noted."""
+        """Return one image and its target, which is noted."""
         image, target = super().load(sample)
         self.seen[sample] = target
         return image, target
 
     def labels(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Give the targets that were noted of some samples."""
+        """Return the targets that were noted of some samples."""
         return np.array([self.seen[int(sample)] for sample in samples], np.int32)
 
 

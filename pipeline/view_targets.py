@@ -62,7 +62,7 @@ class ViewTargets:
         return cls(own, classes, partner, torch.from_numpy(share).to(device))
 
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Give the targets of some of the views, as losses take them.
+        """Return the targets of some of the views, as losses take them.
 
         Args:
             rows: int64 places on the device.

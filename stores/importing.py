@@ -1,4 +1,8 @@
-"""Finding a user's own module, in the environment or in the current folder."""
+"""Importing a user's own code by its name, `import:package.module:name`: here and nowhere else.
+
+It lies with the stores because a store that was pickled to a worker process imports the correction
+that it was allowed to, where it is read.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,54 @@ import importlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from logitbank.stores.errors import UsageError
+from logitbank.stores.errors import UsageError, unknown_name
 
 IMPORT = "import:"
 INSTALLED = {"site-packages", "dist-packages"}
+
+
+def import_factory(name: str) -> Callable[..., Any]:
+    """Import the function of a spec `import:package.module:factory`.
+
+    Args:
+        name: the spec without `import:`.
+
+    Raises:
+        UsageError: the name has another form, or there is no such module or function.
+    """
+    spec = f"{IMPORT}{name}"
+    module, attribute = import_spec(spec, "factory")
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        public = [each for each in vars(module) if not each.startswith("_")]
+        raise unknown_name(f"function of {module.__name__}", attribute, public)
+    if not callable(factory):
+        raise UsageError(f"{spec} is a {type(factory).__name__}, not a function")
+    return factory
+
+
+def import_spec(spec: str, kind: str) -> tuple[ModuleType, str]:
+    """Import the module of a spec `import:package.module:name`.
+
+    Args:
+        spec: the whole of it.
+        kind: what its last part is called in an error.
+
+    Returns:
+        The module, and the name behind it.
+
+    Raises:
+        UsageError: the spec has another form, or there is no such module, or it fails.
+    """
+    module, colon, name = spec.removeprefix(IMPORT).partition(":")
+    if not (spec.startswith(IMPORT) and module and colon and name):
+        raise UsageError(f"{spec} is not of the form {IMPORT}package.module:{kind}")
+    return import_module(module, spec), name
 
 
 def import_module(name: str, spec: str) -> ModuleType:
@@ -77,7 +121,7 @@ def forget_modules(names: Iterable[str]) -> list[str]:
 
 
 def _root(module: ModuleType) -> Path | None:
-    """Give the folder that a top-level module was found in, None for an installed one's."""
+    """Return the folder that a top-level module was found in, None for an installed one's."""
     top = sys.modules.get(module.__name__.partition(".")[0], module)
     file = getattr(top, "__file__", None)
     if file is None or top.__name__ in ("__main__", "logitbank"):

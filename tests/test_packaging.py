@@ -84,7 +84,6 @@ LEAVES = (
     "losses",
     "draws.py",
     "devices.py",
-    "importing.py",
     "bounds.py",
 )
 STAGES = ("teacher", "preprocess", "student", "evaluate", "soft_labels", "view_dataset")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.arguments import above_zero, listed, positive, seed
+from logitbank.jobs.arguments import above_zero, command_line, listed, positive, seed
 from logitbank.jobs.cli import run_job
 from logitbank.jobs.demo.stages import (
     AUGMENTATION,
     DemoSettings,
     Stage,
     StageTimes,
-    command_line,
     demo_stages,
 )
 from logitbank.jobs.paths import out_path
@@ -90,7 +89,8 @@ def _report(
     """Measure throughput, if it isn't yet, and write the page."""
     from logitbank.jobs.demo.report import demo_report
     from logitbank.jobs.demo.throughput import throughput_of
-    from logitbank.pipeline.report import accuracy_table, table_lines, write_report
+    from logitbank.jobs.report.page import write_report
+    from logitbank.jobs.report.tables import accuracy_table, table_lines
 
     with shown.stage("throughput of training"):
         throughput = throughput_of(settings)

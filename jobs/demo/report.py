@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
+from logitbank.jobs.arguments import command_line
 from logitbank.jobs.demo.stages import (
     AUGMENTATION,
-    CORRECTIONS,
     METHODS,
     TEACHER_BATCH_SIZE,
     DemoSettings,
     Stage,
-    command_line,
 )
+from logitbank.jobs.report.collecting import report_of
+from logitbank.jobs.report.reading import read_run
+from logitbank.jobs.report.results import Report, StoreOnDisk, TeacherCost, Throughput
+from logitbank.jobs.report.runs import read_config
 from logitbank.pipeline.datasets import open_dataset
-from logitbank.pipeline.report import (
-    Report,
-    TeacherCost,
-    Throughput,
-    find_mistakes,
-    read_run,
-    read_store,
-)
-from logitbank.pipeline.report.results import StoreOnDisk
 from logitbank.pipeline.student import TrainConfig
-from logitbank.pipeline.student.run_folder import CONFIG
+from logitbank.stores.reader import Store
 
-MISTAKES = 4
 _CAVEAT = (
     "Ten classes of small digits prove the plumbing, not the papers: that views, logits, "
     "corrections, students and this page fit together. Whether sort or swap helps on a hard "
@@ -53,34 +46,31 @@ def demo_report(
         StoreError: a store is incomplete or damaged.
         LogitbankError: a run's metrics can't be read.
     """
-    test, train = open_dataset("digits", "test"), open_dataset("digits").head(settings.limit)
-    corrected = {name: settings.stores[name] for name in CORRECTIONS}
+    train = open_dataset("digits").head(settings.limit)
     titles = {method.name: method.title for method in METHODS}
-    stores = tuple(read_store(path, path.name) for path in settings.stores.values())
-    config = _config(settings.student_run(METHODS[1], 0))
-    return Report(
+    stores = {path.name: Store.open(path) for path in settings.stores.values()}
+    config = read_config(settings.student_run(METHODS[1], 0))
+    runs = tuple(
+        read_run(settings.student_run(method, seed), method.title, seed)
+        for method in METHODS
+        for seed in range(settings.seeds)
+    )
+    found = report_of(stores, runs, train, temperature=config.temperature or 1.0)
+    return dataclasses.replace(
+        found,
         title="One teacher, run once: the digits demo",
         introduction=_introduction(settings),
         caveat=_CAVEAT,
-        runs=tuple(
-            read_run(settings.student_run(method, seed), method.title, seed)
-            for method in METHODS
-            for seed in range(settings.seeds)
-        ),
         comparisons=(
             (titles["sort"], titles["raw"]),
             (titles["swap"], titles["raw"]),
             (titles["sort"], titles["swap"]),
             (titles["raw"], titles["labels"]),
         ),
-        test_samples=len(test),
-        stores=stores,
-        classes=train.classes,
-        mistakes=find_mistakes(train, settings.raw, corrected, count=MISTAKES),
-        temperature=config.temperature or 1.0,
+        test_samples=len(open_dataset("digits", "test")),
         throughput=throughput,
         cost=_cost(settings, seconds, stages),
-        setting=_setting(settings, stores, config),
+        setting=_setting(settings, found.stores, config),
         commands=tuple(command_line(stage.words) for stage in stages),
         stages={stage.title: seconds[stage.title] for stage in stages if stage.title in seconds},
     )
@@ -92,11 +82,6 @@ def _introduction(settings: DemoSettings) -> str:
         f"{settings.limit:,} digits. Its logits were kept, corrected by sort and by swap, and "
         f"taught {settings.student}, {settings.seeds} seeds each way."
     )
-
-
-def _config(run: Path) -> TrainConfig:
-    path = run / CONFIG
-    return TrainConfig.from_yaml(path.read_text(), str(path))
 
 
 def _cost(
@@ -120,7 +105,7 @@ def _setting(
 ) -> dict[str, str]:
     raw = stores[0].manifest
     versions = raw.provenance.versions
-    teacher = _config(settings.teacher_run)
+    teacher = read_config(settings.teacher_run)
     return {
         "dataset": f"{raw.dataset.name} {raw.dataset.split}, the first {raw.dataset.samples:,} of "
         "its samples; accuracies are of its test split",

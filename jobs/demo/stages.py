@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +48,7 @@ class DemoSettings:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Give the names of all settings."""
+        """Return the names of all settings."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
     @property
@@ -73,7 +72,7 @@ class DemoSettings:
         return f"{self.teacher}@{self.teacher_run / 'last.pt'}"
 
     def student_run(self, method: Method, seed: int) -> Path:
-        """Give the folder of a student's run."""
+        """Return the folder of a student's run."""
         return self.out / "students" / f"{method.name}-{seed}"
 
 
@@ -164,11 +163,6 @@ def _flags(settings: DemoSettings, *, limit: int, epochs: int) -> tuple[object, 
 
 def _stage(title: str, output: Path, command: str, *arguments: object) -> Stage:
     return Stage(title, (*command.split(), *map(str, arguments)), output)
-
-
-def command_line(words: tuple[str, ...]) -> str:
-    """Write a command as it is typed."""
-    return shlex.join(["logitbank", *words])
 
 
 class StageTimes:

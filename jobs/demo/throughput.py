@@ -19,9 +19,9 @@ from logitbank.jobs.bench.timing import interleave
 from logitbank.jobs.demo.stages import DemoSettings, read_json
 from logitbank.jobs.opening import open_model
 from logitbank.jobs.progress import Progress
+from logitbank.jobs.report.results import Throughput
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.devices import usable_device
-from logitbank.pipeline.report import Throughput
 from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student import TrainConfig, TrainResult, train
 from logitbank.pipeline.student.progress import ReportProgress
@@ -89,7 +89,7 @@ def _measure(settings: DemoSettings) -> dict[str, list[float]]:
 
 @contextmanager
 def _empty_folder(out: Path) -> Iterator[Path]:
-    """Give a folder for the timed runs, without what a killed demo left in it, and remove it."""
+    """Yield a folder for the timed runs, without what a killed demo left in it, and remove it."""
     folder = out / f"throughput{PARTIAL}"
     shutil.rmtree(folder, ignore_errors=True)
     try:

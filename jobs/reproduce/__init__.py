@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, listed, threads
+from logitbank.jobs.arguments import DATASET_HELP, command_line, listed, threads
 from logitbank.jobs.paths import location, out_path
 from logitbank.jobs.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -164,8 +164,35 @@ def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int
             results = _results(request, recipes, plan, done, seconds)
             write_table(results, request.out)
     save_plot(results, request.out)
-    print("\n".join([*shown_lines(results), "", f"table: {request.out / MARKDOWN}"]))
+    page = _write_page(request, plan, results)
+    lines = [*shown_lines(results), "", f"report: {page}", f"table: {request.out / MARKDOWN}"]
+    print("\n".join(lines))
     return 0
+
+
+def _write_page(request: Request, plan: Plan, results: Results) -> Path:
+    """Write the page of `logitbank report` on all stores and students."""
+    from logitbank.jobs.report.collecting import report_of
+    from logitbank.jobs.report.page import write_report
+    from logitbank.stores.reader import Store
+
+    makers = ("cache", "correct")
+    made = [stage.output for stage in plan.stages if stage.words[0] in makers]
+    report = report_of(
+        {path.name: Store.open(path) for path in made},
+        [run for row in results.rows for run in row.runs],
+    )
+    compared = [row.runs[0].method for row in results.rows]
+    first = {row.name: run for row, run in reversed(list(zip(results.rows, compared, strict=True)))}
+    pairs = zip(results.rows, compared, strict=True)
+    report = dataclasses.replace(
+        report,
+        title=f"Recipes on {request.dataset}",
+        caveat=results.caveat,
+        comparisons=tuple((run, first[row.name]) for row, run in pairs if run != first[row.name]),
+        commands=tuple(command_line(stage.words) for stage in plan.stages),
+    )
+    return write_report(report, request.out)
 
 
 def _results(
@@ -176,8 +203,8 @@ def _results(
     seconds: StageSeconds,
 ) -> Results:
     """Read what the students that are done have reached, and add up what it took."""
+    from logitbank.jobs.report.reading import read_run
     from logitbank.jobs.reproduce.table import Cost, Results, Row
-    from logitbank.pipeline.report import read_run
 
     rows: dict[tuple[str, str], Row] = {}
     for student in done:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from logitbank.jobs.report.figures import save_figure
+from logitbank.jobs.report.themes import WIDTH_INCHES, Theme, name_rows
 from logitbank.jobs.reproduce.table import Results, Row
-from logitbank.pipeline.report.figures import save_figure
-from logitbank.pipeline.report.themes import WIDTH_INCHES, Theme, name_rows
 
 PLOT = "table"
 _MARKERS = "osD^vP*X"
@@ -78,7 +78,7 @@ def _draw_row(
 
 
 def _style(place: int, theme: Theme) -> tuple[str, str]:
-    """Give the colour and the marker of the correction at this place."""
+    """Return the colour and the marker of the correction at this place."""
     colours = theme.muted, theme.accent, theme.contrast, theme.ink, theme.quiet
     return colours[place % len(colours)], _MARKERS[place % len(_MARKERS)]
 
@@ -100,7 +100,7 @@ def _legend(corrections: Sequence[str], has_published: bool, theme: Theme) -> li
 
 
 def _shared_folder(names: Sequence[str]) -> str:
-    """Give the folders that all names begin with, `/` included.
+    """Return the folders that all names begin with, `/` included.
 
     >>> _shared_folder(["digits/kd", "digits/dkd"]), _shared_folder(["a/kd", "b/kd"])
     ('digits/', '')

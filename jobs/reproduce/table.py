@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitbank.jobs.report.results import StudentRun
+from logitbank.jobs.report.statistics import MeanStd, paired_difference
+from logitbank.jobs.report.tables import MINUS, Table, markdown_lines, table_lines
 from logitbank.jobs.reproduce.recipe import Recipe
-from logitbank.pipeline.report.results import StudentRun
-from logitbank.pipeline.report.statistics import MeanStd, paired_difference
-from logitbank.pipeline.report.tables import MINUS, Table, markdown_lines, table_lines
 from logitbank.stores.files import LocalFiles
 
 MARKDOWN, CSV = "table.md", "table.csv"

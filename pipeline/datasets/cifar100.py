@@ -144,7 +144,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give an admitted callable.
+        """Return an admitted callable.
 
         Raises:
             pickle.UnpicklingError: any other.

@@ -78,7 +78,7 @@ class Listing:
                             f"{entry.path}: is a link to what isn't there: mend it, or take it out"
                         )
                     elif is_image:
-                        raise DatasetError(f"{entry.path}: is named as an image, but is no file")
+                        raise DatasetError(f"{entry.path}: is named as an image, but is not a file")
         except OSError as error:
             where = error.filename or folder
             raise DatasetError(f"{where}: can't be listed: {error.strerror}") from error
@@ -125,7 +125,7 @@ def class_folders(root: Path, listing: Listing) -> tuple[str, ...]:
     Links back to it are none, nor are hidden folders, which is said.
     """
     if listing.hidden:
-        _LOG.warning("%s: hidden folders are no classes: %s", root, ", ".join(listing.hidden))
+        _LOG.warning("%s: hidden folders are not classes: %s", root, ", ".join(listing.hidden))
     above = _above(root)
     return tuple(
         name
@@ -211,7 +211,7 @@ def _images_of(
 
 
 def _natural(name: str) -> list[str | int]:
-    """Give timm's key: text and numbers in turn."""
+    """Return timm's key: text and numbers in turn."""
     parts: list[str | int] = list(_NUMBER.split(name))
     parts[1::2] = [int(part) for part in parts[1::2]]
     return parts

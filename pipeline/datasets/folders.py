@@ -59,7 +59,7 @@ class FolderDataset:
         return self.ids_of(np.arange(len(self)))
 
     def ids_of(self, samples: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Give the ids of some samples alone: all of them take a look at every file.
+        """Return the ids of some samples alone: all of them take a look at every file.
 
         Raises:
             DatasetError: a file has gone.
@@ -93,11 +93,11 @@ class FolderDataset:
             raise DatasetError(f"{path}: can't be read as an image: {cause}") from error
 
     def describe(self, sample: int) -> str:
-        """Give the path of one image."""
+        """Return the path of one image."""
         return self._path(self.paths[sample])
 
     def head(self, count: int) -> FolderDataset:
-        """Give the first `count` samples."""
+        """Return the first `count` samples."""
         count = head_count(count, len(self))
         return replace(self, paths=self.paths[:count], targets=self.targets[:count])
 

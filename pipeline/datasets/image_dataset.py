@@ -56,17 +56,17 @@ class ImageDataset(Protocol):
     def __len__(self) -> int: ...
 
     def pixels(self, sample: int) -> NDArray[np.uint8]:
-        """Give one image, (H, W, 3) uint8, C-contiguous; DatasetError where it can't be read."""
+        """Return one image, (H, W, 3) uint8, C-contiguous; DatasetError where it can't be read."""
 
     def describe(self, sample: int) -> str:
         """Name one image for an error message: its path or its place."""
 
     def head(self, count: int) -> Self:
-        """Give the same dataset cut to its first `count` samples."""
+        """Return the same dataset cut to its first `count` samples."""
 
 
 def normalise_split(split: str) -> str:
-    """Give `train` or `test`; `val` is a synonym of `test`.
+    """Return `train` or `test`; `val` is a synonym of `test`.
 
     Raises:
         UsageError: another split.
@@ -99,7 +99,7 @@ def fingerprint(sample_ids: NDArray[np.uint64], targets: NDArray[np.int32]) -> s
 
 
 def checked_targets(targets: Any, samples: int, classes: int, where: str) -> NDArray[np.int32]:
-    """Give targets as (N,) int32 once they are known to be class indices, one for each sample.
+    """Return targets as (N,) int32 once they are known to be class indices, one for each sample.
 
     Raises:
         DatasetError: not whole numbers, not one for each sample, or outside 0 to classes - 1.
@@ -118,7 +118,7 @@ def checked_targets(targets: Any, samples: int, classes: int, where: str) -> NDA
 
 
 def class_names(found: Any, targets: Any, where: str) -> tuple[str, ...]:
-    """Give class names as text; without any, the numbers from 0 to the largest target.
+    """Return class names as text; without any, the numbers from 0 to the largest target.
 
     Args:
         found: a sequence of names, or None.
@@ -203,7 +203,7 @@ def _numbers(targets: Any, where: str) -> tuple[str, ...]:
     least, largest = int(array.min()), int(array.max())
     if least < 0:
         sample = int(array.argmin())
-        raise DatasetError(f"{where}: target {least} of sample {sample} is no class: below 0")
+        raise DatasetError(f"{where}: target {least} of sample {sample} is not a class: below 0")
     if largest >= _MOST_CLASSES:
         sample = int(array.argmax())
         raise DatasetError(
@@ -226,7 +226,7 @@ def _numbers(targets: Any, where: str) -> tuple[str, ...]:
 
 
 def head_count(count: int, samples: int) -> int:
-    """Give how many samples the first `count` of a dataset are.
+    """Return how many samples the first `count` of a dataset are.
 
     Raises:
         UsageError: fewer than one is asked for.

@@ -150,7 +150,7 @@ _READERS: dict[tuple[str, ...], Callable[..., _Published]] = {
 
 
 def _devkit_names(meta: Path) -> dict[int, str]:
-    """Read the WordNet id of each class that is no group of others, by its number."""
+    """Read the WordNet id of each class that is not a group of others, by its number."""
     from scipy.io import loadmat  # Slow to import, and only this file needs it.
 
     try:
@@ -175,7 +175,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _in_lines(path: Path, images: Sequence[str]) -> list[str]:
-    """Give the content of each image's line: that of the number in the image's name."""
+    """Return the content of each image's line: that of the number in the image's name."""
     lines = [line.strip() for line in _lines(path)]
     if len(lines) != len(images):
         raise DatasetError(f"{path}: {len(lines):,} lines for {len(images):,} images")
@@ -199,7 +199,7 @@ def _of_images(path: Path, labels: dict[str, str], images: Sequence[str]) -> lis
 def _by_name(path: Path, labels: Sequence[str]) -> _Published:
     wrong = next((label for label in labels if not _WORDNET_ID.fullmatch(label)), None)
     if wrong is not None:
-        raise DatasetError(f"{path}: {wrong!r} is no WordNet id, such as n01440764")
+        raise DatasetError(f"{path}: {wrong!r} is not a WordNet id, such as n01440764")
     return _Published(labels, tuple(sorted(set(labels))))
 
 

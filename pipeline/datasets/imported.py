@@ -22,8 +22,8 @@ from logitbank.pipeline.datasets.image_dataset import (
 )
 from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.datasets.pillow_pixels import rgb_pixels
-from logitbank.pipeline.importing import import_factory
 from logitbank.stores.errors import DatasetError
+from logitbank.stores.importing import import_factory
 
 # Each is decoded, whenever a dataset that knows its targets is opened.
 _LOOKED_AT = 32
@@ -50,7 +50,7 @@ class MapStyleDataset:
         return length if self.limit is None else min(self.limit, length)
 
     def load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
-        """Give one image, (H, W, 3) uint8, and its target.
+        """Return one image, (H, W, 3) uint8, and its target.
 
         Raises:
             DatasetError: the wrapped dataset fails, or gives something else.
@@ -68,7 +68,7 @@ class MapStyleDataset:
         return _image_array(item[0], self.describe(sample)), _target(item[1], self.describe(sample))
 
     def pixels(self, sample: int) -> NDArray[np.uint8]:
-        """Give one image, (H, W, 3) uint8; raises as `load`."""
+        """Return one image, (H, W, 3) uint8; raises as `load`."""
         return self.load(sample)[0]
 
     def describe(self, sample: int) -> str:
@@ -76,7 +76,7 @@ class MapStyleDataset:
         return f"sample {sample} of {self.source}"
 
     def head(self, count: int) -> Self:
-        """Give the first `count` samples."""
+        """Return the first `count` samples."""
         return replace(self, limit=head_count(count, len(self)))
 
     @cached_property

@@ -56,7 +56,7 @@ class MemoryDataset:
         return len(self.images)
 
     def pixels(self, sample: int) -> NDArray[np.uint8]:
-        """Give one image, (H, W, 3) uint8."""
+        """Return one image, (H, W, 3) uint8."""
         return self.images[sample]
 
     def describe(self, sample: int) -> str:
@@ -64,7 +64,7 @@ class MemoryDataset:
         return f"sample {sample} of {self.source}"
 
     def head(self, count: int) -> MemoryDataset:
-        """Give the first `count` samples."""
+        """Return the first `count` samples."""
         count = head_count(count, len(self))
         return replace(self, images=self.images[:count], targets=self.targets[:count])
 

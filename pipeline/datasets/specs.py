@@ -133,7 +133,7 @@ def has_split(spec: str, split: str) -> bool:
 
 
 def absolute_spec(spec: str) -> str:
-    """Give a spec that names the same dataset from every folder: files by their whole path.
+    """Return a spec that names the same dataset from every folder: files by their whole path.
 
     Raises:
         UsageError: an unknown kind, or a spec without its location.
@@ -160,7 +160,7 @@ def _parsed(spec: str) -> tuple[str, str]:
         raise unknown_name("dataset", name, _KINDS)
     wanted = _KINDS[name].location
     if wanted is not None and not location:
-        raise UsageError(f"dataset {spec!r} lacks its location: {name}:{wanted}")
+        raise UsageError(f"dataset {spec!r} is missing its location: {name}:{wanted}")
     if wanted is None and location:
         raise UsageError(f"dataset {spec!r}: {name} takes nothing after its name")
     return name, location

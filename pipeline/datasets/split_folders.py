@@ -23,10 +23,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def split_folders(location: Path) -> dict[str, Path]:
-    """Give the folders of splits, by `train`, `val` and `test`; empty where there are none.
+    """Return the folders of splits, by `train`, `val` and `test`; empty where there are none.
 
     `Training`, `valid` and the like are understood, in any case. One alone that holds no folders,
-    beside others, is no split but a class: trains are photographed as well.
+    beside others, is not a split but a class: trains are photographed as well.
 
     Raises:
         DatasetError: two folders of one split.

@@ -10,7 +10,6 @@ import dataclasses
 import inspect
 
 from logitbank.pipeline.bounds import from_mapping
-from logitbank.pipeline.importing import import_factory
 from logitbank.pipeline.losses.cross_entropy import CrossEntropy
 from logitbank.pipeline.losses.ctkd import CTKD, StandardisedCTKD
 from logitbank.pipeline.losses.dkd import DKD, StandardisedDKD
@@ -20,6 +19,7 @@ from logitbank.pipeline.losses.mlkd import MLKD, StandardisedMLKD
 from logitbank.pipeline.losses.published import DatasetKind
 from logitbank.pipeline.losses.sld import SLD, WeakSLD
 from logitbank.stores.errors import UsageError, unknown_name
+from logitbank.stores.importing import import_factory
 
 _CLASSES: tuple[type[Loss], ...] = (
     CrossEntropy,

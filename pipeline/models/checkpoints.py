@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path, part: str | None = None) -> Checkpoint:
     is asked for. Nothing in a file is executed (see `load_tensors`).
 
     Raises:
-        LogitbankError: there is no such file, it is no checkpoint, or it holds other classes.
+        LogitbankError: there is no such file, it is not a checkpoint, or it holds other classes.
     """
     path = Path(path)
     content = load_weights(path)
@@ -181,7 +181,7 @@ def _nearest_first(found: Sequence[Place]) -> list[Place]:
 
 
 def _alone(place: Place, whole: Sequence[Place]) -> State:
-    """Give what lies under a prefix, without what lies under a longer one that is whole itself."""
+    """Return what lies under a prefix, without what lies under a longer one that is whole."""
     longer = tuple(
         each.prefix.removeprefix(place.prefix)
         for each in whole

@@ -12,7 +12,7 @@ def state_sha256(module: nn.Module) -> str:
     """Compute the sha256 hex over the state dict: each tensor's name, dtype, shape and bytes.
 
     Tensors are taken in state dict order, in row-major order whatever their memory format or
-    device; values that are no tensors are left out.
+    device; values that are not tensors are left out.
     """
     sha = hashlib.sha256()
     for name, value in module.state_dict().items():

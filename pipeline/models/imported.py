@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from logitbank.pipeline.importing import import_factory
 from logitbank.pipeline.models.inputs import Inputs, parse_inputs
 from logitbank.stores.errors import LogitbankError, UsageError
+from logitbank.stores.importing import import_factory
 
 
 def imported_model(name: str) -> tuple[nn.Module, Inputs]:

@@ -91,7 +91,7 @@ class LoadedModel:
         return self.spec.partition("@")[0]
 
     def description(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps beside the weights, so that it loads as it was trained."""
+        """Return what a checkpoint keeps beside the weights, so that it loads as it was trained."""
         transforms = bool(getattr(self.module, TRANSFORMS, False))
         return {
             **({TRANSFORMS: True} if transforms else {}),
@@ -151,7 +151,7 @@ class WeightsFile:
         return cls(Path(file), part)
 
     def absolute(self) -> str:
-        """Give FILE[#PART] with the file's whole path."""
+        """Return FILE[#PART] with the file's whole path."""
         return str(self.path.absolute()) + ("" if self.part is None else f"#{self.part}")
 
 
@@ -226,7 +226,7 @@ def load_model_for(spec: str, dataset: ImageDataset, *, pretrained: bool = False
 
 
 def absolute_model_spec(spec: str) -> str:
-    """Give a spec that names the same weights from every folder: a checkpoint by its whole path."""
+    """Return a spec that names the same weights from every folder: checkpoints by absolute path."""
     architecture, at, weights = spec.partition("@")
     file = WeightsFile.parse(weights)
     if not at or not file.path.exists():

@@ -42,7 +42,7 @@ class StateDict:
     versions: Mapping[str, Any] | None = None
 
     def renamed(self, rename: Callable[[str], str]) -> StateDict:
-        """Give it with each name changed."""
+        """Return it with each name changed."""
         return replace(self, tensors={rename(name): each for name, each in self.tensors.items()})
 
 
@@ -65,7 +65,7 @@ class Place:
         return is_averaged(self.name)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Give what lies under the prefix, by the names behind it."""
+        """Return what lies under the prefix, by the names behind it."""
         start = len(self.prefix)
         return {
             name[start:]: each
@@ -78,7 +78,7 @@ class Place:
         return [name for name in self.source.tensors if not name.startswith(self.prefix)]
 
     def versions(self) -> dict[str, Any] | None:
-        """Give what torch keeps of the formats of the modules under the prefix."""
+        """Return what torch keeps of the formats of the modules under the prefix."""
         if self.source.versions is None:
             return None
         start = len(self.prefix)
@@ -131,7 +131,7 @@ def plain_name(name: str) -> str:
 
 
 def plain_names(names: Mapping[str, Any]) -> dict[str, str]:
-    """Give each name without wrappers; each as it is, where two would become the same."""
+    """Return each name without wrappers; each as it is, where two would become the same."""
     plain = {name: plain_name(name) for name in names}
     if len(set(plain.values())) == len(plain) and all(plain.values()):
         return plain
@@ -170,7 +170,7 @@ def _prefixes(tensors: State, wanted: frozenset[str]) -> Counter[str]:
 
 
 def named(found: Sequence[Place], part: str) -> list[Place]:
-    """Give the places that a user's `#PART` can mean.
+    """Return the places that a user's `#PART` can mean.
 
     It is a place's name, or its beginning or end up to a dot; or `ema` for averaged weights, `raw`
     for the others.

@@ -160,7 +160,7 @@ def _inputs(name: str, configuration: Mapping[str, Any]) -> Inputs:
 
 
 def _checked(name: str) -> str:
-    """Give the name back if timm has that network, and its tag if there is one."""
+    """Return the name back if timm has that network, and its tag if there is one."""
     architecture, _, tag = name.partition(".")
     if not _timm().is_model(architecture):
         raise _unknown("timm model", architecture, _timm().list_models())

@@ -138,7 +138,7 @@ def published_torchvision_model(name: str, classes: int, weights: Any) -> tuple[
 
 
 def todays_name(name: str) -> str:
-    """Give a parameter's name as torchvision has it today: its oldest files have other ones.
+    """Return a parameter's name as torchvision has it today: its oldest files have other ones.
 
     >>> todays_name("features.denseblock1.denselayer1.norm.1.weight")
     'features.denseblock1.denselayer1.norm1.weight'
@@ -149,7 +149,7 @@ def todays_name(name: str) -> str:
 
 
 def published_top1(weights: Any) -> float | None:
-    """Give the top-1 in percent that torchvision publishes for these weights on ImageNet."""
+    """Return the top-1 in percent that torchvision publishes for these weights on ImageNet."""
     metrics = weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
     top1 = metrics.get("acc@1")
     return None if top1 is None or math.isnan(top1) else float(top1)

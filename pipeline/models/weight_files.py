@@ -166,7 +166,7 @@ def _what_it_is(path: Path) -> str | None:
 
 
 def _what_archive(path: Path) -> str | None:
-    """Say what a ZIP archive is, torch's own format, if it is no checkpoint."""
+    """Say what a ZIP archive is, torch's own format, if it is not a checkpoint."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -85,7 +85,7 @@ class Center:
 
 
 def _resized_sides(sides: NDArray[np.int64], shorter: int) -> NDArray[np.int64]:
-    """Give (B, 2) sides whose shorter one is `shorter`; the longer one is rounded down."""
+    """Return (B, 2) sides whose shorter one is `shorter`; the longer one is rounded down."""
     short, long = sides.min(axis=1), sides.max(axis=1)
     longer = shorter * long // short
     is_portrait = sides[:, 0] >= sides[:, 1]

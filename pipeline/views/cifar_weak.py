@@ -77,7 +77,7 @@ class CifarWeak:
         return self.params_of(self.outcomes(seed, samples, view, view + 1)[:, 0])
 
     def outcomes(self, seed: int, samples: ArrayLike, start: int, stop: int) -> NDArray[Any]:
-        """Give the outcomes of views start to stop - 1: (B, stop - start), the smallest uint."""
+        """Return the outcomes of views start to stop - 1: (B, stop - start), the smallest uint."""
         samples = np.asarray(samples)
         drawn = np.empty((len(samples), stop - start), self.outcome_dtype)
         for first in range(0, len(samples), _SAMPLES_AT_A_TIME):

@@ -92,7 +92,7 @@ def _box_sides(random: NDArray[np.uint32], sides: NDArray[np.int64]) -> NDArray[
 
 
 def _central_sides(sides: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give height and width of the largest box of an allowed ratio: (B, 2)."""
+    """Return height and width of the largest box of an allowed ratio: (B, 2)."""
     heights, widths = sides[:, 0], sides[:, 1]
     ratios = widths / heights
     central_heights = np.where(ratios < RATIO[0], np.rint(widths / RATIO[0]), heights)

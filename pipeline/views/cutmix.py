@@ -46,7 +46,7 @@ class CutMix:
         return np.concatenate([corner, np.minimum(centre + half, size) - corner], axis=1)
 
     def shares(self, drawn: NDArray[Any], size: int) -> NDArray[np.float64]:
-        """Give λ of each view, (B,), from its (B, 4) box."""
+        """Return λ of each view, (B,), from its (B, 4) box."""
         area = drawn[:, 2].astype(np.int64) * drawn[:, 3]
         return (size * size - area) / (size * size)
 
@@ -86,7 +86,7 @@ class CutMix:
 
 @cache
 def _half_sides(size: int) -> NDArray[np.int64]:
-    """Give half of a box's side, rounded down, by the share of λ in units: (1025,), read-only."""
+    """Return half of a box's side, rounded down, by the share of λ in units: (1025,), read-only."""
     halves = [math.isqrt(size * size * (UNITS - share) // UNITS) // 2 for share in range(UNITS + 1)]
     table = np.array(halves, np.int64)
     table.flags.writeable = False

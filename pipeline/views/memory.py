@@ -72,7 +72,7 @@ class PaddedImages:
         return both.index_select(0, index[3])
 
     def _window_index(self, samples: NDArray[np.int64], params: NDArray[Any]) -> NDArray[np.int64]:
-        """Give (4, B): image, dy and dx of each window, then its row among views and mirrored."""
+        """Return (4, B): image, dy and dx of each window, then its row among views and mirrored."""
         dy, dx, flip = params.T.astype(np.int64)
         row = np.arange(len(samples)) + flip * len(samples)
         image = samples

@@ -52,7 +52,7 @@ def check_pixels(
 def mismatches(
     renderer: ViewRenderer, stored: StoredViews, view: int, samples: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Give those of the samples whose pixels are not the cached ones."""
+    """Return those of the samples whose pixels are not the cached ones."""
     try:
         pixels = renderer.render(samples, stored.params(view, samples))
     except PixelError:
@@ -157,14 +157,14 @@ def _changed_image(renderer: ViewRenderer, stored: StoredViews, view: int, sampl
 
 
 def _cheap_ids(dataset: ImageDataset) -> NDArray[np.uint64] | None:
-    """Give the ids, unless that would take reading every image of a user's own dataset."""
+    """Return the ids, unless that would take reading every image of a user's own dataset."""
     if isinstance(dataset, MapStyleDataset) and not dataset.has_cheap_ids:
         return None
     return dataset.sample_ids
 
 
 def _others(dataset: ImageDataset, sample: int) -> NDArray[np.int64]:
-    """Give the samples that may stand in another one's place: all in memory, else neighbours."""
+    """Return the samples that may stand in another one's place: all in memory, else neighbours."""
     reach = len(dataset) if dataset.images is not None else _NEIGHBOURS
     near = np.arange(max(0, sample - reach), min(len(dataset), sample + reach + 1))
     return near[near != sample]
@@ -173,7 +173,7 @@ def _others(dataset: ImageDataset, sample: int) -> NDArray[np.int64]:
 def _crcs(
     renderer: ViewRenderer, samples: NDArray[np.int64], params: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Give the (B,) checksums of views from their parameters, -1 where one can't be rendered."""
+    """Return the (B,) checksums of views from their parameters, -1 where one can't be rendered."""
     found = np.full(len(samples), -1)
     for start in range(0, len(samples), _CHUNK):
         part = slice(start, start + _CHUNK)

@@ -91,7 +91,7 @@ class Mixed:
         return {**self.base.parameters, "alpha": alpha, "partners": self.partners}
 
     def base_view(self, view: int) -> int:
-        """Give the number of the base's view that view `view` mixes."""
+        """Return the number of the base's view that view `view` mixes."""
         return view if self.base.count is None else view % self.base.count
 
     def draw_mix(
@@ -124,7 +124,7 @@ class Mixed:
         return MixedParams(partner[:, 0].astype(np.int64), own, other, drawn)
 
     def shares(self, params: NDArray[Any]) -> NDArray[np.float64]:
-        """Give λ, the own image's share of each view, 0 to 1: (B,); raises as `split`."""
+        """Return λ, the own image's share of each view, 0 to 1: (B,); raises as `split`."""
         return self.mix.shares(self.split(params).drawn, self.size)
 
 
@@ -133,7 +133,7 @@ Augmentation = ImageAugmentation | Mixed
 
 
 def partners_of(augmentation: Augmentation, params: NDArray[Any]) -> NDArray[np.int64] | None:
-    """Give the (B,) samples that views are mixed with, None where they aren't mixed.
+    """Return the (B,) samples that views are mixed with, None where they aren't mixed.
 
     Raises:
         PixelError: numbers that can't have been drawn.
@@ -147,7 +147,7 @@ def main_labels(
     samples: NDArray[np.int64],
     params: NDArray[Any],
 ) -> NDArray[np.int32]:
-    """Give the label of each view: of a mixed one that of the larger share, its own at a tie.
+    """Return the label of each view: of a mixed one that of the larger share, its own at a tie.
 
     Args:
         augmentation: how the views were drawn.

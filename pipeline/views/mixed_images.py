@@ -34,7 +34,7 @@ class ShownImage:
     augmentation: Mixed | None = None
 
     def replaced(self, others: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Give the samples and numbers of the views that show other images in this one's place."""
+        """Return the samples and numbers of views that show other images in this one's place."""
         params = np.repeat(self.params[None], len(others), axis=0)
         if self.augmentation is None:
             return others, params
@@ -90,7 +90,7 @@ def _is_cleared(renderer: ViewRenderer, stored: StoredViews, image: int) -> bool
 
 
 def _rows_of(renderer: ViewRenderer, stored: StoredViews, view: int, image: int) -> Iterator[int]:
-    """Give the first samples whose view shows mostly one image, theirs or their partner's."""
+    """Yield the first samples whose view shows mostly one image, theirs or their partner's."""
     augmentation = renderer.augmentation
     assert isinstance(augmentation, Mixed), "views of one image need no telling apart"
     try:

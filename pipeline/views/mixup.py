@@ -37,7 +37,7 @@ class MixUp:
         return draw_shares(random[:, 0], self.alpha)[:, None]
 
     def shares(self, drawn: NDArray[Any], size: int) -> NDArray[np.float64]:
-        """Give λ of each view, (B,), from its (B, 1) drawn numbers."""
+        """Return λ of each view, (B,), from its (B, 1) drawn numbers."""
         return drawn[:, 0] / UNITS
 
     def require_drawn(self, drawn: NDArray[Any], size: int) -> None:

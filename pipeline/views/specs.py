@@ -66,7 +66,7 @@ def augmentation_from(name: str, parameters: Mapping[str, Any]) -> Augmentation:
     augmentation = _augmentation(name, parameters)
     missing = augmentation.parameters.keys() - parameters.keys()
     if missing:
-        raise UsageError(f"augmentation {name!r} lacks its {', '.join(sorted(missing))}")
+        raise UsageError(f"augmentation {name!r} is missing its {', '.join(sorted(missing))}")
     return augmentation
 
 
@@ -87,7 +87,7 @@ def _augmentation(name: str, parameters: Mapping[str, Any]) -> Augmentation:
     if not plus:
         return image
     if "partners" not in parameters:
-        raise UsageError(f"{name} lacks its partners: the number of samples of the dataset")
+        raise UsageError(f"{name} is missing its partners: the number of samples of the dataset")
     mixing = MIXES[mix](**_those(parameters, _fields(MIXES[mix])))
     return Mixed(image, mixing, parameters["partners"])
 

@@ -12,7 +12,7 @@ from logitbank.stores.corrections.correction import Correction, RowKernel
 from logitbank.stores.corrections.kernels import check_rows, sort_rows, swap_rows
 from logitbank.stores.encodings import LogitOutOfRangeError, encoding_named
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError, unknown_name
-from logitbank.stores.importing import import_module
+from logitbank.stores.importing import IMPORT, import_spec
 from logitbank.stores.ranking import top_classes
 
 CORRECTIONS: dict[str, Correction] = {
@@ -20,7 +20,6 @@ CORRECTIONS: dict[str, Correction] = {
     "swap": Correction("swap", swap_rows),
 }
 BUILT_IN = tuple(CORRECTIONS)
-IMPORT = "import:"
 
 Revision = Callable[[NDArray[np.float32], NDArray[np.int32]], NDArray[Any]]
 
@@ -37,11 +36,8 @@ def correction_named(name: str) -> Correction:
     """
     if not name.startswith(IMPORT):
         return _registered(name, "correction")
-    module, colon, registered = name.removeprefix(IMPORT).partition(":")
-    if not (module and colon and registered):
-        raise UsageError(f"{name} is not of the form import:package.module:name")
-    import_module(module, name)
-    return _registered(registered, f"correction (after importing {module})")
+    module, registered = import_spec(name, "name")
+    return _registered(registered, f"correction (after importing {module.__name__})")
 
 
 def correction_of_manifest(name: str, where: str, allowed: Collection[str] = ()) -> Correction:

@@ -77,7 +77,7 @@ def test_a_wrong_where_is_one_line_and_exit_code_2(capsys, where, line):
     ("text", "line"),
     [
         ("", "must map setting names to values"),
-        ("a: [1", "is no YAML"),
+        ("a: [1", "is not YAML"),
         ("cores: 4\nmemory: 8GB", "workers is lacking"),
         ("workers: 2\nmemory: 8GB", "cores is lacking"),
         (LEAST + "partition: gpu", "unknown setting in {} 'partition': "),

@@ -15,7 +15,7 @@ from logitbank.jobs.demo.stages import METHODS, DemoSettings, Stage, StageTimes,
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.reader import Store
 from tests.jobs.command import run
-from tests.pipeline.report_pages import Page
+from tests.jobs.report.report_pages import Page
 
 SEEDS, SAMPLES, VIEWS, EPOCHS = 2, 96, 2, 2
 FLAGS = {

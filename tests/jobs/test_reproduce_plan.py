@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from logitbank.jobs.demo.stages import Stage
+from logitbank.jobs.report.results import StudentRun
+from logitbank.jobs.report.themes import LIGHT
 from logitbank.jobs.reproduce.plan import Plan, Planner, Request
 from logitbank.jobs.reproduce.plot import draw_rows
 from logitbank.jobs.reproduce.recipe import PublishedFigure, Recipe, TeacherTraining
@@ -26,8 +28,6 @@ from logitbank.jobs.reproduce.table import (
     shown_lines,
 )
 from logitbank.pipeline.losses import Loss, LossInputs, Terms
-from logitbank.pipeline.report import StudentRun
-from logitbank.pipeline.report.themes import LIGHT
 from logitbank.stores.errors import LogitbankError, UsageError
 
 WHOLE = {

@@ -97,8 +97,8 @@ def test_a_setting_means_what_is_written(parsed, line, name, value):
         ("teacher: &a [*a]", "refers to itself"),
         ("teacher: " + "[" * 5000, "is nested more than"),
         (BOMB, "has more than 20,000 values"),
-        ("teacher: 2020-13-45", "is no YAML"),
-        ("teacher: " + "9" * 5000, "is no YAML"),
+        ("teacher: 2020-13-45", "is not YAML"),
+        ("teacher: " + "9" * 5000, "is not YAML"),
     ],
 )
 def test_what_cant_be_meant_is_one_line(parsed, line, says):

@@ -49,7 +49,7 @@ def test_hidden_folders_are_no_classes_and_hold_no_images_of_any(tmp_path, caplo
     assert dataset.classes == ("cat", "dog")
     assert dataset.fingerprint == plain.fingerprint
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root}: hidden folders are no classes: {name}"
+        f"{root}: hidden folders are not classes: {name}"
     ]
 
 
@@ -119,7 +119,7 @@ def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(root / "a" / "notes")
     assert len(imagefolder(root, "train")) == 4
     os.mkfifo(root / "a" / "0.jpg")
-    assert f"{root / 'a' / '0.jpg'}: is named as an image, but is no file" in refusal(root)
+    assert f"{root / 'a' / '0.jpg'}: is named as an image, but is not a file" in refusal(root)
 
 
 def test_a_folder_named_as_an_image_is_a_folder(tmp_path):

@@ -117,7 +117,7 @@ def test_class_names_of_another_kind_are_named(tmp_path, classes, message):
         (np.array([0.5, 1.0, 1.0, 0.0]), "found shape (4,) of float64"),
         (np.array([np.nan, 1.0, 1.0, 0.0]), "found shape (4,) of float64"),
         (np.array([1, 2, 3, 1]), "run from 1 to 3, so class 0 has no samples"),
-        (np.array([-1, 0, 1, 1]), "target -1 of sample 0 is no class: below 0"),
+        (np.array([-1, 0, 1, 1]), "target -1 of sample 0 is not a class: below 0"),
         (np.array([0, 1, 2**62, 0]), "65,536 are the most there can be"),
         (np.array([0, 1, 2**64 - 1, 0], np.uint64), "65,536 are the most there can be"),
         (np.array([0, 1, 0]), "4 images but 3 targets"),

@@ -156,8 +156,8 @@ def test_val_is_a_synonym_of_test():
     [
         ("cifar10:x", "train", "unknown dataset 'cifar10': did you mean 'cifar100'"),
         ("digits", "valid", "unknown split 'valid': did you mean 'val'"),
-        ("cifar100", "train", "lacks its location: cifar100:DIR"),
-        ("hdf5:", "train", "lacks its location: hdf5:FILE|DIR"),
+        ("cifar100", "train", "is missing its location: cifar100:DIR"),
+        ("hdf5:", "train", "is missing its location: hdf5:FILE|DIR"),
         ("digits:here", "train", "digits takes nothing after its name"),
     ],
 )

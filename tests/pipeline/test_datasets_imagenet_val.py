@@ -139,8 +139,8 @@ def test_files_that_disagree_are_refused(root):
 @pytest.mark.parametrize(
     ("form", "line", "message"),
     [
-        ("synsets", "cat", "'cat' is no WordNet id"),
-        ("kaggle", f"{stem(0)},", "'' is no WordNet id"),
+        ("synsets", "cat", "'cat' is not a WordNet id"),
+        ("kaggle", f"{stem(0)},", "'' is not a WordNet id"),
         ("caffe", f"{stem(0)}.JPEG cat", "'cat' is not the number of a class"),
         ("caffe", f"{stem(0)}.JPEG 3", "target 3 of sample 0 is outside the 3 classes"),
         ("devkit", "4", "knows no class 4"),

@@ -309,7 +309,7 @@ def test_the_samples_of_a_run():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr: [", "config.yaml is no YAML"),
+        ("lr: [", "config.yaml is not YAML"),
         ("- 1", "config.yaml: it must map fields to values, not be a list"),
         ("student: cifar:resnet8\nlr: fast", "config.yaml: lr must be a number, not 'fast'"),
         ("student: cifar:resnet8\nlearning_rate: 1", "config.yaml: unknown field 'learning_rate'"),

@@ -325,7 +325,7 @@ def test_a_spec_that_cant_be_meant_is_refused(spec, message):
 
 
 def test_partners_are_named_where_no_dataset_says_how_many_there_are():
-    with pytest.raises(UsageError, match=r"cifar-weak\+mixup lacks its partners"):
+    with pytest.raises(UsageError, match=r"cifar-weak\+mixup is missing its partners"):
         parse_augmentation("cifar-weak+mixup")
     with pytest.raises(UsageError, match="partners of cifar-weak.mixup is 0"):
         Mixed(CifarWeak(), MixUp(), 0)

@@ -75,7 +75,7 @@ def test_a_spec_that_cant_be_meant_is_refused(spec, message):
 
 
 def test_a_manifest_must_name_every_parameter():
-    with pytest.raises(UsageError, match="'cifar-weak' lacks its flip, size"):
+    with pytest.raises(UsageError, match="'cifar-weak' is missing its flip, size"):
         augmentation_from("cifar-weak", {"pad": 4})
 
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitbank.jobs.report.reading import find_mistakes, read_store
+from logitbank.jobs.report.results import Report, StudentRun, TeacherCost, Throughput
 from logitbank.pipeline.correct import CorrectionTask
 from logitbank.pipeline.datasets.memory import MemoryDataset
-from logitbank.pipeline.report import (
-    Report,
-    StudentRun,
-    TeacherCost,
-    Throughput,
-    find_mistakes,
-    read_store,
-)
 from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.reader import Store
 from tests.pipeline.student_examples import small_dataset, small_store, small_teacher
@@ -62,8 +56,9 @@ def runs_of(top1: dict[str, list[tuple[float, float]]]) -> tuple[StudentRun, ...
 
 def small_report(material: Material, **changes: object) -> Report:
     """A whole report; `changes` replace its fields."""
-    raw, samples = material.stores["raw"], len(material.dataset)
-    corrected = {name: path for name, path in material.stores.items() if name != "raw"}
+    stores = {name: Store.open(path) for name, path in material.stores.items()}
+    raw, samples = stores["raw"], len(material.dataset)
+    corrected = {name: store for name, store in stores.items() if name != "raw"}
     fields: dict = {
         "title": "A <small> report",
         "introduction": "All that was measured.",
@@ -71,12 +66,12 @@ def small_report(material: Material, **changes: object) -> Report:
         "runs": runs_of(TOP1),
         "comparisons": (("KD on sort", "KD on raw"), ("KD on raw", "hard labels")),
         "test_samples": 400,
-        "stores": tuple(read_store(path, path.name) for path in material.stores.values()),
+        "stores": tuple(read_store(store, f"{name}.zarr") for name, store in stores.items()),
         "classes": material.dataset.classes,
         "mistakes": find_mistakes(material.dataset, raw, corrected, count=3),
         "temperature": 4.0,
         "throughput": Throughput(RATES, "cached", "in the loop", "Three rounds."),
-        "cost": TeacherCost(samples, Store.open(raw).manifest.views, 4, 6, cache_seconds=0.5),
+        "cost": TeacherCost(samples, raw.manifest.views, 4, 6, cache_seconds=0.5),
         "setting": {"dataset": "small"},
         "commands": ("logitbank cache --dataset digits",),
         "stages": {"cache": 0.5},

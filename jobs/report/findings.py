@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from logitbank.pipeline.report.results import Report
-from logitbank.pipeline.report.shares import rank_shares, wrong_and_all
-from logitbank.pipeline.report.statistics import Spread, difference, pays_from
-from logitbank.pipeline.report.tables import row_bytes
+from logitbank.jobs.report.results import Report, StoreOnDisk, TeacherCost, Throughput
+from logitbank.jobs.report.shares import rank_shares, wrong_and_all
+from logitbank.jobs.report.statistics import Spread, difference, pays_from
+from logitbank.jobs.report.tables import row_bytes
 
 
 def key_figures(report: Report) -> list[tuple[str, str]]:
-    """Give the figures at the top of the page, each with what it is."""
-    wrong, rows = wrong_and_all(report.raw.manifest.measured)
-    throughput, cost = report.throughput, report.cost
-    cached, online = (
-        Spread.of(throughput.ratios(way)).median
-        for way in (throughput.cached, throughput.in_the_loop)
-    )
-    spent = cost.views * cost.samples
-    first = pays_from(spent, 0, cost.epochs * cost.samples)
-    return [
-        (f"{100 * wrong / rows:.1f}%", f"of {rows:,} cached views the teacher gets wrong"),
-        (
-            f"{cached:.2f}×",
-            f"the speed of training without a teacher, cached; {online:.2f}× in the loop",
-        ),
-        (f"{spent:,}", f"teacher passes served {cost.students} students; none in their training"),
-        (f"from {first}", "students on the cache costs fewer passes than the loop"),
-    ]
+    """Return the figures at the top of the page, each with what it is."""
+    figures = []
+    if report.raw is not None:
+        wrong, rows = wrong_and_all(report.raw.manifest.measured)
+        share = f"{100 * wrong / rows:.1f}%"
+        figures.append((share, f"of {rows:,} cached views the teacher gets wrong"))
+    if report.throughput is not None:
+        cached, online = (
+            Spread.of(report.throughput.ratios(way)).median
+            for way in (report.throughput.cached, report.throughput.in_the_loop)
+        )
+        told = f"the speed of training without a teacher, cached; {online:.2f}× in the loop"
+        figures.append((f"{cached:.2f}×", told))
+    if (cost := report.cost) is not None:
+        spent = cost.views * cost.samples
+        first = pays_from(spent, 0, cost.epochs * cost.samples)
+        served = f"teacher passes served {counted(cost.students, 'student')}"
+        figures += [
+            (f"{spent:,}", f"{served}; none in their training"),
+            (f"from {first}", "students on the cache costs fewer passes than the loop"),
+        ]
+    return figures
 
 
 def accuracy_finding(report: Report) -> str:
     """Say which differences stand out, and which say nothing."""
+    if not report.comparisons:
+        return "All runs learned the same way: there is nothing to compare them with."
     clear = []
     for first, second in report.comparisons:
         found = difference(*([run.last_top1 for run in report.runs_of(m)] for m in (first, second)))
@@ -45,24 +51,26 @@ def accuracy_finding(report: Report) -> str:
             "that one of them is better than another."
         )
     others = len(report.comparisons) - len(clear)
-    told = f"Beyond the noise of the seeds, {_listed(clear)}."
+    told = f"Beyond the noise of the seeds, {listed(clear)}."
     return f"{told} Nothing follows from the other differences ({others})." if others else told
 
 
 def accuracy_note(report: Report) -> str:
     """Say how the accuracies are to be read."""
-    image = 100 / report.test_samples
+    image = ""
+    if report.test_samples is not None:
+        points = 100 / report.test_samples
+        image = f"One of the {report.test_samples:,} test images is {points:.2f} points. "
     return (
-        f"One of the {report.test_samples:,} test images is {image:.2f} points. The best epoch is "
-        "chosen on the test split itself, as this literature does, which flatters it; intervals "
-        "are of the last epoch, by Student's t over the seeds with pooled variance. Of twenty such "
-        "comparisons of equals, one looks real by chance."
+        f"{image}The best epoch is chosen on the test split itself, as this literature does, which "
+        "flatters it; intervals are of the last epoch, by Student's t over the seeds with pooled "
+        "variance. Of twenty such comparisons of equals, one looks real by chance."
     )
 
 
-def mistakes_finding(report: Report) -> str:
+def mistakes_finding(raw: StoreOnDisk) -> str:
     """Say what the teacher got wrong, and what the corrections do to it."""
-    wrong, rows = wrong_and_all(report.raw.manifest.measured)
+    wrong, rows = wrong_and_all(raw.manifest.measured)
     if not wrong:
         return f"The teacher is right on all {rows:,} cached views: there is nothing to correct."
     return (
@@ -73,10 +81,10 @@ def mistakes_finding(report: Report) -> str:
     )
 
 
-def ranks_finding(report: Report) -> str:
+def ranks_finding(raw: StoreOnDisk) -> str:
     """Say where the label ranks, and so how often the two corrections can differ."""
-    shares = rank_shares(report.raw.manifest.measured)
-    _, rows = wrong_and_all(report.raw.manifest.measured)
+    shares = rank_shares(raw.manifest.measured)
+    _, rows = wrong_and_all(raw.manifest.measured)
     second = sum(share.percent for share in shares if share.rank == 2)
     beyond = sum(share.rows for share in shares if share.rank > 2)
     return (
@@ -86,9 +94,8 @@ def ranks_finding(report: Report) -> str:
     )
 
 
-def throughput_finding(report: Report) -> str:
+def throughput_finding(throughput: Throughput) -> str:
     """Say what the cache and the loop cost, held against the same work measured twice."""
-    throughput = report.throughput
     cached, online = (
         Spread.of(throughput.ratios(way)) for way in (throughput.cached, throughput.in_the_loop)
     )
@@ -120,13 +127,16 @@ def _judged(cached: Spread, again: Spread) -> str:
 
 def bytes_finding(report: Report) -> str:
     """Say what a row takes, and what a corrected store adds."""
-    raw = report.raw
+    stored = [store for store in report.stores if store.manifest.kind != "virtual"]
+    if not stored:
+        return "Virtual stores hold their manifest alone, and read the rows of their parents."
+    shown = stored[0] if report.raw is None else report.raw
     told = (
-        f"{raw.rows:,} rows of {raw.manifest.dataset.classes} logits as {raw.manifest.encoding} "
-        f"take {raw.total_bytes:,} bytes, {row_bytes(raw):.1f} a row with the parameters and the "
-        "checksum of every view."
+        f"{shown.rows:,} rows of {shown.manifest.dataset.classes} logits as "
+        f"{shown.manifest.encoding} take {shown.total_bytes:,} bytes, {row_bytes(shown):.1f} a row "
+        "with the parameters and the checksum of every view."
     )
-    if len(report.stores) > 1:
+    if any(store.manifest.correction is not None for store in stored):
         told += (
             " A corrected store takes as much again; a raw store that is corrected while it is "
             "read (train --correction) takes nothing more."
@@ -134,12 +144,11 @@ def bytes_finding(report: Report) -> str:
     return told
 
 
-def cost_finding(report: Report) -> str:
+def cost_finding(cost: TeacherCost) -> str:
     """Say how many passes were spent, and how many saved."""
-    cost = report.cost
     spent, online = cost.views * cost.samples, cost.students * cost.epochs * cost.samples
     told = (
-        f"The teacher saw {spent:,} views once. {cost.students} students then took "
+        f"The teacher saw {spent:,} views once. {counted(cost.students, 'student')} then took "
         f"{online:,} soft labels from the stores without it: "
     )
     saved = online - spent
@@ -149,19 +158,38 @@ def cost_finding(report: Report) -> str:
 
 
 def cost_note(report: Report) -> str:
-    """Say which forward passes are not counted."""
-    measured = report.raw.manifest.measured
-    apart = ["the teacher's own training", "the timing above"]
-    if measured.clean_samples is not None:
+    """Say which forward passes are not counted, and how seconds are."""
+    apart = ["the teacher's own training"]
+    if report.throughput is not None:
+        apart.append("the timing above")
+    measured = None if report.raw is None else report.raw.manifest.measured
+    if measured is not None and measured.clean_samples is not None:
         apart.append(
             f"{measured.clean_samples:,} centre crops of the {measured.clean_split} split, on "
             "which the teacher was checked before it was cached"
         )
+    told = f"Not counted: {listed(apart)}."
+    if report.throughput is None:
+        return told
     return (
-        f"Not counted: {_listed(apart)}. Seconds are images over images a second (no teacher's, "
-        "times the share of it that each way keeps)."
+        f"{told} Seconds are images over images a second (no teacher's, times the share of it "
+        "that each way keeps)."
     )
 
 
-def _listed(names: list[str]) -> str:
+def counted(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "run"), counted(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(names: list[str]) -> str:
+    """Write names in a row.
+
+    >>> listed(["raw", "sort", "swap"])
+    'raw, sort and swap'
+    """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

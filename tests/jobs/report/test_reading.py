@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 import pytest
 
-from logitbank.pipeline.report import find_mistakes, read_run, read_store
-from logitbank.pipeline.report.shares import ordinal, rank_shares, shown_classes, softmax
-from logitbank.stores.errors import LogitbankError, StoreError
+from logitbank.jobs.report.reading import find_mistakes, read_run, read_store
+from logitbank.jobs.report.shares import ordinal, rank_shares, shown_classes, softmax
+from logitbank.stores.errors import LogitbankError, PixelError
 from logitbank.stores.manifest import Measured
 from logitbank.stores.reader import Store
-from tests.pipeline.report_examples import Material, small_material
+from tests.jobs.report.report_examples import Material, small_material
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def material(tmp_path_factory) -> Material:
 
 @pytest.fixture(scope="module")
 def mistakes(material):
-    corrected = {name: material.stores[name] for name in ("sort", "swap")}
-    return find_mistakes(material.dataset, material.stores["raw"], corrected, count=4)
+    corrected = {name: Store.open(material.stores[name]) for name in ("sort", "swap")}
+    return find_mistakes(material.dataset, Store.open(material.stores["raw"]), corrected, count=4)
 
 
 def rank_of_label(logits: np.ndarray, label: int) -> int:
@@ -70,14 +71,14 @@ class TestRuns:
 
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "metrics.jsonl")
-        with pytest.raises(LogitbankError, match=r"metrics.jsonl can't be read: it is no file"):
+        with pytest.raises(LogitbankError, match=r"metrics.jsonl can't be read: it is not a file"):
             read_run(tmp_path, "KD", 0)
 
 
 class TestStores:
     def test_the_bytes_are_those_of_the_files(self, material):
         path = material.stores["sort"]
-        store = read_store(path, "sort.zarr")
+        store = read_store(Store.open(path), "sort.zarr")
         files = [file for file in path.rglob("*") if file.is_file()]
         assert store.total_bytes == sum(file.stat().st_size for file in files)
         for name, size in store.array_bytes.items():
@@ -86,12 +87,8 @@ class TestStores:
         assert store.beside > 0
 
     def test_the_rows_are_views_times_samples(self, material):
-        store = read_store(material.stores["raw"], "raw.zarr")
+        store = read_store(Store.open(material.stores["raw"]), "raw.zarr")
         assert store.rows == 3 * len(material.dataset)
-
-    def test_a_missing_store_is_refused(self, tmp_path):
-        with pytest.raises(StoreError, match="no such folder"):
-            read_store(tmp_path / "none.zarr", "none")
 
 
 class TestMistakes:
@@ -142,9 +139,14 @@ class TestMistakes:
             seen = raw.read_view("pixel_crc", mistake.view)[mistake.sample]
             assert google_crc32c.value(mistake.pixels.tobytes()) == seen
 
+    def test_pixels_that_were_not_cached_are_not_shown(self, material):
+        mirrored = replace(material.dataset, images=material.dataset.images[:, :, ::-1].copy())
+        with pytest.raises(PixelError, match="sample"):
+            find_mistakes(mirrored, Store.open(material.stores["raw"]), {}, count=1)
+
     def test_a_teacher_that_is_always_right_made_none(self, material):
-        corrected = {"swap": material.stores["swap"]}
-        found = find_mistakes(material.dataset, material.stores["sort"], corrected, count=4)
+        right, swapped = Store.open(material.stores["sort"]), Store.open(material.stores["swap"])
+        found = find_mistakes(material.dataset, right, {"swap": swapped}, count=4)
         assert found == ()
 
 
@@ -165,8 +167,6 @@ class TestShares:
         assert rank_shares(Measured(label_ranks=(5, 0, 0))) == ()
 
     def test_of_many_classes_the_largest_and_the_label_are_shown(self, mistakes):
-        from dataclasses import replace
-
         row = np.float32([5, 1, 9, 3, 8, 2, 7, 4, 6, 0, -1, -2])
         shown = shown_classes(replace(mistakes[0], label=11, logits={"raw": row}))
         assert shown == [0, 1, 2, 3, 4, 5, 6, 7, 8, 11]

@@ -14,10 +14,24 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from logitbank.pipeline.report.results import Mistake, Report, StudentRun
-from logitbank.pipeline.report.shares import ordinal, rank_shares, shown_classes, softmax
-from logitbank.pipeline.report.statistics import MeanStd, Spread, pays_from
-from logitbank.pipeline.report.themes import (
+from logitbank.jobs.report.results import (
+    Mistake,
+    Report,
+    StoreOnDisk,
+    StudentRun,
+    TeacherCost,
+    Throughput,
+)
+from logitbank.jobs.report.shares import (
+    ordinal,
+    rank_shares,
+    shown_classes,
+    softmax,
+    wrong_and_all,
+)
+from logitbank.jobs.report.statistics import MeanStd, Spread, pays_from
+from logitbank.jobs.report.tables import teacher_top1
+from logitbank.jobs.report.themes import (
     DOTS_PER_INCH,
     THEMES,
     WIDTH_INCHES,
@@ -25,7 +39,7 @@ from logitbank.pipeline.report.themes import (
     name_rows,
 )
 
-Draw = Callable[[Report, Theme], Figure]
+Draw = Callable[[Theme], Figure]
 
 
 @dataclass(frozen=True)
@@ -47,21 +61,29 @@ def save_figures(report: Report, folder: Path) -> dict[str, Picture]:
         folder: it is made where it is missing.
 
     Returns:
-        The pictures by name: `accuracy`, `mistakes`, `ranks`, `throughput`, `passes`. A report
-        without mistakes has no `mistakes` and `ranks`.
+        The pictures by name, those of `accuracy`, `mistakes`, `ranks`, `throughput` and `passes`
+        that there are results for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    drawn: dict[str, Draw] = {
-        "accuracy": draw_accuracy,
-        "throughput": draw_throughput,
-        "passes": draw_passes,
-    }
+    return {name: save_figure(name, draw, folder) for name, draw in _drawn(report).items()}
+
+
+def _drawn(report: Report) -> dict[str, Draw]:
+    drawn: dict[str, Draw] = {}
+    if report.runs:
+        drawn["accuracy"] = partial(draw_accuracy, report)
     if report.mistakes:
-        drawn |= {"mistakes": draw_mistakes, "ranks": draw_ranks}
-    return {name: save_figure(name, partial(draw, report), folder) for name, draw in drawn.items()}
+        drawn["mistakes"] = partial(draw_mistakes, report)
+    if report.raw is not None and wrong_and_all(report.raw.manifest.measured)[0]:
+        drawn["ranks"] = partial(draw_ranks, report.raw)
+    if report.throughput is not None:
+        drawn["throughput"] = partial(draw_throughput, report.throughput)
+    if report.cost is not None:
+        drawn["passes"] = partial(draw_passes, report.cost)
+    return drawn
 
 
-def save_figure(name: str, draw: Callable[[Theme], Figure], folder: Path) -> Picture:
+def save_figure(name: str, draw: Draw, folder: Path) -> Picture:
     """Draw a figure in both themes, as `NAME-THEME.png` in a folder that is there."""
     files = {}
     for theme in THEMES:
@@ -78,12 +100,12 @@ def save_figure(name: str, draw: Callable[[Theme], Figure], folder: Path) -> Pic
 def draw_accuracy(report: Report, theme: Theme) -> Figure:
     """Draw each run's top-1, of the last epoch (filled) and of the best one (a ring), and means."""
     figure, axes = draw_runs({name: report.runs_of(name) for name in report.methods}, theme)
-    measured = report.raw.manifest.measured
-    if measured.clean_top1 is not None and measured.clean_split == "test":
-        axes.axvline(measured.clean_top1, color=theme.contrast, lw=1.2, ls=(0, (4, 3)))
+    teacher = teacher_top1(report)
+    if teacher is not None:
+        axes.axvline(teacher, color=theme.contrast, lw=1.2, ls=(0, (4, 3)))
         axes.annotate(
-            f"the teacher, {measured.clean_top1:.1f}",
-            (measured.clean_top1, 1.0),
+            f"the teacher, {teacher:.1f}",
+            (teacher, 1.0),
             xytext=(4, 2),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
@@ -172,9 +194,9 @@ def _draw_distribution(
     axes.spines["left"].set_visible(False)
 
 
-def draw_ranks(report: Report, theme: Theme) -> Figure:
+def draw_ranks(raw: StoreOnDisk, theme: Theme) -> Figure:
     """Draw where the label ranks in the rows on which the teacher was wrong."""
-    shares = rank_shares(report.raw.manifest.measured)
+    shares = rank_shares(raw.manifest.measured)
     figure, axes = _axes(height=2.3)
     colours = [theme.quiet if share.rank == 2 else theme.accent for share in shares]
     places = range(len(shares))
@@ -198,9 +220,8 @@ def draw_ranks(report: Report, theme: Theme) -> Figure:
     return figure
 
 
-def draw_throughput(report: Report, theme: Theme) -> Figure:
+def draw_throughput(throughput: Throughput, theme: Theme) -> Figure:
     """Draw every measured slice, and each way's median as a bar."""
-    throughput = report.throughput
     figure, axes = _axes(height=0.7 + 0.42 * len(throughput.ways))
     colours = {throughput.cached: theme.accent, throughput.in_the_loop: theme.contrast}
     for row, (way, rates) in enumerate(throughput.ways.items()):
@@ -215,9 +236,8 @@ def draw_throughput(report: Report, theme: Theme) -> Figure:
     return figure
 
 
-def draw_passes(report: Report, theme: Theme) -> Figure:
+def draw_passes(cost: TeacherCost, theme: Theme) -> Figure:
     """Draw teacher forward passes against the number of students, in the loop and cached."""
-    cost = report.cost
     spent, epoch_passes = cost.samples * cost.views, cost.samples * cost.epochs
     first = pays_from(spent, 0, epoch_passes) or 1
     last = max(cost.students, first + 1)

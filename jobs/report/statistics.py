@@ -81,7 +81,7 @@ def paired_difference(differences: Sequence[float]) -> Difference:
 
 
 def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """Give t such that a Student variable lies within ± t with this probability, by bisection.
+    """Return t such that a Student variable lies within ± t with this probability, by bisection.
 
     >>> round(t_quantile(4), 3), round(t_quantile(10), 3)
     (2.776, 2.228)
@@ -96,7 +96,7 @@ def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
 
 
 def t_probability(t: float, degrees: int) -> float:
-    """Give the probability that a Student variable lies within ± t.
+    """Return the probability that a Student variable lies within ± t.
 
     The finite series of Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 (odd
     degrees of freedom) and 26.7.4 (even ones).
@@ -133,7 +133,7 @@ class Spread:
 
 
 def pays_from(once: float, each_cached: float, each_in_the_loop: float) -> int | None:
-    """Give the smallest number of students for which a cache costs less than the loop.
+    """Return the smallest number of students for which a cache costs less than the loop.
 
     That is the smallest s with `once + s * each_cached < s * each_in_the_loop`; None where a cached
     student costs no less than one with the teacher in the loop.

@@ -29,7 +29,7 @@ class Theme:
     quiet: str
 
     def settings(self) -> Any:
-        """Give matplotlib's settings, for `rc_context`."""
+        """Return matplotlib's settings, for `rc_context`."""
         return {
             "figure.facecolor": self.surface,
             "savefig.facecolor": self.surface,

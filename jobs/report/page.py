@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from logitbank.pipeline.report.figures import Picture, save_figures
-from logitbank.pipeline.report.findings import (
+from logitbank.jobs.report.figures import Picture, save_figures
+from logitbank.jobs.report.findings import (
     accuracy_finding,
     accuracy_note,
     bytes_finding,
@@ -19,10 +19,10 @@ from logitbank.pipeline.report.findings import (
     ranks_finding,
     throughput_finding,
 )
-from logitbank.pipeline.report.results import Report
-from logitbank.pipeline.report.shares import ordinal, rank_shares
-from logitbank.pipeline.report.statistics import Spread, pays_from
-from logitbank.pipeline.report.tables import (
+from logitbank.jobs.report.results import Report, StoreOnDisk, TeacherCost, Throughput
+from logitbank.jobs.report.shares import ordinal, rank_shares
+from logitbank.jobs.report.statistics import Spread, pays_from
+from logitbank.jobs.report.tables import (
     Table,
     accuracy_table,
     bytes_table,
@@ -30,7 +30,7 @@ from logitbank.pipeline.report.tables import (
     cost_table,
     throughput_table,
 )
-from logitbank.pipeline.report.themes import THEMES
+from logitbank.jobs.report.themes import THEMES
 from logitbank.stores.files import LocalFiles
 
 PAGE, FIGURES = "report.html", "figures"
@@ -98,17 +98,22 @@ def render_page(report: Report, pictures: dict[str, Picture]) -> str:
 
 
 def sections(report: Report, pictures: dict[str, Picture]) -> list[Section]:
-    """Put the parts of the page in their order."""
-    return [
-        _accuracy(report, pictures),
-        _mistakes(report, pictures),
-        _throughput(report, pictures),
-        Section("bytes", "Bytes on disk", bytes_finding(report), tables=(bytes_table(report),)),
-        _cost(report, pictures),
+    """Put the parts of the page in their order; what there are no results for is left out."""
+    found = [
+        Section("bytes", "Bytes on disk", bytes_finding(report), tables=(bytes_table(report),))
     ]
+    if report.raw is not None:
+        found.insert(0, _mistakes(report, report.raw, pictures))
+    if report.throughput is not None:
+        found.insert(-1, _throughput(report.throughput, pictures["throughput"]))
+    if report.runs:
+        found.insert(0, _accuracy(report, pictures["accuracy"]))
+    if report.cost is not None:
+        found.append(_cost(report, report.cost, pictures["passes"]))
+    return found
 
 
-def _accuracy(report: Report, pictures: dict[str, Picture]) -> Section:
+def _accuracy(report: Report, picture: Picture) -> Section:
     table = accuracy_table(report)
     rows = "; ".join(f"{row[0]}: last epoch {row[2]}" for row in table.rows)
     return Section(
@@ -117,87 +122,100 @@ def _accuracy(report: Report, pictures: dict[str, Picture]) -> Section:
         accuracy_finding(report),
         (
             Illustration(
-                pictures["accuracy"],
+                picture,
                 f"Dot plot of top-1 on the test split by what the student learned from. {rows}.",
                 "Each dot is the last epoch of one seed, each ring the best epoch of the same "
                 "seed, each upright line the mean of the dots. Look at how far the dots of one row "
                 "lie apart before comparing rows.",
             ),
         ),
-        (table, comparison_table(report)),
+        (table, comparison_table(report)) if report.comparisons else (table,),
         accuracy_note(report),
     )
 
 
-def _mistakes(report: Report, pictures: dict[str, Picture]) -> Section:
-    finding = mistakes_finding(report)
-    if not report.mistakes:
-        return Section("mistakes", "The teacher's mistakes, before and after", finding)
+def _mistakes(report: Report, raw: StoreOnDisk, pictures: dict[str, Picture]) -> Section:
+    """Show the mistakes of one raw store, which is named where there are several."""
+    several = len([store for store in report.stores if store.manifest.correction is None]) > 1
+    finding = (
+        f"This is of {raw.name}. {mistakes_finding(raw)}" if several else mistakes_finding(raw)
+    )
+    illustrations = []
+    if "mistakes" in pictures:
+        illustrations.append(_shown_mistakes(report, pictures["mistakes"]))
+    if "ranks" in pictures:
+        finding = f"{finding} {ranks_finding(raw)}"
+        illustrations.append(_shown_ranks(raw, pictures["ranks"]))
+    heading = "The teacher's mistakes, before and after"
+    return Section("mistakes", heading, finding, tuple(illustrations))
+
+
+def _shown_mistakes(report: Report, picture: Picture) -> Illustration:
     names = [report.classes[mistake.label] for mistake in report.mistakes]
     ranks = "; ".join(
         f"class {name}, label {ordinal(mistake.rank)}"
         for name, mistake in zip(names, report.mistakes, strict=True)
     )
-    shares = ", ".join(
-        f"rank {share.name} {share.percent:.1f}%"
-        for share in rank_shares(report.raw.manifest.measured)
-    )
-    shown = Illustration(
-        pictures["mistakes"],
+    shown = list(report.mistakes[0].logits)
+    corrections = [store.manifest.correction for store in report.stores]
+    told = ""
+    if {"sort", "swap"} <= {made.name for made in corrections if made is not None}:
+        told = (
+            " The label's bar is the same after either correction; where the label came third or "
+            "later, the orange bar falls further under swap than under sort."
+        )
+    return Illustration(
+        picture,
         f"Views that the teacher got wrong ({ranks}), each with a bar chart of its class "
-        f"distribution in each of the stores {', '.join(report.mistakes[0].logits)}.",
+        f"distribution in each of the stores {', '.join(shown)}.",
         f"Blue is the label, orange the class that the teacher preferred, grey all others, as "
-        f"shares at temperature {report.temperature:g}. The label's bar is the same after "
-        "either correction; where the label came third or later, the orange bar falls further "
-        "under swap than under sort. Of each rank the mistake is shown of which the teacher was "
-        "surest.",
+        f"shares at temperature {report.temperature:g}.{told} Of each rank the mistake is shown of "
+        "which the teacher was surest.",
     )
-    ranked = Illustration(
-        pictures["ranks"],
+
+
+def _shown_ranks(raw: StoreOnDisk, picture: Picture) -> Illustration:
+    shares = ", ".join(
+        f"rank {share.name} {share.percent:.1f}%" for share in rank_shares(raw.manifest.measured)
+    )
+    return Illustration(
+        picture,
         f"Bar chart of the rank of the label where the teacher is wrong: {shares}.",
         "Share of the wrong rows and their number. At rank 2 (grey) sort and swap are the same.",
     )
-    return Section(
-        "mistakes",
-        "The teacher's mistakes, before and after",
-        f"{finding} {ranks_finding(report)}",
-        (shown, ranked),
-    )
 
 
-def _throughput(report: Report, pictures: dict[str, Picture]) -> Section:
-    throughput = report.throughput
+def _throughput(throughput: Throughput, picture: Picture) -> Section:
     medians = "; ".join(
         f"{way} {Spread.of(rates).median:,.0f}" for way, rates in throughput.ways.items()
     )
     return Section(
         "throughput",
         "Throughput of training",
-        throughput_finding(report),
+        throughput_finding(throughput),
         (
             Illustration(
-                pictures["throughput"],
+                picture,
                 f"Bar chart of images a second in training, medians: {medians}.",
                 "The cached bar should be as long as the two without a teacher, and the dots show "
                 "how much of any gap is noise.",
             ),
         ),
-        (throughput_table(report),),
+        (throughput_table(throughput),),
         throughput.conditions,
     )
 
 
-def _cost(report: Report, pictures: dict[str, Picture]) -> Section:
-    cost = report.cost
+def _cost(report: Report, cost: TeacherCost, picture: Picture) -> Section:
     spent, student = cost.views * cost.samples, cost.epochs * cost.samples
     first = pays_from(spent, 0, student)
     return Section(
         "passes",
         "Teacher passes, and when the cache pays",
-        cost_finding(report),
+        cost_finding(cost),
         (
             Illustration(
-                pictures["passes"],
+                picture,
                 f"Line chart of teacher forward passes by number of students: {student:,} for "
                 f"each student with the teacher in the loop, {spent:,} once for the cache; the "
                 f"cache is lower from student {first} on.",
@@ -205,6 +223,6 @@ def _cost(report: Report, pictures: dict[str, Picture]) -> Section:
                 "the same; to the right of it the cache is cheaper.",
             ),
         ),
-        (cost_table(report),),
+        (cost_table(cost, report.throughput),),
         cost_note(report),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.pipeline.report.results import Mistake
+from logitbank.jobs.report.results import Mistake
 from logitbank.stores.manifest import Measured
 
 MOST_CLASSES = 10
@@ -46,7 +46,7 @@ def rank_shares(measured: Measured) -> tuple[RankShare, ...]:
 
 
 def wrong_and_all(measured: Measured) -> tuple[int, int]:
-    """Give the rows on which the teacher was wrong, and all rows."""
+    """Return the rows on which the teacher was wrong, and all rows."""
     return sum(measured.label_ranks[1:]), sum(measured.label_ranks)
 
 

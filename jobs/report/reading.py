@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from logitbank.jobs.report.results import Mistake, StoreOnDisk, StudentRun
+from logitbank.jobs.report.shares import softmax
 from logitbank.pipeline.datasets import ImageDataset
-from logitbank.pipeline.report.results import Mistake, StoreOnDisk, StudentRun
-from logitbank.pipeline.report.shares import softmax
 from logitbank.pipeline.views import StoredViews, main_labels
+from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
 from logitbank.pipeline.views.renderer import ViewRenderer
+from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY
 from logitbank.stores.encodings import encoding_named
-from logitbank.stores.errors import LogitbankError
-from logitbank.stores.files import LocalFiles
+from logitbank.stores.errors import LogitbankError, PixelError
+from logitbank.stores.layout import crc_arrays, store_keys
 from logitbank.stores.reader import Store
 
 METRICS = "metrics.jsonl"
-SEARCHED_VIEWS = 16
+SEARCHED_VIEWS, SEARCHED_ROWS = 16, 1_000_000
+"""How much of a store is searched for mistakes to show: of one with many samples, fewer views."""
 
 
 def read_run(path: Path, method: str, seed: int) -> StudentRun:
@@ -32,7 +35,7 @@ def read_run(path: Path, method: str, seed: int) -> StudentRun:
     """
     metrics = path / METRICS
     if metrics.exists() and not metrics.is_file():
-        raise LogitbankError(f"{metrics} can't be read: it is no file")
+        raise LogitbankError(f"{metrics} can't be read: it is not a file")
     try:
         epochs = [json.loads(line) for line in metrics.read_text().splitlines()]
         accuracies = [float(epoch["top1"]) for epoch in epochs]
@@ -44,23 +47,18 @@ def read_run(path: Path, method: str, seed: int) -> StudentRun:
     return StudentRun(method, seed, best, last, len(epochs), str(metrics))
 
 
-def read_store(path: Path, name: str) -> StoreOnDisk:
-    """Read what a complete local store says of itself, and the sizes of its files.
+def read_store(store: Store, name: str) -> StoreOnDisk:
+    """Read the sizes of a store's files; a virtual one has none but its manifest."""
+    arrays = {} if store.manifest.kind == "virtual" else store.arrays
+    keys = [ROOT_KEY]
+    if arrays:
+        keys += [CRC_GROUP_KEY, *store_keys(crc_arrays(arrays))]
+    sizes = {array: _total(store, store_keys({array: spec})) for array, spec in arrays.items()}
+    return StoreOnDisk(name, store.manifest, sizes, _total(store, keys))
 
-    Raises:
-        StoreError: there is no store, or it is incomplete or damaged.
-    """
-    store = Store.open(path)
-    sizes = dict.fromkeys(store.arrays, 0)
-    beside = 0
-    for key in LocalFiles(path).list_keys():
-        size = (path / key).stat().st_size
-        array, _, _ = key.partition("/")
-        if array in sizes:
-            sizes[array] += size
-        else:
-            beside += size
-    return StoreOnDisk(name, store.manifest, sizes, beside)
+
+def _total(store: Store, keys: list[str]) -> int:
+    return sum(size or 0 for size in store.files.sizes(keys))
 
 
 @dataclass(frozen=True)
@@ -74,32 +72,33 @@ class _WrongRow:
 
 
 def find_mistakes(
-    dataset: ImageDataset, raw: Path, corrected: Mapping[str, Path], *, count: int
+    dataset: ImageDataset, raw: Store, corrected: Mapping[str, Store], *, count: int
 ) -> tuple[Mistake, ...]:
     """Choose views on which the teacher was wrong, and read what stands in each store for them.
 
-    The first 16 views of the raw store are searched. Of each rank that the label takes, the row
-    where the teacher was surest of its wrong class is chosen: rank 2, 3 and so on, and the deepest
-    rank as the last; each of another sample.
+    The first 16 views of the raw store are searched, of more than a million rows fewer. Of each
+    rank that the label takes, the row where the teacher was surest of its wrong class is chosen:
+    rank 2, 3 and so on, and the deepest rank as the last; each of another sample.
 
     Args:
         dataset: that of the stores.
         raw: the raw store.
-        corrected: corrected ones by name.
+        corrected: those made from it, by name.
         count: how many mistakes, at most.
 
     Raises:
-        StoreError: a store is incomplete or damaged.
-        PixelError: the dataset's pixels can't be what was cached.
+        StoreError: a chunk is missing or damaged.
+        PixelError: the dataset's pixels are not those that were cached.
     """
-    store = Store.open(raw)
-    views = StoredViews.of(store)
+    views = StoredViews.of(raw)
     renderer = ViewRenderer(dataset, views.kind)
-    stores = {"raw": store} | {name: Store.open(path) for name, path in corrected.items()}
-    labelled = views.kind, store.target
+    stores = {"raw": raw, **corrected}
+    labelled = views.kind, raw.target
     mistakes = []
-    for row in _chosen(_surest_by_rank(store, views), count):
+    for row in _chosen(_surest_by_rank(raw, views), count):
         params = views.params(row.view, [row.sample])
+        if len(mismatches(renderer, views, row.view, np.array([row.sample]))):
+            raise PixelError(explain_mismatch(renderer, views, row.view, row.sample))
         mistakes.append(
             Mistake(
                 sample=row.sample,
@@ -116,7 +115,8 @@ def find_mistakes(
 def _surest_by_rank(store: Store, views: StoredViews) -> list[_WrongRow]:
     """List the wrong rows by rank, and from the surest on."""
     rows = []
-    for view in range(min(store.manifest.views, SEARCHED_VIEWS)):
+    searched = max(1, min(SEARCHED_VIEWS, SEARCHED_ROWS // views.samples))
+    for view in range(min(store.manifest.views, searched)):
         samples = np.arange(views.samples)
         params = views.params(view, samples)
         labels = main_labels(views.kind, store.target, samples, params)

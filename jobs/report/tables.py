@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from logitbank.pipeline.report.results import Report, StoreOnDisk
-from logitbank.pipeline.report.statistics import MeanStd, Spread, difference, pays_from
+from logitbank.jobs.report.results import Report, StoreOnDisk, TeacherCost, Throughput
+from logitbank.jobs.report.statistics import MeanStd, Spread, difference, pays_from
 
 MINUS = "−"
 
@@ -34,15 +34,22 @@ def accuracy_table(report: Report) -> Table:
         last = MeanStd.of([run.last_top1 for run in runs])
         best = MeanStd.of([run.best_top1 for run in runs])
         rows.append((method, str(len(runs)), str(last), str(best)))
-    measured = report.raw.manifest.measured
-    if measured.clean_top1 is not None and measured.clean_split == "test":
-        rows.append(("(the teacher itself)", "1", f"{measured.clean_top1:.2f}", ""))
+    teacher = teacher_top1(report)
+    if teacher is not None:
+        rows.append(("(the teacher itself)", "1", f"{teacher:.2f}", ""))
     return Table(
         "Top-1 on the test split, %: mean ± standard deviation over seeds",
         ("the student learned from", "seeds", "last epoch", "best epoch"),
         tuple(rows),
         (False, True, True, True),
     )
+
+
+def teacher_top1(report: Report) -> float | None:
+    """Return the teacher's own top-1 on the test split, None where it is not known."""
+    if report.raw is None or report.raw.manifest.measured.clean_split != "test":
+        return None
+    return report.raw.manifest.measured.clean_top1
 
 
 def comparison_table(report: Report) -> Table:
@@ -62,9 +69,8 @@ def comparison_table(report: Report) -> Table:
     )
 
 
-def throughput_table(report: Report) -> Table:
+def throughput_table(throughput: Throughput) -> Table:
     """Tabulate images a second and ratios to the reference, with their lowest and highest."""
-    throughput = report.throughput
     rows = []
     for way, rates in throughput.ways.items():
         rate, relative = Spread.of(rates), Spread.of(throughput.ratios(way))
@@ -87,12 +93,13 @@ def throughput_table(report: Report) -> Table:
 
 
 def bytes_table(report: Report) -> Table:
-    """Tabulate the bytes of every array in every store, their sums and what a cached row takes."""
+    """Tabulate the bytes of every array in every store, their sums and what a cached row takes.
+
+    A store has nothing in the place of an array that it does not have.
+    """
     stores = report.stores
-    rows = [
-        (name, *(f"{store.array_bytes[name]:,}" for store in stores))
-        for name in report.raw.array_bytes
-    ]
+    names = dict.fromkeys(name for store in stores for name in store.array_bytes)
+    rows = [(name, *(_count(store.array_bytes.get(name)) for store in stores)) for name in names]
     rows += [
         ("crc, metadata", *(f"{store.beside:,}" for store in stores)),
         ("all", *(f"{store.total_bytes:,}" for store in stores)),
@@ -108,13 +115,15 @@ def bytes_table(report: Report) -> Table:
 
 
 def row_bytes(store: StoreOnDisk) -> float:
-    """Give the bytes that a row takes, all files of the store counted."""
+    """Return the bytes that a row takes, all files of the store counted."""
     return store.total_bytes / store.rows
 
 
-def cost_table(report: Report) -> Table:
-    """Tabulate the teacher's forward passes and when the cache pays, each with its arithmetic."""
-    cost = report.cost
+def cost_table(cost: TeacherCost, throughput: Throughput | None = None) -> Table:
+    """Tabulate the teacher's forward passes and when the cache pays, each with its arithmetic.
+
+    Seconds are told as well where both the stores and the students were timed.
+    """
     spent, student = cost.views * cost.samples, cost.epochs * cost.samples
     online = cost.students * student
     rows = [
@@ -130,7 +139,7 @@ def cost_table(report: Report) -> Table:
             f"s × {student:,} > {spent:,}",
             _from_student(pays_from(spent, 0, student)),
         ),
-        *_seconds_rows(report),
+        *_seconds_rows(cost, throughput),
     ]
     return Table(
         "Teacher forward passes, and from how many students (s) on the cache pays",
@@ -140,14 +149,13 @@ def cost_table(report: Report) -> Table:
     )
 
 
-def _seconds_rows(report: Report) -> list[tuple[str, str, str]]:
-    """Compare whole training times; nothing where the caching was not timed.
+def _seconds_rows(cost: TeacherCost, throughput: Throughput | None) -> list[tuple[str, str, str]]:
+    """Compare whole training times; nothing where either was not timed.
 
     Both ways are taken as their share of the reference's rate, since shares are measured round by
     round, so that a machine whose speed drifts doesn't favour one of them.
     """
-    cost, throughput = report.cost, report.throughput
-    if cost.cache_seconds is None:
+    if cost.cache_seconds is None or throughput is None:
         return []
     images = cost.epochs * cost.samples
     reference = Spread.of(throughput.ways[throughput.reference]).median
@@ -201,6 +209,10 @@ def _aligned(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool
 
 def _from_student(first: int | None) -> str:
     return "never here" if first is None else f"student {first}"
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def _signed(points: float) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.manifest import Manifest
+
+TEMPERATURE = 4.0
+"""That of Hinton's distillation on CIFAR, at which distributions are drawn by default."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Throughput:
         return next(iter(self.ways))
 
     def ratios(self, way: str) -> tuple[float, ...]:
-        """Give a way's rate over the reference's of the same round, for each round."""
+        """Return a way's rate over the reference's of the same round, for each round."""
         pairs = zip(self.ways[way], self.ways[self.reference], strict=True)
         return tuple(rate / reference for rate, reference in pairs)
 
@@ -104,33 +107,35 @@ class TeacherCost:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page tells.
+    """All that a page tells; what was not measured is empty or None, and has no section.
 
-    `comparisons` are pairs of methods, told as first minus second. `setting` holds facts of the
-    set-up by name, `commands` is what made the results, `stages` the seconds that each stage took.
-    The first of `stores` is the raw one. `temperature` is that at which distributions are drawn.
+    `comparisons` are pairs of methods, told as first minus second. `test_samples` are those that
+    the accuracies are of, where that is known. `classes` are named by what shows `mistakes`.
+    `temperature` is that at which distributions are drawn. `setting` holds facts of the set-up by
+    name, `commands` is what made the results, `stages` the seconds that each stage took.
     """
 
     title: str
     introduction: str
-    caveat: str
-    runs: tuple[StudentRun, ...]
-    comparisons: tuple[tuple[str, str], ...]
-    test_samples: int
     stores: tuple[StoreOnDisk, ...]
-    classes: tuple[str, ...]
-    mistakes: tuple[Mistake, ...]
-    temperature: float
-    throughput: Throughput
-    cost: TeacherCost
-    setting: Mapping[str, str]
-    commands: tuple[str, ...]
-    stages: Mapping[str, float]
+    caveat: str = ""
+    runs: tuple[StudentRun, ...] = ()
+    comparisons: tuple[tuple[str, str], ...] = ()
+    test_samples: int | None = None
+    classes: tuple[str, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    temperature: float = TEMPERATURE
+    throughput: Throughput | None = None
+    cost: TeacherCost | None = None
+    setting: Mapping[str, str] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def raw(self) -> StoreOnDisk:
-        """The store of the teacher's own logits."""
-        return self.stores[0]
+    def raw(self) -> StoreOnDisk | None:
+        """The first store of a teacher's own logits, None where all are corrected."""
+        raws = (store for store in self.stores if store.manifest.correction is None)
+        return next(raws, None)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -138,5 +143,5 @@ class Report:
         return tuple(dict.fromkeys(run.method for run in self.runs))
 
     def runs_of(self, method: str) -> tuple[StudentRun, ...]:
-        """Give the runs of one method."""
+        """Return the runs of one method."""
         return tuple(run for run in self.runs if run.method == method)

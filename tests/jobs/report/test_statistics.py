@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitbank.pipeline.report.statistics import (
+from logitbank.jobs.report.statistics import (
     MeanStd,
     Spread,
     difference,

@@ -1,0 +1,121 @@
+"""Finished runs: what each of them was asked for, what it reached, and how it is called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from logitbank.jobs.report.reading import read_run
+from logitbank.jobs.report.results import StudentRun
+from logitbank.pipeline.student import TrainConfig
+from logitbank.pipeline.student.run_folder import CONFIG
+from logitbank.stores.errors import LogitbankError, UsageError
+
+_MOST_BYTES = 1_000_000
+_CHANGE_NOTHING = ("seed", "workers", "verify_pixels", "device", "threads")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run's folder, its configuration and what it reached."""
+
+    path: Path
+    config: TrainConfig
+    reached: StudentRun
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[FinishedRun, ...]:
+    """Read finished runs; those that differ in their seed alone have one method.
+
+    Raises:
+        UsageError: a folder is not one of a training run, or is a run that is there already.
+        LogitbankError: a run is unfinished, was not evaluated, or can't be read.
+    """
+    configs = [read_config(path) for path in paths]
+    methods = name_methods(configs)
+    runs: list[FinishedRun] = []
+    for path, config, method in zip(paths, configs, methods, strict=True):
+        reached = read_run(path, method, config.seed)
+        if reached.epochs < config.epochs:
+            raise LogitbankError(
+                f"{path} has {reached.epochs} of its {config.epochs} epochs: run its command again "
+                "to finish it, or leave it out"
+            )
+        for run in runs:
+            if (run.reached.method, run.reached.seed) == (method, config.seed):
+                raise UsageError(
+                    f"{run.path} and {path} are one run twice, of the same settings and seed "
+                    f"{config.seed}: leave one of them out"
+                )
+        runs.append(FinishedRun(path, config, reached))
+    return tuple(runs)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read the configuration of a run's folder.
+
+    Raises:
+        UsageError: the folder is not one of a training run.
+        LogitbankError: its configuration can't be read.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise UsageError(f"{path} is not the folder of a training run: it has no {CONFIG}")
+    try:
+        with open(file, "rb") as opened:
+            text = opened.read(_MOST_BYTES).decode(errors="replace")
+    except OSError as error:
+        raise LogitbankError(f"{file} can't be read: {error.strerror}") from error
+    return TrainConfig.from_yaml(text, str(file))
+
+
+def name_methods(configs: Sequence[TrainConfig]) -> list[str]:
+    """Name what each run learned from: its loss and stores, and what else tells it from others.
+
+    The student is named where there are several, and of runs with one name the settings in which
+    they differ; runs that differ in nothing but their seed have one name.
+    """
+    several = len({config.student for config in configs}) > 1
+    names = [_described(config, with_student=several) for config in configs]
+    settings = [_settings(config) for config in configs]
+    told = []
+    for name, mine in zip(names, settings, strict=True):
+        namesakes = [other for other, called in zip(settings, names, strict=True) if called == name]
+        different = [key for key in mine if any(other[key] != mine[key] for other in namesakes)]
+        told.append(", ".join([name, *(f"{key} {_plain(mine[key])}" for key in different)]))
+    return told
+
+
+def _described(config: TrainConfig, *, with_student: bool) -> str:
+    """Write what was learned from in a few words.
+
+    >>> _described(TrainConfig("resnet8", soft_labels=("a/sort.zarr",), loss="kd"),
+    ...            with_student=False)
+    'kd on sort.zarr'
+    """
+    told = config.loss or "labels"
+    if config.teacher is not None:
+        told += f" with {config.teacher} in the loop"
+    elif config.soft_labels and config.loss != "ce":
+        told += f" on {' and '.join(_last(place) for place in config.soft_labels)}"
+        told += "" if config.correction is None else f" corrected by {config.correction}"
+    return f"{config.student}: {told}" if with_student else told
+
+
+def _last(location: str) -> str:
+    return location.rstrip("/").rpartition("/")[2]
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that change what is learned, but for the seed."""
+    found = dataclasses.asdict(config)
+    return {name: value for name, value in found.items() if name not in _CHANGE_NOTHING}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return " ".join(map(str, value))
+    return "none" if value is None else str(value)
