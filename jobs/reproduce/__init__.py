@@ -78,7 +78,6 @@ def scale(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing of every stage, and write the table after each student."""
-    from logitbank.jobs.demo.stages import command_line
     from logitbank.jobs.reproduce.plan import Planner
 
     recipes = _recipes(options.recipes)
