@@ -63,10 +63,10 @@ def units_present(
     location: str | Path, manifest: Manifest, units: Iterable[Unit] | None = None
 ) -> int:
     """Count the units whose last chunk is there, of all or of some; bytes are not checked."""
-    logits = store_arrays(manifest)["logits"]
+    ledger = ledger_array(store_arrays(manifest))
     files = LocalFiles(location)
     return sum(
-        _is_there(files.path(logits.chunk_key(unit_index(logits, unit))))
+        _is_there(files.path(ledger.chunk_key(unit_index(ledger, unit))))
         for unit in (all_units(manifest) if units is None else units)
     )
 
