@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitbank.jobs.arguments import (
@@ -26,6 +25,7 @@ from logitbank.jobs.paths import out_path
 from logitbank.jobs.plan import require_room, require_store_place, store_bytes, store_plan
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
+from logitbank.stores.encodings import ENCODINGS
 
 if TYPE_CHECKING:
     from logitbank.jobs.cluster.stages import TeacherOnCluster
@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views", type=view_count, required=True, metavar="V|all", help="views of each image"
     )
     parser.add_argument("--seed", type=seed, default=0, help="of the views")
-    parser.add_argument("--encoding", default="float16", help="float32 or float16")
+    parser.add_argument(
+        "--encoding",
+        default="float16",
+        metavar="NAME[:parameter=value,...]",
+        help=f"{' or '.join(ENCODINGS)}: how logits are kept",
+    )
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
     parser.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=ACCEPT_HELP)
     parser.add_argument(
@@ -105,7 +110,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     if options.dry_run:
         print("\n".join([*store_plan(options.out, wanted, share), *_break_even(wanted)]))
         return
-    require_room(Path(options.out), store_bytes(wanted))
+    require_room(options.out, store_bytes(wanted))
     pixels = probe_pixels(dataset, augmentation, settings.seed)
     first = FirstWord(pixels, teacher_probe(teacher, pixels, settings.device))
     with teacher_on_cluster(options, dataset, settings, wanted, first) as on_cluster:

@@ -19,6 +19,7 @@ from logitbank.jobs.plan import require_room, require_store_place, store_bytes, 
 from logitbank.jobs.progress import Progress
 from logitbank.jobs.stopping import StopSignals, until_stopped
 from logitbank.stores.errors import UsageError
+from logitbank.stores.files import parse_location
 
 if TYPE_CHECKING:
     from logitbank.jobs.cluster.stages import CorrectionOnCluster
@@ -66,11 +67,9 @@ def require_apart(store: str, out: str) -> None:
     Raises:
         UsageError: one lies in the other, also by another path or link.
     """
-    for scheme in ("file://", "local://"):
-        store = store.removeprefix(scheme)
-    if "://" in store:
+    source, target = (parse_location(place).real() for place in (store, out))
+    if source is None or target is None:
         return
-    source, target = (Path(os.path.realpath(place)) for place in (store, out))
     relations = {
         "is": _is_same(target, source),
         "lies in": any(_is_same(folder, source) for folder in target.parents),
@@ -113,7 +112,7 @@ def _make_store(options: argparse.Namespace, stop: StopSignals) -> None:
     if options.dry_run:
         print("\n".join(store_plan(options.out, wanted, share)))
         return
-    require_room(Path(options.out), store_bytes(wanted))
+    require_room(options.out, store_bytes(wanted))
     with correction_on_cluster(options, wanted) as cluster:
         work = CorrectWork(options, parent, stop, cluster)
         if not Path(options.out).exists():
@@ -170,7 +169,9 @@ class CorrectWork:
             UsageError: there is no such device, or it doesn't know the correction.
             LogitbankError: the cluster's workers can't compute.
         """
-        names = ("logits", "top", "view_params", "pixel_crc")
+        from logitbank.stores.layout import unit_arrays
+
+        names = [spec.name for spec in unit_arrays(self.parent.arrays)]
         self.parent.require_chunks(names, {unit.view for unit in units})
         if self.cluster is not None:
             self.cluster.require()
@@ -230,5 +231,5 @@ def _make_virtual(options: argparse.Namespace, parent: Store) -> None:
         f"{options.out}: reads {options.store} corrected by {options.correction}; "
         f"digest {sealed.digest}"
     )
-    if "://" in options.store:
+    if parse_location(options.out).joined(options.store) is None:
         print(f"{options.out}: no URL is fetched by itself: read it by --parent {options.store}")

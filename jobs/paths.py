@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL
+from logitbank.stores.files import PARTIAL, is_url, parse_location
 from logitbank.stores.outside_stores import require_outside_stores
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -34,12 +34,12 @@ def location(text: str) -> str:
     's3://bucket/raw.zarr'
     """
     _require_text(text, controls="\0")
-    if "://" not in text:
+    if not is_url(text):
         return _expanded(text)
     try:
         urlsplit(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL: {error}") from None
     return text
 
 
@@ -49,7 +49,7 @@ def local_path(text: str) -> str:
     if text.startswith("file:/"):
         path = "/" + text.removeprefix("file:").lstrip("/")
         raise argparse.ArgumentTypeError(f"{text!r} is a URL: write it as a path, {path}")
-    if "://" in text or SCHEME.match(text):
+    if is_url(text) or SCHEME.match(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is a URL, and so far only local folders are written: name a local path, and "
             "copy what lies there when it is complete"
@@ -90,12 +90,12 @@ def out_path(text: str) -> str:
 
 
 def absolute_location(where: str) -> str:
-    """Give a location that means the same from every folder.
+    """Return a location that means the same from every folder.
 
     >>> absolute_location("s3://bucket/raw.zarr")
     's3://bucket/raw.zarr'
     """
-    return where if "://" in where else str(Path(where).absolute())
+    return parse_location(where).absolute()
 
 
 def require_writable_place(path: Path) -> None:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from logitbank.jobs.plan import told_content
+from logitbank.stores.contents import contents
 from logitbank.stores.errors import UsageError
+from logitbank.stores.files import LocalFiles
 
 
 def require_own_folder(out: Path, log: str) -> None:
@@ -24,9 +25,9 @@ def require_own_folder(out: Path, log: str) -> None:
         raise UsageError(f"{out} is a file: --out names a folder")
     names = [name for name in os.listdir(out) if not name.startswith(".")]
     if names and log not in names:
+        held = contents(LocalFiles(out))
         raise UsageError(
-            f"{out} was not made by this job ({told_content(out)}, and no {log}): name another "
-            "--out"
+            f"{out} was not made by this job (it holds {held}, and no {log}): name another --out"
         )
 
 

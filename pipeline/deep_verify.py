@@ -150,9 +150,15 @@ def _logit_problems(
     pixels, drawn = renderer.draw(manifest.augmentation.seed, batch.unit.view, batch.samples)
     labels = main_labels(renderer.augmentation, store.target, batch.samples, drawn)
     exact = teacher.logits(pixels)
-    stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
+    start, _ = block_bounds(manifest, batch.unit.block)
+    codes = store.read_block_codes(batch.unit)
+    stored = StoredRows(
+        {name: rows[batch.samples - start] for name, rows in codes.items()},
+        _rows(store, "top", batch),
+    )
     correction = None if manifest.correction is None else _correction(store)
-    for name, cause_of in (("logits", logits_cause), ("top", order_cause)):
+    ledger = store.row_arrays[-1]
+    for name, cause_of in ((ledger, logits_cause), ("top", order_cause)):
         found = cause_of(stored, exact, labels, correction, manifest)
         if found is not None:
             row, cause = found

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.pipeline.provenance import provenance_now
-from logitbank.stores.corrections import BUILT_IN, BadRowError, Correction, correction_named
-from logitbank.stores.encodings import encoding_named
+from logitbank.stores.corrections import (
+    BUILT_IN,
+    BadRowError,
+    Correction,
+    EncodedCorrection,
+    RowCorrector,
+    correction_named,
+)
 from logitbank.stores.errors import StoreError, UsageError
-from logitbank.stores.layout import Unit, block_bounds
+from logitbank.stores.layout import Unit, block_bounds, unit_arrays
 from logitbank.stores.manifest import CorrectionIdentity, Manifest, Measured
 from logitbank.stores.memory import aligned_empty
 from logitbank.stores.reader import Store
@@ -32,8 +37,8 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
     """Describe the store that a correction makes of its parent.
 
     Raises:
-        UsageError: an unknown correction, a parent that is corrected already or holds mixed views,
-            or a correction of values for a store of codes.
+        UsageError: an unknown correction, or a parent that is corrected already or holds mixed
+            views.
     """
     found = correction_named(correction)
     manifest = parent.manifest
@@ -43,7 +48,6 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
             "store it was made from"
         )
     manifest.require_correctable(parent.where)
-    found.require_values(encoding_named(manifest.encoding).dtype, parent.where)
     assert manifest.digest is not None, "only a complete store can be opened"
     measured = dataclasses.replace(manifest.measured, top1=None, top5=None, label_ranks=())
     return dataclasses.replace(
@@ -162,7 +166,7 @@ class CorrectionStage:
         kernel = correction_named(correction)
         for _ in range(threads):
             corrector = row_corrector(kernel, device, batch_rows)
-            self._spare.put(UnitMemory.of(parent, corrector))
+            self._spare.put(UnitMemory.of(parent, kernel, corrector))
 
     def compute(
         self,
@@ -224,27 +228,29 @@ def seal_corrected(writer: StoreWriter) -> Manifest:
     return sealed
 
 
-RowCorrector = Callable[[NDArray[Any], NDArray[Any], NDArray[np.int32]], None]
-"""Corrects (codes, top, target) in place."""
-
-
 @dataclasses.dataclass(frozen=True)
 class UnitMemory:
-    """Memory for the rows of one unit, used again for the next, and what corrects them in place."""
+    """Memory for the rows of one unit, used again for the next, and what corrects them in place.
 
-    codes: NDArray[Any]
+    `codes` has the arrays that the correction changes, beside `top`.
+    """
+
+    codes: Mapping[str, NDArray[Any]]
     top: NDArray[Any]
+    correction: EncodedCorrection
     correct: RowCorrector
 
     @classmethod
-    def of(cls, parent: Store, correct: RowCorrector) -> UnitMemory:
+    def of(cls, parent: Store, correction: Correction, correct: RowCorrector) -> UnitMemory:
         """Make the memory that a unit of a store needs."""
-        codes, top = (parent.arrays[name] for name in ("logits", "top"))
-        return cls(
-            aligned_empty(codes.chunks[1:], codes.dtype),
-            aligned_empty(top.chunks[1:], top.dtype),
-            correct,
-        )
+        encoded = EncodedCorrection.of(correction, parent.encoding, parent.manifest.dataset.classes)
+        memory = {
+            name: aligned_empty(spec.chunks[1:], spec.dtype)
+            for name in (*encoded.arrays, "top")
+            for spec in [parent.arrays[name]]
+        }
+        top = memory.pop("top")
+        return cls(memory, top, encoded, correct)
 
 
 def row_corrector(correction: Correction, device: str, batch_rows: int) -> RowCorrector:
@@ -267,15 +273,21 @@ def correct_unit(parent: Store, sink: UnitSink, unit: Unit, memory: UnitMemory) 
         StoreError: as `correct_lacking`.
     """
     start, stop = block_bounds(parent.manifest, unit.block)
-    codes, top = memory.codes[: stop - start], memory.top[: stop - start]
-    parent.read_block_into("logits", unit, codes)
-    parent.read_block_into("top", unit, top)
+    codes = {name: rows[: stop - start] for name, rows in memory.codes.items()}
+    top = memory.top[: stop - start]
+    for name, rows in {**codes, "top": top}.items():
+        parent.read_block_into(name, unit, rows)
     try:
-        memory.correct(codes, top, parent.target[start:stop])
+        memory.correction(codes, top, parent.target[start:stop], memory.correct)
     except BadRowError as error:
         raise error.in_store(parent.where, unit.view, start) from None
-    unchanged = {name: parent.read_checked(name, unit) for name in ("view_params", "pixel_crc")}
-    return sink.write_unit(unit, {**unchanged, "top": top, "logits": codes})
+    changed = {**codes, "top": top}
+    unchanged = {
+        spec.name: parent.read_checked(spec.name, unit)
+        for spec in unit_arrays(parent.arrays)
+        if spec.name not in changed
+    }
+    return sink.write_unit(unit, {**unchanged, **changed})
 
 
 def _correction_of(writer: StoreWriter) -> Correction:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from logitbank.stores.checksum import as_bytes, crc32c
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import UNKNOWN_SIZE, Files, LocalFiles, OddFileError, fill
+from logitbank.stores.files import UNKNOWN_SIZE, Files, OddFileError, OpenedFile
 from logitbank.stores.layout import TRAILER_BYTES, ArraySpec
 from logitbank.stores.memory import aligned_empty
 
@@ -34,23 +32,21 @@ class ChunkError(StoreError):
 
 @dataclass(frozen=True)
 class CheckedChunk:
-    """The payload of a whole chunk, padding included, and the CRC that it was found to have."""
+    """The payload of a whole chunk as it is stored, and the CRC that it was found to have."""
 
     payload: memoryview
     crc: int
 
 
 def write_checked(
-    files: LocalFiles, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
+    files: Files, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
 ) -> int:
     """Write a chunk that was read whole from an array of the same layout, and give its CRC."""
     files.put(spec.chunk_key(index), [chunk.payload, chunk.crc.to_bytes(TRAILER_BYTES, "little")])
     return chunk.crc
 
 
-def write_chunk(
-    files: LocalFiles, spec: ArraySpec, index: tuple[int, ...], values: NDArray[Any]
-) -> int:
+def write_chunk(files: Files, spec: ArraySpec, index: tuple[int, ...], values: NDArray[Any]) -> int:
     """Write a chunk from values that may fall short of a full one at the array's edge.
 
     Returns:
@@ -61,13 +57,15 @@ def write_chunk(
     return int.from_bytes(parts[1], "little")
 
 
-def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8], bytes]:
-    """Give a chunk's payload and trailer, from values as `write_chunk` takes them."""
+def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8] | bytes, bytes]:
+    """Return a chunk's payload and trailer, from values as `write_chunk` takes them."""
     full = values
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
         full[tuple(slice(0, side) for side in values.shape)] = values
-    payload = as_bytes(np.ascontiguousarray(full, spec.dtype))
+    payload: NDArray[np.uint8] | bytes = as_bytes(np.ascontiguousarray(full, spec.dtype))
+    if spec.compressor is not None:
+        payload = spec.compressor.compress(payload)
     return payload, crc32c(payload).to_bytes(TRAILER_BYTES, "little")
 
 
@@ -90,14 +88,19 @@ def read_chunk(
         ChunkError: the chunk is missing, no file, of another size, damaged, or belongs elsewhere.
         FileError: it can't be reached or read.
     """
-    chunk = read_checked(files, spec, index, expected)
-    return np.frombuffer(chunk.payload, spec.dtype).reshape(spec.chunks)
+    payload = read_checked(files, spec, index, expected).payload
+    if spec.compressor is None:
+        return np.frombuffer(payload, spec.dtype).reshape(spec.chunks)
+    values = aligned_empty(spec.chunks, spec.dtype)
+    _decompress(files.where, spec, index, payload, values)
+    values.flags.writeable = False
+    return values
 
 
 def verify_chunk(
     files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
 ) -> int:
-    """Check a chunk as `read_chunk` does and give its CRC.
+    """Check a chunk's size and CRC as `read_chunk` does, and return the CRC.
 
     Raises:
         ChunkError, FileError: as `read_chunk`.
@@ -110,13 +113,10 @@ def read_checked(
 ) -> CheckedChunk:
     """Read the bytes of one chunk with the checks, arguments and errors of `read_chunk`."""
     key = spec.chunk_key(index)
-    if isinstance(files, LocalFiles):
-        with _chunk_file(files, spec, key) as file:
-            array = aligned_empty(spec.payload_bytes + TRAILER_BYTES, np.uint8)
-            fill(file, [array])
-        data = array.data
-    else:
-        data = _fetched(files, spec, key)
+    with _chunk_file(files, spec, key) as file:
+        array = aligned_empty(file.size, np.uint8)
+        file.read_into([array])
+    data = array.data
     payload, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     found = crc32c(payload)
     check_crc(files.where, key, found, int.from_bytes(trailer, "little"), expected)
@@ -124,14 +124,14 @@ def read_checked(
 
 
 def read_chunk_into(
-    files: LocalFiles,
+    files: Files,
     spec: ArraySpec,
     index: tuple[int, ...],
     expected: int | None,
     out: NDArray[Any],
     on_rows: Callable[[slice], None] | None = None,
 ) -> None:
-    """Read the rows of a chunk straight into memory that is there already.
+    """Read the rows of a chunk into memory that is there already, straight where files allow it.
 
     Args:
         files: the store's files.
@@ -146,6 +146,11 @@ def read_chunk_into(
     Raises:
         ChunkError, FileError: as `read_chunk`; `out` may then hold anything.
     """
+    if spec.compressor is not None:
+        _read_compressed_into(files, spec, index, expected, out)
+        if on_rows is not None:
+            on_rows(slice(0, len(out)))
+        return
     key = spec.chunk_key(index)
     trailer = np.empty(TRAILER_BYTES, np.uint8)
     # Each piece is counted while it is in cache.
@@ -157,12 +162,45 @@ def read_chunk_into(
             rows = slice(first, first + step)
             piece, last = as_bytes(out[rows]), first + step >= len(out)
             # What follows the rows comes with the last of them, in the same call.
-            fill(file, [piece, padding, trailer] if last else [piece])
+            file.read_into([piece, padding, trailer] if last else [piece])
             found = crc32c(piece, found)
             if on_rows is not None:
                 on_rows(rows)
     found = crc32c(padding, found)
     check_crc(files.where, key, found, int.from_bytes(trailer.tobytes(), "little"), expected)
+
+
+def _read_compressed_into(
+    files: Files,
+    spec: ArraySpec,
+    index: tuple[int, ...],
+    expected: int | None,
+    out: NDArray[Any],
+) -> None:
+    """Read a compressed chunk; arguments and errors as of `read_chunk_into`."""
+    payload = read_checked(files, spec, index, expected).payload
+    if out.nbytes == spec.payload_bytes:
+        _decompress(files.where, spec, index, payload, out)
+        return
+    full = aligned_empty(spec.chunks, spec.dtype)
+    _decompress(files.where, spec, index, payload, full)
+    out[...] = full[0, : len(out)]
+
+
+def _decompress(
+    where: str, spec: ArraySpec, index: tuple[int, ...], payload: memoryview, out: NDArray[Any]
+) -> None:
+    """Decompress a payload that was found good into contiguous memory of a whole chunk.
+
+    Raises:
+        ChunkError: whoever wrote it did not write it by the layout.
+    """
+    assert spec.compressor is not None, "asked before"
+    try:
+        spec.compressor.decompress(payload, as_bytes(out))
+    except ValueError as error:
+        cause = f"can't be decompressed ({error})"
+        raise ChunkError(where, spec.chunk_key(index), cause) from error
 
 
 def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
@@ -174,7 +212,7 @@ def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | 
     key = spec.chunk_key(index)
     if size is None:
         raise ChunkError(where, key, "is missing")
-    if size not in (UNKNOWN_SIZE, spec.payload_bytes + TRAILER_BYTES):
+    if size != UNKNOWN_SIZE and not spec.may_be(size):
         raise _wrong_size(where, key, size, spec)
 
 
@@ -198,7 +236,7 @@ def check_crc(where: str, key: str, found: int, trailer: int, expected: int | No
 
 
 @contextmanager
-def _chunk_file(files: LocalFiles, spec: ArraySpec, key: str) -> Iterator[FileIO]:
+def _chunk_file(files: Files, spec: ArraySpec, key: str) -> Iterator[OpenedFile]:
     """Open a chunk of the right size, for the time of a `with` block that reads it.
 
     Raises:
@@ -207,25 +245,15 @@ def _chunk_file(files: LocalFiles, spec: ArraySpec, key: str) -> Iterator[FileIO
     """
     try:
         with files.opened(key) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != spec.payload_bytes + TRAILER_BYTES:
-                raise _wrong_size(files.where, key, size, spec)
+            if not spec.may_be(file.size):
+                raise _wrong_size(files.where, key, file.size, spec)
             yield file
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise ChunkError(files.where, key, "is missing") from None
     except OddFileError as error:
         raise ChunkError(files.where, key, error.cause) from None
 
 
-def _fetched(files: Files, spec: ArraySpec, key: str) -> memoryview:
-    data = files.get(key)
-    if data is None:
-        raise ChunkError(files.where, key, "is missing")
-    if len(data) != spec.payload_bytes + TRAILER_BYTES:
-        raise _wrong_size(files.where, key, len(data), spec)
-    return memoryview(data)
-
-
 def _wrong_size(where: str, key: str, size: int, spec: ArraySpec) -> ChunkError:
-    wanted = spec.payload_bytes + TRAILER_BYTES
+    wanted = spec.chunk_bytes or f"{TRAILER_BYTES + 1} to {spec.most_chunk_bytes}"
     return ChunkError(where, key, f"is truncated or foreign ({size} bytes, expected {wanted})")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
+from logitbank.stores.files import FileError, Files
 from logitbank.stores.printable import printable
 
 NAMES = 3
 _RUN = ("config.yaml", "metrics.jsonl")
 
 
-def contents(folder: Path) -> str:
-    """Say what a folder holds: nothing, a store, a run, or the first few names of what is there."""
+def contents(files: Files) -> str | None:
+    """Say what a place holds: nothing, a store, a run, or the first few names of what is there.
+
+    Returns:
+        None where it can't be listed.
+    """
     try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        return f"what can't be listed ({error.strerror})"
+        names = files.names()
+    except FileError as error:
+        return f"what {error.cause}"
+    if names is None:
+        return None
     if not names:
         return "nothing"
     if "zarr.json" in names:

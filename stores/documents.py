@@ -7,7 +7,7 @@ from typing import Any
 
 from logitbank.stores.contents import contents
 from logitbank.stores.errors import NotAStoreError, StoreError
-from logitbank.stores.files import Files, LocalFiles, OddFileError
+from logitbank.stores.files import Files, OddFileError
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.printable import shortened
@@ -53,7 +53,8 @@ def read_manifest(files: Files) -> Manifest:
     """
     document = _document_there(files, ROOT_KEY)
     if document is None:
-        found = f", it holds {contents(files.root)}" if isinstance(files, LocalFiles) else ""
+        held = contents(files)
+        found = "" if held is None else f", it holds {held}"
         raise NotAStoreError(f"{files.where} is not a store: it has no zarr.json{found}")
     attributes = document.pop("attributes", None)
     manifest = Manifest.from_attributes(attributes, files.where)

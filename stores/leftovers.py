@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from logitbank.stores.files import PARTIAL
+from logitbank.stores.files.interface import PARTIAL
 from logitbank.stores.owner_lock import PROBE
 from logitbank.stores.seal_lock import remove_stale_locks
 

@@ -178,8 +178,8 @@ class Manifest:
     """All that a store says of itself; shapes are V = `views`, N and C of `dataset`.
 
     A virtual store is corrected as it is read, and its arrays are its parent's (see
-    `stores/virtual.py`). `encoding` is in text form (see `stores/encodings`). `rows_per_chunk` is B,
-    the rows of one (view, block); `top_classes` is K.
+    `stores/virtual.py`). `encoding` is in text form (see `stores/encodings`). `rows_per_chunk` is
+    B, the rows of one (view, block); `top_classes` is K.
     `digest` and `seal` are there once `status` is "complete" (see `stores/seal.py`).
     """
 

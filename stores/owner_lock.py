@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import write_error
-from logitbank.stores.folders import FILE, kind_of
+from logitbank.stores.files.disk_errors import write_error
+from logitbank.stores.files.folders import FILE, kind_of
 from logitbank.stores.owner import Owner
 
 PROBE = ".now"

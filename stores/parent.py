@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
 from pathlib import Path
 
-from logitbank.stores.documents import ROOT_KEY, read_manifest
+from logitbank.stores.documents import read_manifest
 from logitbank.stores.errors import StoreError, UsageError
-from logitbank.stores.files import Files, files_at
+from logitbank.stores.files import (
+    AbsentError,
+    Files,
+    files_at,
+    is_url,
+    parse_location,
+    without_secrets,
+)
 from logitbank.stores.manifest import Manifest
-
-_HOSTLESS = ("file", "local", "memory")
 
 
 def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None) -> str:
@@ -38,9 +42,9 @@ def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None)
     assert manifest.correction is not None, "check_virtual requires it"
     wanted, where = manifest.correction.parent_digest, files.where
     if given is not None:
-        return _given_parent(where, str(given), wanted)
+        return _given_parent(files, str(given), wanted)
     recorded = manifest.provenance.parent_places
-    places, refusals = _candidates(where, recorded), []
+    places, refusals = _candidates(files.location, recorded), []
     for place in places:
         problem = _problem(place, wanted)
         if problem is None:
@@ -49,10 +53,11 @@ def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None)
             refusals.append(problem)
     refusals += [
         f"{place} is not fetched unless you name it (--parent {place})"
-        for place in recorded
-        if "://" in place and place not in places
+        for place in map(without_secrets, recorded)
+        if is_url(place) and place not in places
     ]
-    nothing = f"nothing is at {' or '.join(places)}" if places else "its manifest names no place"
+    told = " or ".join(map(without_secrets, places))
+    nothing = f"nothing is at {told}" if places else "its manifest names no place"
     raise StoreError(
         f"{where} is virtual and its parent can't be found: {'; '.join(refusals) or nothing}: put "
         f"the parent back, or beside {where}, or say where it is by --parent PATH"
@@ -68,20 +73,22 @@ def require_no_parent(files: Files, manifest: Manifest, given: str | Path | None
         )
 
 
-def _given_parent(where: str, given: str, wanted: str) -> str:
+def _given_parent(files: Files, given: str, wanted: str) -> str:
     """Find the parent where the caller says that it is."""
     places = [given]
-    if "://" not in given:
+    if not is_url(given):
         named = os.path.expanduser(given)
-        places = [str(Path(named).absolute()), *_beside(where, named)]
+        beside = parse_location(files.location).beside(named)
+        places = [parse_location(named).absolute(), *beside]
     problems = []
     for place in dict.fromkeys(places):
         problem = _problem(place, wanted)
         if problem is None:
             return place
         problems.append(problem)
-    cause = "; ".join(filter(None, problems)) or f"nothing is at {' or '.join(places)}"
-    raise StoreError(f"{given} is not the parent of {where}: {cause}")
+    told = " or ".join(map(without_secrets, places))
+    cause = "; ".join(filter(None, problems)) or f"nothing is at {told}"
+    raise StoreError(f"{without_secrets(given)} is not the parent of {files.where}: {cause}")
 
 
 def _problem(place: str, wanted: str) -> str | None:
@@ -90,38 +97,23 @@ def _problem(place: str, wanted: str) -> str | None:
     A parent is a raw store: no virtual one leads to another, or back to itself.
     """
     try:
-        if "://" not in place:
-            _require_plain(place)
-        found = read_manifest(files_at(place))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        files = files_at(place)
+        found = read_manifest(files)
+    except AbsentError:
         return ""
-    except (OSError, StoreError) as error:
+    except StoreError as error:
         return str(error)
     if found.digest != wanted:
         return (
-            f"{place} changed, or is another store (digest {(found.digest or 'none')[:12]}, "
+            f"{files.where} changed, or is another store (digest {(found.digest or 'none')[:12]}, "
             f"expected {wanted[:12]})"
         )
     if found.kind != "raw":
-        return f"{place} is {found.kind} itself, and a virtual store reads a raw one"
+        return f"{files.where} is {found.kind} itself, and a virtual store reads a raw one"
     return None
 
 
-def _require_plain(place: str) -> None:
-    """Require a folder with a manifest that is a file: opening a pipe would wait for ever.
-
-    Raises:
-        StoreError: it is something else.
-        OSError: there is nothing, or it can't be looked at.
-    """
-    if not stat.S_ISDIR(os.stat(place).st_mode):
-        raise StoreError(f"{place} is no folder")
-    document = os.path.join(place, ROOT_KEY)
-    if os.path.exists(document) and not os.path.isfile(document):
-        raise StoreError(f"{place} is not a store: its {ROOT_KEY} is no file")
-
-
-def _candidates(where: str, places: tuple[str, ...]) -> list[str]:
+def _candidates(location: str, places: tuple[str, ...]) -> list[str]:
     """List where a parent may be, in order: the places, then its name beside the store.
 
     >>> _candidates("s3://bucket/a/v.zarr", ("../../raw.zarr",))
@@ -129,36 +121,8 @@ def _candidates(where: str, places: tuple[str, ...]) -> list[str]:
     >>> _candidates("s3://bucket/a/v.zarr", ("s3://other/raw.zarr", "http://host/raw.zarr"))
     ['s3://bucket/a/raw.zarr']
     """
-    found = [each for place in places if (each := _resolved(where, place)) is not None]
+    here = parse_location(location)
+    found = [each for place in places if (each := here.joined(place)) is not None]
     for place in places[-1:]:
-        found += _beside(where, posixpath.basename(place.rstrip("/")))
+        found += here.beside(posixpath.basename(place.rstrip("/")))
     return list(dict.fromkeys(found))
-
-
-def _beside(where: str, name: str) -> list[str]:
-    """Give the places of a name in the store's folder; a linked store lies in two."""
-    beside = [_resolved(where, posixpath.join("..", name))]
-    if "://" not in where:
-        beside.append(os.path.join(os.path.dirname(os.path.abspath(where)), name))
-    return [place for place in beside if place is not None]
-
-
-def _resolved(where: str, place: str) -> str | None:
-    """Give a place as seen from a store, None where a manifest's word is not enough to go there."""
-    if "://" not in where:
-        return None if "://" in place else _real_path(os.path.join(where, place))
-    # An absolute path of the machine that made a store means nothing behind a URL.
-    if place.startswith("/"):
-        return None
-    scheme, _, path = where.partition("://")
-    if "://" not in place:
-        place = f"{scheme}://{posixpath.normpath(posixpath.join(path, place))}"
-    host = "" if scheme in _HOSTLESS else f"{path.partition('/')[0]}/"
-    return place if place.startswith(f"{scheme}://{host}") else None
-
-
-def _real_path(path: str) -> str | None:
-    try:
-        return os.path.realpath(path)
-    except ValueError:  # A name that no file can have.
-        return None

@@ -31,7 +31,7 @@ from logitbank.stores.documents import (
 )
 from logitbank.stores.encodings import Encoding, encoding_named
 from logitbank.stores.errors import UsageError
-from logitbank.stores.files import Files, LocalFiles, files_at
+from logitbank.stores.files import Files, files_at
 from logitbank.stores.layout import (
     ArraySpec,
     Unit,
@@ -84,7 +84,7 @@ class Store:
     @classmethod
     def open(
         cls,
-        location: str | Path,
+        location: str | Path | Files,
         *,
         parent: str | Path | None = None,
         allow_corrections: Collection[str] = (),
@@ -94,7 +94,7 @@ class Store:
         Nothing that the store says is imported, and no other host is asked.
 
         Args:
-            location: path or URL.
+            location: path or URL, or the opened files.
             parent: where the parent of a virtual store is, if it has moved; a relative path is
                 looked for from the current folder, then beside the store.
             allow_corrections: corrections `import:MODULE:NAME` that a virtual store may import,
@@ -142,7 +142,7 @@ class Store:
             )
         if opening.parent is not None:
             # Found from wherever it is opened again.
-            opening = dataclasses.replace(opening, parent=parent.where)
+            opening = dataclasses.replace(opening, parent=parent.files.location)
         return cls(files, manifest, parent.arrays, parent.tables, parent, name, opening)
 
     def corrected_by(self, name: str) -> Store:
@@ -280,9 +280,7 @@ class Store:
     def _memory(self, names: Iterable[str], rows: int) -> dict[str, NDArray[Any]]:
         """Return new memory for rows of some arrays."""
         specs = [self.arrays[name] for name in names]
-        return {
-            spec.name: aligned_empty((rows, *spec.shape[2:]), spec.dtype) for spec in specs
-        }
+        return {spec.name: aligned_empty((rows, *spec.shape[2:]), spec.dtype) for spec in specs}
 
     def _read_view(self, view: int, wanted: Mapping[str, NDArray[Any]]) -> None:
         """Read one view of some arrays, each into its (N, ...) memory."""
@@ -344,8 +342,7 @@ class Store:
             return
         with ThreadPoolExecutor(1, thread_name_prefix="correct") as pool:
             corrected = [
-                self._read_corrected(unit, wanted, correct, pool)
-                for unit, wanted in blocks.items()
+                self._read_corrected(unit, wanted, correct, pool) for unit, wanted in blocks.items()
             ]
         # What is wrong with a row is told only when every chunk was found good.
         for future in corrected:
@@ -400,12 +397,7 @@ class Store:
         files, spec = (self.parent or self).files, self.arrays[name]
         index = unit_index(spec, unit)
         expected = int(self.tables[name][index])
-        if isinstance(files, LocalFiles):
-            read_chunk_into(files, spec, index, expected, out, on_rows)
-            return
-        out[...] = read_chunk(files, spec, index, expected)[0, : len(out)]
-        if on_rows is not None:
-            on_rows(slice(0, len(out)))
+        read_chunk_into(files, spec, index, expected, out, on_rows)
 
     def _kept(self, name: str) -> NDArray[Any]:
         """Read an array of one chunk when it is first asked for, and keep it."""

@@ -22,7 +22,7 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import NotAStoreError, StoreError
-from logitbank.stores.files import FileError, LocalFiles
+from logitbank.stores.files import FileError, Files
 from logitbank.stores.layout import crc_arrays, store_arrays
 from logitbank.stores.manifest import Manifest, differences, identity_differences
 from logitbank.stores.seal import (
@@ -53,7 +53,7 @@ class Recognised:
     witness_lost: bool = False
 
 
-def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
+def recognise(files: Files, wanted: Manifest) -> Recognised:
     """Decide whether a folder holds the wanted work.
 
     Raises:
@@ -93,7 +93,7 @@ def recognise(files: LocalFiles, wanted: Manifest) -> Recognised:
     )
 
 
-def _manifest_there(files: LocalFiles) -> Manifest | StoreError:
+def _manifest_there(files: Files) -> Manifest | StoreError:
     try:
         return read_manifest(files)
     except FileError:
@@ -102,7 +102,7 @@ def _manifest_there(files: LocalFiles) -> Manifest | StoreError:
         return error
 
 
-def _trusted_tables(files: LocalFiles, wanted: Manifest) -> tuple[CrcTables, bool]:
+def _trusted_tables(files: Files, wanted: Manifest) -> tuple[CrcTables, bool]:
     """Read the tables that are not damaged; say whether that is all of them."""
     tables: CrcTables = {}
     specs = crc_arrays(store_arrays(wanted))
@@ -114,7 +114,7 @@ def _trusted_tables(files: LocalFiles, wanted: Manifest) -> tuple[CrcTables, boo
     return tables, len(tables) == len(specs)
 
 
-def _described(files: LocalFiles, wanted: Manifest) -> bool:
+def _described(files: Files, wanted: Manifest) -> bool:
     """Say whether the tables' own metadata is as it should be."""
     try:
         for spec in crc_arrays(store_arrays(wanted)).values():
@@ -130,7 +130,7 @@ def other_work(where: str, differing: list[str]) -> StoreError:
 
 
 def _require_own_chunks(
-    files: LocalFiles, witness: dict[str, Any] | None, wanted: Manifest, found: StoreError
+    files: Files, witness: dict[str, Any] | None, wanted: Manifest, found: StoreError
 ) -> None:
     """Require the copy of the identity to be the wanted one, where there is no manifest to read.
 
@@ -160,7 +160,7 @@ def _require_own_chunks(
     raise found
 
 
-def _document_of(files: LocalFiles, key: str) -> dict[str, Any] | None:
+def _document_of(files: Files, key: str) -> dict[str, Any] | None:
     """Read a group's document, None where it is missing or damaged."""
     try:
         document = read_document(files, key)

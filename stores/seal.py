@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import chunk_parts, read_chunk
-from logitbank.stores.files import Files, LocalFiles
+from logitbank.stores.files import Files
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec, crc_arrays
 from logitbank.stores.manifest import Manifest, canonical_json
 
@@ -59,7 +59,7 @@ def unfinished_group_document(identity: dict[str, Any]) -> dict[str, Any]:
     return {**GROUP_DOCUMENT, "attributes": {"identity": identity}}
 
 
-def write_tables(files: LocalFiles, arrays: dict[str, ArraySpec], tables: CrcTables) -> None:
+def write_tables(files: Files, arrays: dict[str, ArraySpec], tables: CrcTables) -> None:
     """Write `crc/ARRAY` for each array."""
     contents: dict[str, Sequence[Any]] = {}
     for name, spec in crc_arrays(arrays).items():

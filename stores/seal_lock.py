@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from logitbank.stores.files import PARTIAL, LocalFiles
+from logitbank.stores.files.folders import FILE, entries_of
+from logitbank.stores.files.interface import PARTIAL, SECONDS_UNTIL_STALE
 from logitbank.stores.owner_lock import (
     Pace,
     file_time,
@@ -23,7 +24,6 @@ from logitbank.stores.owner_lock import (
 )
 
 SECONDS_BETWEEN_TOUCHES = 5.0
-SECONDS_UNTIL_STALE = 60.0
 SECONDS_BETWEEN_TRIES = 0.5
 
 
@@ -74,10 +74,9 @@ def wait_for_writers(
         StoreError: the folder that the store lies in can't be written.
     """
     path, told = Path(os.path.realpath(store)), False
-    files = LocalFiles(path)
     while True:
-        keys = [key for key in files.list_keys() if key.endswith(PARTIAL)]
-        times = [touched(files.path(key)) for key in keys]
+        found = [entry.key for entry in entries_of(path) if entry.kind == FILE]
+        times = [touched(path / key) for key in found if key.endswith(PARTIAL)]
         now = file_time(path) if times else 0.0
         fresh = sum(time is not None and not is_old(time, now, stale_after) for time in times)
         if not fresh:

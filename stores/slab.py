@@ -85,11 +85,9 @@ class Slab:
 
     def _gathered(self, sample: torch.Tensor) -> torch.Tensor:
         device = self.device
-        if device.type == "cpu":
-            # Waits for numbers that come from a GPU: else they would be read before they are here.
-            sample = sample.cpu()
-        else:
-            sample = sample.to(device, non_blocking=True)
+        # On the CPU, numbers that come from a GPU are waited for: else they would be read before
+        # they are here.
+        sample = sample.to(device, non_blocking=device.type != "cpu")
         if device.type == "cuda":
             # The gather is only queued: until this stream is through with it, the memory of a slab
             # that nobody holds any more is no other tensor's.

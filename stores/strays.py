@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, UNFINISHED_KEY
-from logitbank.stores.files import PARTIAL, LocalFiles
-from logitbank.stores.folders import FILE, FOLDER, LINK, Entry
+from logitbank.stores.files import FILE, FOLDER, LINK, PARTIAL, Entry, Files
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_keys
 
 EMPTY = "an empty folder"
@@ -28,14 +27,14 @@ class Stray:
     is_removed: bool
 
 
-def find_strays(files: LocalFiles, arrays: dict[str, ArraySpec]) -> Iterator[Stray]:
-    """Go through what is no part of a store; of folders, those alone that nothing else lies in.
+def find_strays(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[Stray]:
+    """Yield what is no part of a store; of folders, those alone that nothing else lies in.
 
     Args:
-        files: the store's.
+        files: the store's; nothing is known of a place that can't be listed.
         arrays: its arrays; none of a virtual one.
     """
-    entries, known = list(files.entries()), _known_keys(arrays)
+    entries, known = list(files.list() or ()), _known_keys(arrays)
     needed = _folders_of(known)
     others = [entry.key for entry in entries if entry.kind != FOLDER]
     filled = _folders_of(others) | set(others)
@@ -52,7 +51,7 @@ def find_strays(files: LocalFiles, arrays: dict[str, ArraySpec]) -> Iterator[Str
             yield Stray(entry.key, entry.kind, not leads_on and _in_place(entry, arrays))
 
 
-def remove_strays(files: LocalFiles, arrays: dict[str, ArraySpec]) -> list[str]:
+def remove_strays(files: Files, arrays: dict[str, ArraySpec]) -> list[str]:
     """Remove what a job that is run again removes, and the folders that it leaves empty.
 
     Returns:
@@ -68,7 +67,7 @@ def remove_strays(files: LocalFiles, arrays: dict[str, ArraySpec]) -> list[str]:
     if not strays:
         return []
     empty = [s.key for s in find_strays(files, arrays) if s.is_removed and s.kind == EMPTY]
-    folders = [entry.key for entry in files.entries() if entry.kind == FOLDER]
+    folders = [entry.key for entry in files.list() or () if entry.kind == FOLDER]
     for key in sorted(folders, reverse=True):
         if any(f"{key}/".startswith(f"{folder}/") for folder in empty):
             files.delete(key)

@@ -10,8 +10,7 @@ from typing import Any
 from logitbank.stores.documents import check_seal, read_manifest
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import LocalFiles, files_at
-from logitbank.stores.folders import FILE
+from logitbank.stores.files import FILE, Files, files_at
 from logitbank.stores.layout import (
     ArraySpec,
     Unit,
@@ -47,11 +46,11 @@ class Summary:
         return fields | {"manifest": self.manifest.to_attributes()}
 
 
-def summarise(location: str | Path, *, parent: str | Path | None = None) -> Summary:
+def summarise(location: str | Path | Files, *, parent: str | Path | None = None) -> Summary:
     """Read what a store says of itself; its chunks are counted, by their sizes, not checked.
 
     Args:
-        location: path or URL.
+        location: path or URL, or the opened files.
         parent: where the parent of a virtual store is, if it has moved.
 
     Raises:
@@ -66,6 +65,7 @@ def summarise(location: str | Path, *, parent: str | Path | None = None) -> Summ
         try:
             found = parent_of(files, manifest, parent)
             of_units = files_at(found)
+            found = of_units.where
         except StoreError as error:
             problem = str(error)
     else:
@@ -73,17 +73,20 @@ def summarise(location: str | Path, *, parent: str | Path | None = None) -> Summ
         if manifest.status == "complete":
             check_seal(files, manifest)
     blocks = -(-manifest.dataset.samples // manifest.rows_per_chunk)
-    present, size = None, None
-    if isinstance(files, LocalFiles):
-        size = sum(_sizes(files).values())
-    if isinstance(of_units, LocalFiles) and problem is None:
-        present = _present(manifest, _sizes(of_units))
+    sizes = _sizes(files)
+    there = sizes if of_units is files else _sizes(of_units)
+    size = None if sizes is None else sum(sizes.values())
+    present = None if there is None or problem is not None else _present(manifest, there)
     units = manifest.views * blocks
     return Summary(files.where, manifest, units, present, size, found, problem)
 
 
-def _sizes(files: LocalFiles) -> dict[str, int]:
-    return {entry.key: entry.size for entry in files.entries() if entry.kind == FILE}
+def _sizes(files: Files) -> dict[str, int] | None:
+    """Return the sizes of all files by their keys, None where the place can't be listed."""
+    entries = files.list()
+    if entries is None:
+        return None
+    return {entry.key: entry.size for entry in entries if entry.kind == FILE}
 
 
 def _present(manifest: Manifest, sizes: dict[str, int]) -> int:

@@ -181,11 +181,10 @@ def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
     """Give the CRC at the end of a chunk's file, None unless the file is there and whole."""
     try:
         with files.opened(key) as file:
-            if not spec.may_be(os.fstat(file.fileno()).st_size):
+            if not spec.may_be(file.size):
                 return None
-            file.seek(-TRAILER_BYTES, os.SEEK_END)
-            return int.from_bytes(file.read(TRAILER_BYTES), "little")
-    except (FileNotFoundError, NotADirectoryError, OddFileError):
+            return int.from_bytes(file.tail(TRAILER_BYTES), "little")
+    except (FileNotFoundError, OddFileError):
         return None
 
 

@@ -19,7 +19,7 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import FileError, Files, LocalFiles, files_at
+from logitbank.stores.files import FileError, Files, files_at, without_secrets
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, unit_arrays
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.parent import parent_of, require_no_parent
@@ -50,7 +50,7 @@ class Problem:
 
 
 def verify_store(
-    location: str | Path,
+    location: str | Path | Files,
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     parent: str | Path | None = None,
@@ -58,7 +58,8 @@ def verify_store(
     """Check all of a store and list what is wrong, each thing by its key.
 
     Args:
-        location: path or URL; what is no part of the store is looked for in a local folder only.
+        location: path or URL, or the opened files; what is no part of the store is looked for
+            where they can be listed.
         progress: called with the chunks checked so far and their number.
         parent: where the parent of a virtual store is, if it has moved.
 
@@ -85,9 +86,8 @@ def verify_store(
         problems.append(Problem(ROOT_KEY, "describes other arrays than those that are there"))
         return problems
     problems += _chunk_problems(files, arrays, tables, progress)
-    if isinstance(files, LocalFiles):
-        named = {problem.key for problem in problems}
-        problems += [each for each in _stray_problems(files, arrays) if each.key not in named]
+    named = {problem.key for problem in problems}
+    problems += [each for each in _stray_problems(files, arrays) if each.key not in named]
     # A link on the way to many files is met with each of them.
     return list(dict.fromkeys(problems))
 
@@ -103,6 +103,7 @@ def _virtual_problems(
         check_virtual(files, manifest)
         parent = parent_of(files, manifest, named)
         in_parent = verify_store(parent, progress)
+        parent = without_secrets(parent)
     except DamagedDocumentError as error:
         return [_problem(error)]
     except StoreError as error:
@@ -111,9 +112,7 @@ def _virtual_problems(
         replace(problem, key=f"{parent}/{problem.key}", parent=problem.parent or parent)
         for problem in in_parent
     ]
-    if isinstance(files, LocalFiles):
-        problems += _stray_problems(files, {})
-    return problems
+    return [*problems, *_stray_problems(files, {})]
 
 
 def _describes_others(arrays: dict[str, ArraySpec], problems: list[Problem]) -> bool:
@@ -192,7 +191,7 @@ def _chunk_problems(
                 yield problem
 
 
-def _stray_problems(files: LocalFiles, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
+def _stray_problems(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
     for stray in find_strays(files, arrays):
         remedy: Remedy = "rerun" if stray.is_removed else "delete"
         yield Problem(stray.key, f"is {stray.kind} that is no part of the store", remedy)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from logitbank.stores.creation import is_free, put_in_place
 from logitbank.stores.documents import (
     ROOT_KEY,
     DamagedDocumentError,
@@ -20,8 +18,7 @@ from logitbank.stores.documents import (
     read_manifest,
 )
 from logitbank.stores.errors import NotAStoreError, StoreError
-from logitbank.stores.files import Files, LocalFiles
-from logitbank.stores.leftovers import remove_leftovers
+from logitbank.stores.files import Files, open_files, parse_location
 from logitbank.stores.manifest import Manifest, canonical_json, identity_differences
 from logitbank.stores.printable import printable
 from logitbank.stores.recovery import other_work
@@ -44,22 +41,13 @@ def virtual_manifest(corrected: Manifest, parent_where: str, location: str | Pat
         top5=100.0,
         label_ranks=(rows, *(0,) * corrected.top_classes),
     )
-    places = parent_places(parent_where, location)
+    places = parse_location(parent_where).places_from(str(location))
     return dataclasses.replace(
         corrected,
         kind="virtual",
         measured=measured,
         provenance=dataclasses.replace(corrected.provenance, parent_places=places),
     )
-
-
-def parent_places(parent: str, location: str | Path) -> tuple[str, ...]:
-    """Say where a parent lies, as seen from a store and on this machine."""
-    if "://" in parent:
-        return (parent,)
-    absolute = Path(parent).resolve()
-    folder = Path(location).absolute().parent.resolve() / Path(location).name
-    return os.path.relpath(absolute, folder), str(absolute)
 
 
 def virtual_digest(manifest: Manifest) -> str:
@@ -78,7 +66,7 @@ def check_virtual(files: Files, manifest: Manifest) -> None:
         raise DamagedDocumentError(files.where, ROOT_KEY, "does not match its digest")
 
 
-def write_virtual(location: str | Path, wanted: Manifest) -> tuple[Manifest, bool]:
+def write_virtual(location: str | Path | Files, wanted: Manifest) -> tuple[Manifest, bool]:
     """Make a virtual store, or find it made already; a damaged manifest is written anew.
 
     Returns:
@@ -87,22 +75,20 @@ def write_virtual(location: str | Path, wanted: Manifest) -> tuple[Manifest, boo
     Raises:
         StoreError: the folder holds something else, or can't be written.
     """
-    path = Path(location)
-    files = LocalFiles(path, durable=True)
+    files = open_files(location).as_durable()
     sealed = wanted.sealed(virtual_digest(wanted), datetime.now(UTC).isoformat(timespec="seconds"))
     contents = {ROOT_KEY: [document_bytes(root_document(sealed))]}
-    is_new = is_free(path)
+    is_new = files.is_free()
     if is_new:
-        with put_in_place(path) as beside:
-            beside.put_all(contents)
+        files.create(contents)
     found = _found(files, wanted)
     if found is None:
         files.put_all(contents)
-    remove_leftovers(path)
+    files.remove_leftovers()
     return found or sealed, is_new or found is None
 
 
-def _found(files: LocalFiles, wanted: Manifest) -> Manifest | None:
+def _found(files: Files, wanted: Manifest) -> Manifest | None:
     """Give the manifest of the wanted store that is there, None where it must be written anew."""
     others = [stray.key for stray in find_strays(files, {}) if not stray.is_removed]
     try:
@@ -126,7 +112,7 @@ def _found(files: LocalFiles, wanted: Manifest) -> Manifest | None:
     return None if moved else found
 
 
-def _holds_more(files: LocalFiles, others: list[str]) -> StoreError:
+def _holds_more(files: Files, others: list[str]) -> StoreError:
     there = f" ({printable(others[0])} is there)" if others else ""
     return StoreError(
         f"{files.where} holds other work, a store with arrays of its own or files that are no "

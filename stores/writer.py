@@ -144,7 +144,7 @@ class StoreWriter:
         path = Path(location)
         shared = share is not None
         if is_free(path):
-            create_layout(path, manifest, target, sample_id)
+            create_layout(LocalFiles(path), manifest, target, sample_id)
         writer = cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
         remove_leftovers(path)
         return writer

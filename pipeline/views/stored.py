@@ -113,10 +113,12 @@ class StoredViews:
         return kept
 
     def __getstate__(self) -> tuple[str, str | None, Opening]:
-        return self.store.where, self.store.manifest.digest, self.store.opening
+        return self.store.files.location, self.store.manifest.digest, self.store.opening
 
     def __setstate__(self, state: tuple[str, str | None, Opening]) -> None:
-        where, digest, opening = state
-        self._use(Store.open(where, **vars(opening)))
+        location, digest, opening = state
+        self._use(Store.open(location, **vars(opening)))
         if self.store.manifest.digest != digest:
-            raise StoreError(f"{where} was replaced by another store while it was in use")
+            raise StoreError(
+                f"{self.store.where} was replaced by another store while it was in use"
+            )

@@ -257,7 +257,7 @@ def test_a_full_disk(job, places, teacher, tmp_path, monkeypatch, capfd):
 def test_a_disk_that_is_too_small_is_found_out_before_any_work(
     teacher, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.setattr("logitbank.jobs.plan.free_bytes", lambda location: 1000)
+    monkeypatch.setattr("logitbank.stores.files.LocalFiles.free_bytes", lambda files: 1000)
     assert run(*cache_words(teacher, tmp_path / "out")) == 1
     assert "the disk is too full for" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -136,11 +136,11 @@ class TestOtherWork:
     @pytest.mark.parametrize(
         ("name", "says"),
         [
-            ("run", "is not a store: it holds config.yaml, last.pt; name another --out"),
+            ("run", "is not a store: it holds a run (config.yaml); name another --out"),
             ("many", "it holds 0, 1, 2 and 7 more"),
-            ("empty", "is not a store: the folder is empty"),
+            ("empty", "is not a store: it holds nothing"),
             ("file", "is a file"),
-            ("link", "is a link to nothing"),
+            ("link", "is a link that leads nowhere"),
         ],
     )
     def test_a_store_is_not_made_in_something_else(
@@ -248,7 +248,7 @@ class TestRead:
         [
             ("", "names nothing"),
             ("~nobody-of-this-name", "is no home folder here"),
-            ("http://[", "is no URL"),
+            ("http://[", "is not a URL"),
             ("a\0", "holds the character NUL"),
         ],
     )

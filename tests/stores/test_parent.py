@@ -16,7 +16,7 @@ import pytest
 from logitbank import register_correction
 from logitbank.stores.corrections import CORRECTIONS, correction_of_manifest
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError
-from logitbank.stores.files import RemoteFiles
+from logitbank.stores.files import ObjectStoreFiles
 from logitbank.stores.manifest import CorrectionIdentity, Manifest
 from logitbank.stores.reader import Store
 from logitbank.stores.summary import summarise, summary_lines
@@ -141,13 +141,13 @@ def test_both_are_found_through_links(raw, tmp_path):
 def fetched(monkeypatch) -> list[str]:
     """The URLs that are opened."""
     urls: list[str] = []
-    plain = RemoteFiles.__init__
+    plain = ObjectStoreFiles.__init__
 
-    def opened(files: RemoteFiles, url: str) -> None:
+    def opened(files: ObjectStoreFiles, url: str) -> None:
         urls.append(url)
         plain(files, url)
 
-    monkeypatch.setattr(RemoteFiles, "__init__", opened)
+    monkeypatch.setattr(ObjectStoreFiles, "__init__", opened)
     return urls
 
 
@@ -206,8 +206,8 @@ def test_pipes_folders_and_names_that_no_file_has_are_no_parents(raw, tmp_path):
     places = ("a\0b", "x" * 5000, "../pipe", "../odd.zarr")
     path = virtual(raw, tmp_path / "sort.zarr", places=places)
     message = refusal(path)
-    assert f"{tmp_path / 'pipe'} is no folder" in message
-    assert f"{tmp_path / 'odd.zarr'} is not a store: its zarr.json is no file" in message
+    assert f"there is no store at {tmp_path / 'pipe'}: it is a named pipe" in message
+    assert f"{tmp_path / 'odd.zarr'}: zarr.json is a named pipe, where a file belongs" in message
     assert Store.open(path, parent=raw).parent.where == str(raw)
 
 

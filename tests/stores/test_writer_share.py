@@ -180,10 +180,10 @@ def test_a_layout_that_another_process_makes_first_stays(tmp_path, monkeypatch):
     path = tmp_path / "raw.zarr"
     create = module.create_layout
 
-    def beaten(location, *arguments, **settings) -> None:
-        create(location, *arguments, **settings)
-        (location / "mark").touch()
-        create(location, *arguments, **settings)
+    def beaten(files, *arguments, **settings) -> None:
+        create(files, *arguments, **settings)
+        (path / "mark").touch()
+        create(files, *arguments, **settings)
 
     monkeypatch.setattr(module, "create_layout", beaten)
     open_share(path, UNITS[:1])
