@@ -96,11 +96,13 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
     units, size, free = len(all_units(manifest)), store_bytes(manifest), files.free_bytes()
     present = units_present(location, manifest)
     rows = manifest.views * manifest.dataset.samples
+    is_exact = all(spec.chunk_bytes is not None for spec in store_arrays(manifest).values())
+    most = "" if is_exact else "at most "
     room = "" if free is None else f"; {free:,} are free"
     lines = [
         f"  {manifest.views:,} views of {manifest.dataset.samples:,} samples: {rows:,} rows",
         f"  {units:,} units of {manifest.rows_per_chunk:,} rows, {units - present:,} lacking",
-        f"  {size:,} bytes as {manifest.encoding}{room}",
+        f"  {most}{size:,} bytes as {manifest.encoding}{room}",
     ]
     if share is not None:
         lacking = len(share) - units_present(location, manifest, share)
