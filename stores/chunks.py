@@ -63,9 +63,8 @@ def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
         full[tuple(slice(0, side) for side in values.shape)] = values
-    payload: NDArray[np.uint8] | bytes = as_bytes(np.ascontiguousarray(full, spec.dtype))
-    if spec.compressor is not None:
-        payload = spec.compressor.compress(payload)
+    values = as_bytes(np.ascontiguousarray(full, spec.dtype))
+    payload = values if spec.compressor is None else spec.compressor.compress(values)
     return payload, crc32c(payload).to_bytes(TRAILER_BYTES, "little")
 
 

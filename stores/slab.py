@@ -28,34 +28,32 @@ class WrongRowError(LogitbankError):
 class Slab:
     """The encoded rows of one view, on the training device.
 
-    `codes` holds an (N, ...) tensor for each array of the encoding. `view` is the view's number;
-    `current` turns false, for good, before the memory is used again. Any thread may gather, and a
-    forked process. Pickled or copied it has memory of its own.
+    `codes` holds an (N, ...) tensor for each array of the encoding, all on one `device`. `view` is
+    the view's number; `current` turns false, for good, before the memory is used again. Any thread
+    may gather, and a forked process. Pickled or copied it has memory of its own.
     """
 
     view: int
     codes: Mapping[str, torch.Tensor]
     encoding: Encoding
     current: bool = True
+    device: torch.device = field(init=False)
+    _samples: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.codes.values()))
+        # Kept, since every gather asks for them.
+        self.device, self._samples = first.device, len(first)
 
     def __len__(self) -> int:
         """Return N, the number of rows."""
-        return len(self._any)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the codes lie."""
-        return self._any.device
-
-    @property
-    def _any(self) -> torch.Tensor:
-        return next(iter(self.codes.values()))
+        return self._samples
 
     @property
     def rows(self) -> torch.Tensor:
         """The (N,) int64 row numbers that this slab holds, in dataset order."""
-        first = self.view * len(self)
-        return torch.arange(first, first + len(self))
+        first = self.view * self._samples
+        return torch.arange(first, first + self._samples)
 
     def __getitem__(self, row: torch.Tensor) -> torch.Tensor:
         """Gather soft labels.
@@ -72,7 +70,7 @@ class Slab:
         """
         if not self.current:
             raise self._gone()
-        samples = len(self)
+        samples = self._samples
         sample = row - self.view * samples
         if bool(((sample < 0) | (sample >= samples)).any()):
             raise self._wrong_row(row, sample)
@@ -117,7 +115,7 @@ class Slab:
         )
 
     def _wrong_row(self, row: torch.Tensor, sample: torch.Tensor) -> WrongRowError:
-        samples = len(self)
+        samples = self._samples
         bad = int(row[(sample < 0) | (sample >= samples)][0])
         return WrongRowError(
             f"row {bad} is sample {bad % samples} of view {bad // samples}, but this epoch's slab "

@@ -37,8 +37,8 @@ class Correction:
     """A correction of wrong rows; right rows stay as they are, bit for bit.
 
     `changes_values` says that it does more than move a row's values between classes, so that it
-    can't act on codes that stand for values; `temperature` is the one that it acts at, None where
-    its result is the same at any.
+    can't act on codes that stand for values (`EncodedCorrection` decodes them for it);
+    `temperature` is the one that it acts at, None where its result is the same at any.
     """
 
     name: str
