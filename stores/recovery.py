@@ -58,7 +58,7 @@ def recognise(files: Files, wanted: Manifest) -> Recognised:
 
     Raises:
         FileError: a file can't be reached or read.
-        StoreError: it is not a store, or one of another identity (every differing field is named), or
+        StoreError: it is not a store, or one of another identity (each differing field is named), or
             so damaged that what it holds can't be proved.
     """
     # First the manifest: another process may be sealing, which writes it after the tables.
