@@ -14,7 +14,7 @@ from typing import TextIO
 from logitbank import __version__
 from logitbank.jobs.arguments import JobParser
 from logitbank.jobs.failures import failure_line
-from logitbank.jobs.memory import keep_freed_memory
+from logitbank.jobs.malloc import keep_freed_memory
 from logitbank.jobs.output import open_closed_descriptors, readable_output
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 from logitbank.stores.printable import printable

@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure top-1 and top-5 and print them."""
     from logitbank.pipeline.evaluate import evaluate
 
-    dataset = open_samples(options)
+    dataset = open_samples(
+        options.dataset, options.split, limit=options.limit, download=options.download
+    )
     model = open_model(options.model, dataset, pretrained=True)
     found = evaluate(
         model,

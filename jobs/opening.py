@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 PARENT_HELP = "where the parent of a virtual store is, if it has moved"
 
 
-def open_samples(options: argparse.Namespace) -> ImageDataset:
-    """Open the samples that `add_dataset_arguments` declares: `--limit` cuts them."""
+def open_samples(
+    spec: str, split: str, *, limit: int | None = None, download: bool = False
+) -> ImageDataset:
+    """Open the samples that the flags of `add_dataset_arguments` name: `limit` cuts them."""
     from logitbank.pipeline.datasets import open_dataset, require_two_classes
 
-    dataset = open_dataset(options.dataset, options.split, download=options.download)
-    dataset = dataset if options.limit is None else dataset.head(options.limit)
+    dataset = open_dataset(spec, split, download=download)
+    dataset = dataset if limit is None else dataset.head(limit)
     require_two_classes(dataset)
     return dataset
 

@@ -14,7 +14,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from logitbank.stores.errors import StoreError
+from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.files import PARTIAL, is_url, parse_location
 from logitbank.stores.outside_stores import require_outside_stores
 
@@ -61,7 +61,7 @@ def out_path(text: str) -> str:
     """Parse the path of what a job makes, or goes on with: a store, a run, a folder of results.
 
     Raises:
-        ArgumentTypeError: it is no local path, or no name for something new.
+        ArgumentTypeError: it is not a local path, or not a name for something new.
         UsageError: it lies within a store.
         StoreError: what is to hold it can't be written.
     """
@@ -89,20 +89,29 @@ def out_path(text: str) -> str:
     return str(whole if str(path).startswith("~") else path)
 
 
-def absolute_location(where: str) -> str:
-    """Return a location that means the same from every folder.
+def shared_location(text: str) -> str:
+    """Return a store's location as workers know it: a whole path, or a URL as it is.
 
-    >>> absolute_location("s3://bucket/raw.zarr")
+    >>> shared_location("s3://bucket/raw.zarr")
     's3://bucket/raw.zarr'
+
+    Raises:
+        UsageError: it lies in this process's memory.
     """
-    return parse_location(where).absolute()
+    location = parse_location(text)
+    if location.is_in_this_process:
+        raise UsageError(
+            f"{text} lies in the memory of this process, where no worker can read it: leave "
+            "--cluster out, or give a store that the workers can read"
+        )
+    return location.absolute()
 
 
 def require_writable_place(path: Path) -> None:
-    """Require that a file or folder that is not there yet can be made, with its parents.
+    """Check that a file or folder that is not there yet can be made, with its parents.
 
     Raises:
-        StoreError: a parent is no folder, or the first that is there takes no new file.
+        StoreError: a parent is not a folder, or the first that is there takes no new file.
     """
     folder = path.parent
     while not os.path.lexists(folder):
@@ -139,7 +148,7 @@ def _expanded(text: str) -> str:
     user, slash, rest = text.partition("/")
     if text.startswith("~") and expanded == text:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: {user} is no home folder here: write the whole path, or ./{user}{slash}"
+            f"{text!r}: {user} is not a home folder here: write the whole path, or ./{user}{slash}"
             f"{rest} for what is called so"
         )
     return expanded

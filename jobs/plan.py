@@ -57,7 +57,7 @@ def store_bytes(manifest: Manifest) -> int:
 
 
 def units_present(
-    location: str | Path, manifest: Manifest, units: Iterable[Unit] | None = None
+    location: str | Path | Files, manifest: Manifest, units: Iterable[Unit] | None = None
 ) -> int:
     """Count the units whose last chunk is there, of all or of some; bytes are not checked."""
     ledger = ledger_array(store_arrays(manifest))
@@ -94,7 +94,7 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
     files = open_files(location)
     _require_same_work(files, manifest)
     units, size, free = len(all_units(manifest)), store_bytes(manifest), files.free_bytes()
-    present = units_present(location, manifest)
+    present = units_present(files, manifest)
     rows = manifest.views * manifest.dataset.samples
     is_exact = all(spec.chunk_bytes is not None for spec in store_arrays(manifest).values())
     most = "" if is_exact else "at most "
@@ -105,6 +105,6 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
         f"  {most}{size:,} bytes as {manifest.encoding}{room}",
     ]
     if share is not None:
-        lacking = len(share) - units_present(location, manifest, share)
+        lacking = len(share) - units_present(files, manifest, share)
         lines.append(f"  this part takes {len(share):,} of the units, {lacking:,} lacking")
     return lines

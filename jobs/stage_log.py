@@ -14,7 +14,7 @@ from logitbank.stores.files import LocalFiles
 
 
 def require_own_folder(out: Path, log: str) -> None:
-    """Require a folder that such a job may fill: a new or an empty one, or one that has its log.
+    """Check that such a job may fill a folder: a new or an empty one, or one that has its log.
 
     Raises:
         UsageError: it is a file, or holds something else.

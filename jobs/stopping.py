@@ -25,7 +25,8 @@ SECONDS_UNTIL_AGAIN = 0.05
 class StopRequested(BaseException):
     """A signal asked the job to stop, and no block is in hand; its text is the signal's name.
 
-    Like KeyboardInterrupt it is no Exception, so that no library takes it for a failure of its own.
+    Like KeyboardInterrupt it is not an Exception, so that no library takes it for a failure of its
+    own.
     """
 
 
@@ -114,7 +115,7 @@ def stop_signals() -> Iterator[StopSignals]:
 
 
 def until_stopped(job: str, work: Callable[[StopSignals], int | None]) -> int:
-    """Run a job that heeds the signals, and give its exit code: 75 where one ended it."""
+    """Run a job that heeds the signals, and return its exit code: 75 where one ended it."""
     try:
         with stop_signals() as stop:
             return work(stop) or 0
@@ -123,11 +124,11 @@ def until_stopped(job: str, work: Callable[[StopSignals], int | None]) -> int:
 
 
 def stopped_by(job: str) -> str:
-    """Give the beginning of the line that says what stopped a job."""
+    """Return the beginning of the line that says what stopped a job."""
     return f"logitbank {job}: stopped by "
 
 
 def tell_stopped(job: str, cause: str) -> int:
-    """Say on stderr what stopped a job, and give its exit code."""
+    """Print what stopped a job on stderr, and return its exit code."""
     print(f"{stopped_by(job)}{cause}: the same command goes on from here", file=sys.stderr)
     return TRY_AGAIN

@@ -17,7 +17,7 @@ SHARED_PACKAGES = ("dask", "distributed", "numba", "numpy", "pillow", "torch", "
 
 
 def shared_versions() -> dict[str, str]:
-    """Give the versions here of what must be the same on all machines of one computation.
+    """Return the versions here of what must be the same on all machines of one computation.
 
     A build's own suffix, as of torch 2.14.1+cpu, is left out: who hands tasks out may have no GPU.
     """

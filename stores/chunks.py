@@ -41,7 +41,7 @@ class CheckedChunk:
 def write_checked(
     files: Files, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
 ) -> int:
-    """Write a chunk that was read whole from an array of the same layout, and give its CRC."""
+    """Write a chunk that was read whole from an array of the same layout, and return its CRC."""
     files.put(spec.chunk_key(index), [chunk.payload, chunk.crc.to_bytes(TRAILER_BYTES, "little")])
     return chunk.crc
 
@@ -203,7 +203,7 @@ def _decompress(
 
 
 def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
-    """Hold the size that a chunk's file has, None where there is none, against the layout.
+    """Check the size that a chunk's file has, None where there is none, against the layout.
 
     Raises:
         ChunkError: as `read_chunk`, of a chunk that is missing or of another size.

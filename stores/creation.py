@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,10 @@ from numpy.typing import NDArray
 from logitbank.stores.chunks import chunk_parts
 from logitbank.stores.documents import ROOT_KEY, UNFINISHED_KEY
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import Files, open_files
+from logitbank.stores.files import Files
 from logitbank.stores.layout import store_arrays
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.seal import document_bytes, root_document, unfinished_group_document
-
-
-def is_free(location: str | Path) -> bool:
-    """Say whether a store can be made at a path: nothing is there, or an empty folder.
-
-    Raises:
-        StoreError: what is there, or above, can be no store's folder.
-    """
-    return open_files(location).is_free()
 
 
 def create_layout(

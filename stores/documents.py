@@ -67,7 +67,7 @@ def _document_there(files: Files, key: str) -> dict[str, Any] | None:
     """Parse a metadata document, None where there is none.
 
     Raises:
-        DamagedDocumentError: it is no file, or not JSON.
+        DamagedDocumentError: it is not a file, or not JSON.
         FileError: it can't be reached or read.
     """
     try:
@@ -84,7 +84,7 @@ def _document_there(files: Files, key: str) -> dict[str, Any] | None:
     except RecursionError:
         document = None
     if not isinstance(document, dict) or not _is_flat(document):
-        raise DamagedDocumentError(files.where, key, "is damaged (it is no object of a store's)")
+        raise DamagedDocumentError(files.where, key, "is damaged (it is not an object of a store)")
     return document
 
 
@@ -98,7 +98,7 @@ def _is_flat(document: dict[str, Any]) -> bool:
 
 
 def check_array_document(files: Files, spec: ArraySpec) -> None:
-    """Require the very metadata that the layout gives this array.
+    """Check that an array has the very metadata that the layout gives it.
 
     Raises:
         DamagedDocumentError: it is missing, damaged or differs; one difference is named.
@@ -116,7 +116,7 @@ def check_array_document(files: Files, spec: ArraySpec) -> None:
 
 
 def check_seal(files: Files, manifest: Manifest) -> None:
-    """Require a complete manifest as it was sealed.
+    """Check that a manifest is complete and as it was sealed.
 
     Raises:
         StoreError: the store is incomplete.

@@ -10,7 +10,7 @@ from logitbank.stores.errors import UsageError
 
 
 def require_outside_stores(path: Path, *, itself: bool = True) -> None:
-    """Require a path that is no store, complete or not, and lies in none.
+    """Check that a path is not a store, complete or not, and does not lie in one.
 
     Args:
         path: it need not exist.

@@ -64,7 +64,7 @@ class Owner:
         return f"process {self.process:d} on {self.host}, since {since}"
 
     def is_running(self) -> bool | None:
-        """Tell whether the process is there, None where that can't be told from here.
+        """Say whether the process is there, None where that can't be told from here.
 
         It can be told on the same system alone: another host, or another container's numbering of
         processes, says nothing. Where the system doesn't say when a process began, one of the
@@ -96,7 +96,7 @@ def _machine() -> str | None:
 
 
 def _began(process: int) -> int | None:
-    """Give the clock tick that a process started at; -1 where it has ended, and its parent sleeps.
+    """Return the clock tick that a process started at; -1 where it ended and its parent sleeps.
 
     None where the system doesn't say, or hides other users' processes.
     """

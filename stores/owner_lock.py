@@ -62,11 +62,11 @@ class OwnerLock:
         self.path, self._owner = path, owner
 
     def is_held(self) -> bool:
-        """Tell whether it still is: not removed, and not another's after a long sleep."""
+        """Say whether it still is: not removed, and not another's after a long sleep."""
         return _owner(self.path) == self._owner
 
     def next_owner(self) -> Owner | None:
-        """Give who holds the lock that this one was, None where nobody does."""
+        """Return who holds the lock that this one was, None where nobody does."""
         newest = max(_generations(self.path.with_suffix("")), default=None)
         return None if newest is None else _owner(self.path.with_suffix(f".{newest}"))
 
@@ -77,7 +77,7 @@ class OwnerLock:
             os.utime(self.path)
 
     def release(self) -> None:
-        """Give it back, if it is still held."""
+        """Hand it back, if it is still held."""
         with contextlib.suppress(OSError):
             if self.is_held():
                 self.path.unlink(missing_ok=True)
@@ -121,10 +121,10 @@ def owner_lock(
 
 
 def touched(path: Path) -> float | None:
-    """Give the time when a file was last written or touched, None where it is gone.
+    """Return the time when a file was last written or touched, None where it is gone.
 
     Raises:
-        StoreError: it is no file, so no process wrote it.
+        StoreError: it is not a file, so no process wrote it.
     """
     try:
         kind = kind_of(os.lstat(path))
@@ -140,7 +140,7 @@ def touched(path: Path) -> float | None:
 
 
 def file_time(beside: Path) -> float:
-    """Give the time now by the clock of the file server: that of a file made for it."""
+    """Return the time now by the clock of the file server: that of a file made for it."""
     probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}{PROBE}")
     try:
         with open(probe, "wb") as file:
@@ -152,7 +152,7 @@ def file_time(beside: Path) -> float:
 
 
 def is_old(touched: float, now: float, stale_after: float) -> bool:
-    """Tell whether a time is so long ago that who keeps touching a file must be dead.
+    """Say whether a time is so long ago that who keeps touching a file must be dead.
 
     Nobody alive touches a file in the future: what bears such a time was moved here with it.
     """

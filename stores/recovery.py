@@ -58,7 +58,7 @@ def recognise(files: Files, wanted: Manifest) -> Recognised:
 
     Raises:
         FileError: a file can't be reached or read.
-        StoreError: it is no store, or one of another identity (every differing field is named), or
+        StoreError: it is not a store, or one of another identity (each differing field is named), or
             so damaged that what it holds can't be proved.
     """
     # First the manifest: another process may be sealing, which writes it after the tables.
@@ -132,7 +132,7 @@ def other_work(where: str, differing: list[str]) -> StoreError:
 def _require_own_chunks(
     files: Files, witness: dict[str, Any] | None, wanted: Manifest, found: StoreError
 ) -> None:
-    """Require the copy of the identity to be the wanted one, where there is no manifest to read.
+    """Check that the copy of the identity is the wanted one, where no manifest can be read.
 
     Args:
         files: the store's.

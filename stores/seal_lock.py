@@ -88,7 +88,7 @@ def wait_for_writers(
 
 
 def _stem(store: str | Path) -> Path:
-    """Give the path of a store's locks, less their number: one, however the store is reached."""
+    """Return the path of a store's locks, less their number: one, however the store is reached."""
     path = Path(os.path.realpath(store))
     return path.with_name(f".{path.name}.sealing")
 

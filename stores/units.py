@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -10,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.stores.chunks import CheckedChunk, write_checked, write_chunk
+from logitbank.stores.chunks import CheckedChunk, read_chunk, write_checked, write_chunk
 from logitbank.stores.documents import read_manifest
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import PARTIAL, LocalFiles, OddFileError
+from logitbank.stores.files import PARTIAL, AbsentError, Files, OddFileError, open_files
 from logitbank.stores.layout import (
     TRAILER_BYTES,
     ArraySpec,
@@ -49,91 +48,90 @@ class WrittenUnit:
     crcs: Mapping[str, int]
 
 
-class UnitSink(Protocol):
-    """Where computed units go."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the store being made."""
-
-    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
-        """Write a unit's chunks."""
-
-
-def write_unit(
-    files: LocalFiles, arrays: dict[str, ArraySpec], unit: Unit, values: UnitValues
-) -> WrittenUnit:
-    """Write a unit's chunks, the ledger's last.
-
-    Raises:
-        StoreError: a file can't be written; the unit then counts as lacking.
-    """
-    crcs = {}
-    for spec in unit_arrays(arrays):
-        index, given = unit_index(spec, unit), values[spec.name]
-        if isinstance(given, CheckedChunk):
-            crcs[spec.name] = write_checked(files, spec, index, given)
-        else:
-            crcs[spec.name] = write_chunk(files, spec, index, np.asarray(given)[None])
-    return WrittenUnit(unit, crcs)
-
-
 @dataclass(frozen=True)
-class RemoteUnitWriter:
-    """Writes units into a store whose ledger is kept by a process elsewhere; it scans nothing.
+class UnitWriter:
+    """Write units into a store that is laid out already; the ledger is kept by `StoreWriter`."""
 
-    What it has written is on the disk, not only on its way there, when it says so: the machine may
-    be lost before the store is sealed.
-    """
-
-    files: LocalFiles
+    files: Files
     manifest: Manifest
 
     @classmethod
-    def attach(cls, location: str | Path, manifest: Manifest) -> RemoteUnitWriter:
+    def attach(cls, location: str | Path | Files, manifest: Manifest) -> UnitWriter:
         """Find the store that another process has laid out.
 
+        A unit that is written here is on the disk, not only on its way there, once `write` returns:
+        this machine may be lost before the store is sealed.
+
         Args:
-            location: the same folder, as this machine sees it.
+            location: the same place, as this machine sees it.
             manifest: that process's.
 
         Raises:
-            StoreError: the folder isn't there, or holds another store: the disk is not shared.
+            StoreError: it isn't there, or holds another store: the disk is not shared.
         """
-        files = LocalFiles(location, durable=True)
-        cause = "no store is there"
-        if files.root.is_dir():
-            found = read_manifest(files)
-            same = found.provenance.created == manifest.provenance.created
-            differences = identity_differences(found, manifest)
-            cause = "; ".join(differences) or ("" if same else "another store is there")
-        if cause:
+        files = open_files(location).as_durable()
+        cause = _mismatch(files, manifest)
+        if cause is not None:
             raise StoreError(
-                f"{location} as {platform.node()} sees it is not the store being made ({cause}): "
-                "--out must be on a disk that every worker shares, under the same path"
+                f"{files.where} as {platform.node()} sees it is not the store being made "
+                f"({cause}): --out must be on a disk that every worker shares, under the same path"
             )
         return cls(files, manifest)
+
+    @cached_property
+    def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """Return (N,) `target` and (N,) `sample_id` of the store.
+
+        Raises:
+            StoreError: either is missing or damaged.
+        """
+        target, sample_id = (
+            read_chunk(self.files, self._arrays[name], (0,), None)
+            for name in ("target", "sample_id")
+        )
+        return target, sample_id
 
     @cached_property
     def _arrays(self) -> dict[str, ArraySpec]:
         return store_arrays(self.manifest)
 
-    def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
-        """Write a unit's chunks and wait until the disk has them.
+    def write(self, unit: Unit, values: UnitValues) -> WrittenUnit:
+        """Write a unit's chunks, the ledger's last.
 
         Raises:
-            StoreError: a file can't be written.
+            StoreError: a file can't be written; the unit then counts as missing.
         """
-        return write_unit(self.files, self._arrays, unit, values)
+        crcs = {}
+        for spec in unit_arrays(self._arrays):
+            index, given = unit_index(spec, unit), values[spec.name]
+            if isinstance(given, CheckedChunk):
+                crcs[spec.name] = write_checked(self.files, spec, index, given)
+            else:
+                crcs[spec.name] = write_chunk(self.files, spec, index, np.asarray(given)[None])
+        return WrittenUnit(unit, crcs)
+
+
+def _mismatch(files: Files, manifest: Manifest) -> str | None:
+    """Say what keeps a place from being that of the store being made, None where nothing does."""
+    try:
+        files.require_there()
+    except AbsentError:
+        return "no store is there"
+    found = read_manifest(files)
+    differences = identity_differences(found, manifest)
+    if differences:
+        return "; ".join(differences)
+    same = found.provenance.created == manifest.provenance.created
+    return None if same else "another store is there"
 
 
 def require_visible(
-    files: LocalFiles,
+    files: Files,
     manifest: Manifest,
     written: Iterable[WrittenUnit],
     patience: float = SECONDS_UNTIL_VISIBLE,
 ) -> None:
-    """Require this machine to see each chunk that others say they have written, as they wrote it.
+    """Check that this machine sees each chunk that others say they have written, as they wrote it.
 
     Args:
         files: the store's.
@@ -158,16 +156,14 @@ def require_visible(
                         "disk that every worker shares, and no other job may write there"
                     )
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                # Reading a folder makes a network file system ask its server again.
-                if files.path(key).parent.is_dir():
-                    os.listdir(files.path(key).parent)
+                files.exists(key, fresh=True)
 
     with ThreadPoolExecutor(LOOKING_THREADS) as pool:
         for _ in pool.map(look, written):
             pass
 
 
-def remove_partials(files: LocalFiles) -> None:
+def remove_partials(files: Files) -> None:
     """Remove what writers that were killed have left, once every unit is there.
 
     One that lives on, cut off from its scheduler, fails at a unit that is not wanted any more.
@@ -177,8 +173,8 @@ def remove_partials(files: LocalFiles) -> None:
             files.delete(key)
 
 
-def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
-    """Give the CRC at the end of a chunk's file, None unless the file is there and whole."""
+def _trailer(files: Files, key: str, spec: ArraySpec) -> int | None:
+    """Return the CRC at the end of a chunk's file, None unless the file is there and whole."""
     try:
         with files.opened(key) as file:
             if not spec.may_be(file.size):
@@ -188,5 +184,5 @@ def _trailer(files: LocalFiles, key: str, spec: ArraySpec) -> int | None:
         return None
 
 
-def _seen_instead(files: LocalFiles, key: str) -> str:
-    return "sees other bytes" if files.path(key).exists() else "sees no such file"
+def _seen_instead(files: Files, key: str) -> str:
+    return "sees other bytes" if files.exists(key) else "sees no such file"

@@ -8,7 +8,6 @@ what is bad or stale, and computes only the units that are lacking.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import ChunkError, chunk_parts, read_chunk, verify_chunk
-from logitbank.stores.creation import create_layout, is_free
+from logitbank.stores.creation import create_layout
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
@@ -29,7 +28,7 @@ from logitbank.stores.documents import (
     check_array_document,
 )
 from logitbank.stores.errors import StoreError
-from logitbank.stores.files import LocalFiles
+from logitbank.stores.files import Files, open_files
 from logitbank.stores.layout import (
     Unit,
     all_units,
@@ -40,7 +39,6 @@ from logitbank.stores.layout import (
     unit_arrays,
     unit_index,
 )
-from logitbank.stores.leftovers import remove_leftovers
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.printable import printable
 from logitbank.stores.ranking import label_ranks
@@ -55,12 +53,12 @@ from logitbank.stores.seal import (
     write_tables,
 )
 from logitbank.stores.strays import remove_strays
-from logitbank.stores.units import UnitValues, WrittenUnit, write_unit
+from logitbank.stores.units import UnitValues, UnitWriter, WrittenUnit
 
 SCAN_THREADS = 4
 
 RowLabels = Callable[[NDArray[np.int32], NDArray[np.int64], NDArray[Any]], NDArray[np.int32]]
-"""Gives the (B,) labels of rows from (N,) `target`, their (B,) samples and `view_params`."""
+"""Returns the (B,) labels of rows from (N,) `target`, their (B,) samples and `view_params`."""
 
 
 class StoreWriter:
@@ -77,7 +75,7 @@ class StoreWriter:
 
     def __init__(
         self,
-        files: LocalFiles,
+        files: Files,
         manifest: Manifest,
         target: NDArray[np.int32],
         sample_id: NDArray[np.uint64],
@@ -91,8 +89,9 @@ class StoreWriter:
             )
         self.files, self.manifest = files, found.manifest
         # What a resume depends on: chunks that one process writes are flushed when it seals.
-        self._small_files = LocalFiles(files.root, durable=True)
+        self._small_files = files.as_durable()
         self.arrays = store_arrays(manifest)
+        self._unit_writer = UnitWriter(files, manifest)
         self.mended: list[str] = []
         self._share = None if share is None else frozenset(share)
         self._expected_digest = found.digest
@@ -120,7 +119,7 @@ class StoreWriter:
     @classmethod
     def open(
         cls,
-        location: str | Path,
+        location: str | Path | Files,
         manifest: Manifest,
         target: NDArray[np.int32],
         sample_id: NDArray[np.uint64],
@@ -131,7 +130,8 @@ class StoreWriter:
         What killed processes have left beside it is removed.
 
         Args:
-            location: a path, where nothing is or an empty folder; its parent is made if need be.
+            location: a path, where nothing is or an empty folder, whose parent is made if need be;
+                or the opened files.
             manifest: what the store is to hold.
             target: (N,) labels.
             sample_id: (N,) ids.
@@ -139,14 +139,14 @@ class StoreWriter:
                 is the only one.
 
         Raises:
-            StoreError: the folder holds something else, or can't be written.
+            StoreError: the place holds something else, or can't be written.
         """
-        path = Path(location)
-        shared = share is not None
-        if is_free(path):
-            create_layout(LocalFiles(path), manifest, target, sample_id)
-        writer = cls(LocalFiles(path, durable=shared), manifest, target, sample_id, share)
-        remove_leftovers(path)
+        files = open_files(location)
+        if files.is_free():
+            create_layout(files, manifest, target, sample_id)
+        files = files if share is None else files.as_durable()
+        writer = cls(files, manifest, target, sample_id, share)
+        files.remove_leftovers()
         return writer
 
     def record(self, measured: Measured) -> None:
@@ -162,9 +162,9 @@ class StoreWriter:
                 (rows, ...), or the chunk of a store of the same layout, to be written as it is.
 
         Raises:
-            StoreError: a file can't be written; the unit then counts as lacking.
+            StoreError: a file can't be written; the unit then counts as missing.
         """
-        written = write_unit(self.files, self.arrays, unit, values)
+        written = self._unit_writer.write(unit, values)
         self.accept(written)
         return written
 
@@ -189,7 +189,7 @@ class StoreWriter:
         assert self._share is None, "a share is never all of a store"
         if self._remaining:
             raise StoreError(
-                f"{self.files.where} can't be sealed: {len(self._remaining)} units lack"
+                f"{self.files.where} can't be sealed: {len(self._remaining)} units are missing"
             )
         manifest = self.manifest.unsealed()
         manifest = dataclasses.replace(
@@ -271,7 +271,7 @@ class StoreWriter:
         self.mended += map(printable, remove_strays(self.files, self.arrays))
 
     def _scan(self, tables: CrcTables) -> set[Unit]:
-        """Check every chunk of every unit; remove the bad ones and give their units."""
+        """Check every chunk of every unit; remove the bad ones and return their units."""
         units = self._own_units()
         with ThreadPoolExecutor(SCAN_THREADS) as pool:
             whole = pool.map(lambda unit: self._check_unit(unit, tables), units)
@@ -288,7 +288,7 @@ class StoreWriter:
             except ChunkError:
                 good = False
                 key = spec.chunk_key(index)
-                is_there = os.path.lexists(self.files.path(key))
+                is_there = self.files.exists(key)
                 if is_there or tables:
                     self.mended.append(key)
                 if is_there:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from logitbank.jobs.parts import Part
+from logitbank.jobs.fill.parts import Part
 from logitbank.jobs.plan import store_bytes
 from logitbank.pipeline.teacher import CacheSettings
 from logitbank.pipeline.teacher.blocks import unit_groups, views_together

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 
 from logitbank import LogitbankError, SoftLabels, register_correction
-from logitbank.pipeline.preprocess import (
-    correct_store,
-    corrected_manifest,
+from logitbank.pipeline.correct import (
+    CorrectionTask,
     row_corrector,
     write_virtual_store,
 )
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.corrections import CORRECTIONS, BadRowError, correction_named
 from logitbank.stores.errors import UsageError
 from logitbank.stores.reader import Store
 from logitbank.stores.summary import summarise, summary_lines
-from logitbank.stores.writer import StoreWriter
 from tests.stores.store_examples import VIEWS, logits_of, manifest, target, write_store
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/your-own-correction.md"
@@ -59,9 +58,8 @@ def softmax(row: np.ndarray) -> np.ndarray:
 def test_a_corrected_store_holds_the_papers_probabilities(tmp_path, encoding, tolerance):
     write_store(tmp_path / "raw.zarr", manifest(encoding=encoding))
     parent = Store.open(tmp_path / "raw.zarr")
-    wanted = corrected_manifest(parent, NAME)
     out = tmp_path / "revised.zarr"
-    correct_store(parent, StoreWriter.open(out, wanted, parent.target, parent.sample_id))
+    fill_store(CorrectionTask.of(parent, NAME, str(out)))
     store = Store.open(out)
     assert store.manifest.correction.temperature == TEMPERATURE
     assert store.manifest.measured.top1 == 100

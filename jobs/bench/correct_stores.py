@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from logitbank.jobs.bench.ranked_rows import RankedRows
 from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
-from logitbank.pipeline.preprocess import correct_store, corrected_manifest, write_virtual_store
+from logitbank.pipeline.correct import CorrectionTask, write_virtual_store
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.layout import TOP_CLASSES, block_bounds, rows_per_chunk
 from logitbank.stores.manifest import (
@@ -129,8 +130,7 @@ def write_ranked_store(path: Path, samples: int, classes: int, views: int = 1) -
 def _making(raw: Path, name: str, out: Path, samples: int) -> Callable[[], int]:
     def make() -> int:
         parent = Store.open(raw)
-        wanted = corrected_manifest(parent, name)
-        correct_store(parent, StoreWriter.open(out, wanted, parent.target, parent.sample_id))
+        fill_store(CorrectionTask.of(parent, name, str(out)))
         return samples
 
     return make

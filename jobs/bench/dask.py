@@ -24,6 +24,7 @@ from logitbank.jobs.bench.timing import Slice, Spread, interleave, ratio
 from logitbank.jobs.cluster.clusters import open_cluster
 from logitbank.jobs.cluster.running import Workers
 from logitbank.jobs.cluster.where import LocalWorkers, RunningScheduler
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.writer import StoreWriter
 
@@ -79,7 +80,7 @@ class DaskMeasured:
     ratios: dict[str, Spread]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the measurement as plain objects."""
+        """Return the measurement as plain objects."""
         return dataclasses.asdict(self)
 
 
@@ -170,34 +171,27 @@ def measure_workers(
         return interleave(ways, settings.rounds, prepare=clear, progress=progress)
 
 
-def _writer(parent: Store, out: Path) -> StoreWriter:
-    from logitbank.pipeline.preprocess import corrected_manifest
-
-    wanted = corrected_manifest(parent, "sort")
-    return StoreWriter.open(out, wanted, parent.target, parent.sample_id)
-
-
 def _here(parent: Store, out: Path, rows: int) -> Slice:
-    from logitbank.pipeline.preprocess import correct_store
+    from logitbank.pipeline.correct import CorrectionTask
 
     def work() -> int:
-        correct_store(parent, _writer(parent, out), threads=1)
+        fill_store(CorrectionTask.of(parent, "sort", str(out), threads=1))
         return rows
 
     return work
 
 
 def _on(workers: Workers, raw: Path, parent: Store, out: Path, rows: int) -> Slice:
-    from logitbank.pipeline.preprocess import seal_corrected
-    from logitbank.pipeline.preprocess_job import CorrectionJob
+    from logitbank.pipeline.correct import CorrectionTask
 
     def work() -> int:
-        writer = _writer(parent, out)
-        job = CorrectionJob(str(raw), "sort", writer.manifest, str(out))
-        with workers.job(job) as opened:
-            groups = [(unit,) for unit in writer.lacking]
-            opened.compute(groups, writer, lambda done, total: None)
-        seal_corrected(writer)
+        task = CorrectionTask.of(parent, "sort", str(out), location=str(raw))
+        opened = task.open()
+        writer = StoreWriter.open(out, task.manifest, *opened.samples)
+        with workers.task(task) as shared:
+            groups = opened.groups(writer.lacking)
+            shared.compute(groups, writer, lambda done, total: None)
+        opened.seal(writer)
         return rows
 
     return work

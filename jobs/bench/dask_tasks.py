@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.pipeline.tasks import TaskResult
+from logitbank.jobs.cluster.results import TaskResult
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit
 from logitbank.stores.units import UnitGroup, WrittenUnit
@@ -25,19 +25,19 @@ CLAIMED_SECONDS = 10.0
 
 
 def do_nothing(groups: list[UnitGroup]) -> TaskResult[list[WrittenUnit]]:
-    """Tell of units as if they had been written, each in so long a time that it is a task."""
+    """Report units as if they had been written, each in so long a time that it is a task."""
     written = [WrittenUnit(unit, {}) for group in groups for unit in group]
     return TaskResult(written, CLAIMED_SECONDS * len(written), "")
 
 
 def peak_mebibytes() -> float:
-    """Give the most memory that this process has had."""
+    """Return the most memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def through_the_window(client: Client, count: int) -> int:
-    """Hand out tasks that do nothing as a job's are; give how many."""
+    """Hand out tasks that do nothing as a job's are; return how many."""
     from logitbank.jobs.cluster.window import SECONDS_WITHOUT_WORKERS, Window
 
     accepted = 0
@@ -57,14 +57,14 @@ def through_the_window(client: Client, count: int) -> int:
 
 
 def all_at_once(client: Client, count: int) -> int:
-    """Hand out as many tasks in a single call; give how many."""
+    """Hand out as many tasks in a single call; return how many."""
     groups = [[(Unit(view, 0),)] for view in range(count)]
     return len(client.gather(client.map(do_nothing, groups, pure=False)))
 
 
 @contextlib.contextmanager
 def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
-    """Run a scheduler and workers of one thread as processes of their own; give the address.
+    """Run a scheduler and workers of one thread as processes of their own; yield the address.
 
     Raises:
         LogitbankError: they don't start.

@@ -204,7 +204,7 @@ def _submit(cluster: Any, workers: int) -> None:
 
 
 def queue_arguments(settings: QueueSettings) -> dict[str, Any]:
-    """Give the arguments of dask-jobqueue's cluster: one thread a worker, and its environment."""
+    """Return the arguments of dask-jobqueue's cluster: one thread a worker, and its environment."""
     arguments = {
         name: value
         for name, value in vars(settings).items()

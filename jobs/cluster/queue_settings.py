@@ -75,7 +75,7 @@ def read_queue_settings(kind: str, path: Path) -> QueueSettings:
         path: the file.
 
     Raises:
-        UsageError: it can't be read, is no YAML, or a setting is unknown, lacking or of another
+        UsageError: it can't be read, is not YAML, or a setting is unknown, missing or of another
             type; the setting is named.
     """
     return queue_settings(kind, read_mapping(path, title=f"{kind}:{path}"), str(path))

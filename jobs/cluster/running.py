@@ -1,7 +1,8 @@
-"""A job on a cluster, from its first worker to the seal."""
+"""A store's task on a cluster, from its first worker to the last unit."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import sys
@@ -16,12 +17,14 @@ from logitbank.jobs.cluster.clusters import OpenCluster, open_cluster
 from logitbank.jobs.cluster.where import Where
 from logitbank.pipeline.provenance import shared_versions, version_differences
 from logitbank.stores.errors import LogitbankError
-from logitbank.stores.manifest import Measured
+from logitbank.stores.files import parse_location
+from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.units import UnitGroup, remove_partials, require_visible
 from logitbank.stores.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from logitbank.pipeline.tasks import Job, TaskResult
+    from logitbank.jobs.cluster.results import TaskResult
+    from logitbank.pipeline.store_task import StoreTask
 
 SECONDS_UNTIL_WORKERS = 30.0
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -40,59 +43,53 @@ class Workers:
         self._cluster, self.device, self.device_name = cluster, device, device_name
 
     @contextmanager
-    def job(self, job: Job) -> Iterator[OpenedJob]:
-        """Give a job to every worker, also to those that come later, for a `with` block."""
-        from logitbank.jobs.cluster.worker import JobPlugin
+    def task(self, task: StoreTask) -> Iterator[TaskOnWorkers]:
+        """Hand a store's task to every worker, also to those that come later, for a `with` block.
+
+        It is computed on the device of the workers.
+        """
+        from logitbank.jobs.cluster.worker import TaskPlugin
 
         client, name = self._cluster.client, f"logitbank-{uuid.uuid4().hex[:8]}"
-        plugin = JobPlugin(name, pickle.dumps(job), self._cluster.threads, os.getcwd())
+        task = task.on_device(self.device, self.device_name)
+        store = parse_location(task.store).absolute()
+        threads = self._cluster.threads
+        plugin = TaskPlugin(name, pickle.dumps(task), store, threads, os.getcwd())
         try:
             client.register_plugin(plugin, name=name)
         except Exception as error:  # Whatever a worker without our package makes of it.
             raise _cannot_run("a worker", error) from error
         try:
-            yield OpenedJob(self._cluster, name)
+            yield TaskOnWorkers(self._cluster, name, task)
         finally:
             if client.status == "running":
                 client.unregister_worker_plugin(name)
 
 
-class OpenedJob:
-    """A job that a cluster's workers know."""
+class TaskOnWorkers:
+    """A store's task that a cluster's workers know."""
 
-    def __init__(self, cluster: OpenCluster, name: str) -> None:
-        self._cluster, self._name = cluster, name
+    def __init__(self, cluster: OpenCluster, name: str, task: StoreTask) -> None:
+        self._cluster, self._name, self._task = cluster, name, task
 
-    def require(self) -> None:
-        """Have one worker open the job.
+    def check(self) -> Manifest:
+        """Have one worker check the task before the first unit is computed.
 
-        Raises:
-            LogitbankError: it can't.
-        """
-        from logitbank.jobs.cluster.worker import open_only
-
-        future = self._cluster.client.submit(
-            open_only, self._name, key=f"{self._name}-open", pure=False
-        )
-        result: TaskResult[bool] = _waited(future, self._cluster)
-        if result.error is not None:
-            raise LogitbankError(f"a worker on {result.host} can't begin: {result.error}")
-
-    def measure(self, most: int | None) -> Measured:
-        """Have one worker measure the teacher on centre crops.
+        Returns:
+            The manifest of the store to be made.
 
         Raises:
-            LogitbankError: it can't.
+            LogitbankError: it can't, or no unit should be computed.
         """
-        from logitbank.jobs.cluster.worker import measure_accuracy
+        from logitbank.jobs.cluster.worker import check_task
 
         future = self._cluster.client.submit(
-            measure_accuracy, self._name, most, key=f"{self._name}-accuracy", pure=False
+            check_task, self._name, key=f"{self._name}-check", pure=False
         )
         result: TaskResult[Measured] = _waited(future, self._cluster)
         if result.value is None:
-            raise LogitbankError(result.error)
-        return result.value
+            raise LogitbankError(f"a worker on {result.host} can't begin: {result.error}")
+        return dataclasses.replace(self._task.manifest, measured=result.value)
 
     def compute(self, groups: Sequence[UnitGroup], writer: StoreWriter, progress: Progress) -> None:
         """Have the workers compute groups of units, and enter them into a store's ledger.
@@ -260,5 +257,5 @@ def _waited(future: Any, cluster: OpenCluster) -> Any:
             continue
         except Exception as error:
             raise LogitbankError(
-                f"a worker can't begin the job: {type(error).__name__}: {error}"
+                f"a worker can't begin: {type(error).__name__}: {error}"
             ) from error

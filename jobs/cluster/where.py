@@ -80,7 +80,7 @@ def parse_where(text: str) -> Where:
         return LocalGpus()
     if kind in ("slurm", "pbs"):
         if not rest:
-            raise UsageError(f"--cluster {text!r} lacks its file: {kind}:FILE.yaml")
+            raise UsageError(f"--cluster {text!r} names no file: {kind}:FILE.yaml")
         return Queue(kind, read_queue_settings(kind, Path(location(rest))))
     raise unknown_name("--cluster", text, KNOWN)
 
@@ -96,19 +96,18 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_cluster_arguments(options: argparse.Namespace) -> None:
-    """Require that there is work for a cluster, and that a report of it can be made and saved.
+def require_report_place(report: str, where: Where | None) -> None:
+    """Check that a report of a cluster's work can be made and saved.
+
+    Args:
+        report: its file.
+        where: the cluster, if there is one.
 
     Raises:
-        UsageError: a virtual store, a report without a cluster, or one into a folder that isn't.
+        UsageError: there is no cluster, or no folder for the file, or something else lies there.
         LogitbankError: bokeh, which draws reports, is not installed.
     """
-    if options.cluster is not None and getattr(options, "virtual", False):
-        raise UsageError("--cluster can't be given with --virtual, which leaves nothing to share")
-    report = options.performance_report
-    if report is None:
-        return
-    if options.cluster is None:
+    if where is None:
         raise UsageError("--performance-report is Dask's: it takes --cluster WHERE")
     if not Path(report).absolute().parent.is_dir():
         raise UsageError(f"--performance-report {report}: there is no such folder")
@@ -125,7 +124,7 @@ def check_cluster_arguments(options: argparse.Namespace) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    """Say whether a path is an HTML file, which a report may replace."""
+    """Return whether a path is an HTML file, which a report may replace."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -133,13 +132,19 @@ def _is_report(path: Path) -> bool:
     return not begin or b"<html" in begin
 
 
-def planned_device(options: argparse.Namespace) -> str | None:
-    """Name the device that a cluster's workers compute on, None where they are to tell.
+def planned_device(where: Where, device: str | None) -> str | None:
+    """Return the name of the device that a cluster's workers compute on.
+
+    Args:
+        where: the cluster.
+        device: the one asked for.
+
+    Returns:
+        None where the workers are to tell.
 
     Raises:
-        UsageError: another device than a cluster of GPUs has, or one that this machine lacks.
+        UsageError: another device than a cluster of GPUs has, or one that is not here.
     """
-    where, device = options.cluster, options.device
     if isinstance(where, LocalGpus):
         if device not in (None, "cuda"):
             raise UsageError(f"--cluster cuda computes on cuda, not on --device {device}")
@@ -159,7 +164,7 @@ def _address(text: str) -> str:
         is_whole = False
     if not is_whole:
         raise UsageError(
-            f"--cluster {text!r} lacks its host or port: tcp://HOST:PORT, as the scheduler prints"
+            f"--cluster {text!r} has no host or port: tcp://HOST:PORT, as the scheduler prints"
         )
     return text
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from distributed import Future
 from distributed.scheduler import KilledWorker
 
-from logitbank.pipeline.tasks import TaskResult
+from logitbank.jobs.cluster.results import TaskResult
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit
 from logitbank.stores.units import UnitGroup, WrittenUnit
@@ -51,7 +51,7 @@ class TaskSizes:
         self._unit_seconds = found if found < known else (known + found) / 2
 
     def units(self, waiting: int, workers: int) -> int:
-        """Give the number of units for the next task.
+        """Return the number of units for the next task.
 
         A task takes about a second, half a second at least: handing it out costs a few
         milliseconds. Within that, what is waiting is shared out evenly at the end. Until the first
@@ -239,7 +239,7 @@ class WorkerCount:
         self._count, self._asked, self._seen = 0, -math.inf, time.monotonic()
 
     def count(self) -> int:
-        """Give the number of workers, as of the last second."""
+        """Return the number of workers, as of the last second."""
         now = time.monotonic()
         if now - self._asked >= SECONDS_BETWEEN_LOOKS:
             self._count, self._asked = count_workers(self._client), now
@@ -248,7 +248,7 @@ class WorkerCount:
         return self._count
 
     def require(self) -> None:
-        """Require that there are workers, or were a short time ago: one may be starting again.
+        """Check that there are workers, or were a short time ago: one may be starting again.
 
         Raises:
             LogitbankError: there have been none for long.

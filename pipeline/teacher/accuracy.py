@@ -59,7 +59,7 @@ def clean_accuracy(
 
 
 def require_expected_top1(teacher: str, measured: Measured, expected: float) -> None:
-    """Require a teacher's accuracy on centre crops to be near what is known of it.
+    """Check that a teacher's accuracy on centre crops is near what is known of it.
 
     Raises:
         LogitbankError: it falls more than a point and three standard errors short.

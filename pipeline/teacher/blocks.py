@@ -37,7 +37,7 @@ def work_order(units: Iterable[Unit], dataset: ImageDataset) -> list[Unit]:
 
 
 def views_together(dataset: ImageDataset, settings: CacheSettings, manifest: Manifest) -> int:
-    """Say how many views of a block are computed at a time: as many as a decoding is to serve.
+    """Return how many views of a block are computed at a time: as many as a decoding is to serve.
 
     Images in memory need no decoding. The float32 logits of a group take `GROUP_BYTES` at most.
     """

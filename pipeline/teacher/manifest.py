@@ -71,7 +71,7 @@ def raw_manifest(
 
 
 def teacher_identity(teacher: LoadedModel, settings: CacheSettings) -> TeacherIdentity:
-    """Give all that a teacher's logits depend on."""
+    """Return all that a teacher's logits depend on."""
     mean, std = teacher.normalisation.mean, teacher.normalisation.std
     return TeacherIdentity(
         spec=teacher.architecture,

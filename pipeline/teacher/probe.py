@@ -7,8 +7,6 @@ must give them again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,14 +30,6 @@ TOLERANCE = 5e-4
 Other batch sizes, memory formats and float64 change float32 logits of fifteen networks by 7e-7 at
 most; a scale of 1.01 by 5e-3 at least (docs/decisions.md).
 """
-
-
-@dataclass(frozen=True, eq=False)
-class FirstWord:
-    """What a teacher says in a process before anything is computed: `pixels`, and the `probe`."""
-
-    pixels: torch.Tensor
-    probe: Probe
 
 
 def probe_pixels(dataset: ImageDataset, augmentation: Augmentation, seed: int) -> torch.Tensor:
@@ -69,7 +59,7 @@ def teacher_probe(teacher: LoadedModel, pixels: torch.Tensor, device: str) -> Pr
 
 
 def require_probe(found: Probe, recorded: Probe, who: str, where: str) -> None:
-    """Require a teacher to say what the teacher that began a store said.
+    """Check that a teacher says what the teacher that began a store said.
 
     Args:
         found: what it says.
@@ -113,7 +103,7 @@ def probe_difference(found: Probe, recorded: Probe) -> str | None:
 def row_differences(
     found: NDArray[np.floating], expected: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Give the largest difference in each row, as a share of the row's range in `expected`.
+    """Return the largest difference in each row, as a share of the row's range in `expected`.
 
     Args:
         found: (B, C).

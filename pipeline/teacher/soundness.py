@@ -30,7 +30,7 @@ SUM_TOLERANCE = 1e-2
 def require_sound_teacher(
     teacher: LoadedModel, pixels: torch.Tensor, settings: CacheSettings
 ) -> None:
-    """Require a teacher to be a function of the image, whose values are logits.
+    """Check that a teacher is a function of the image, whose values are logits.
 
     It is asked twice about some images, the second time in another order and beside other images,
     and once more in batches of another size.
@@ -78,7 +78,7 @@ def require_same_teacher(
     settings: CacheSettings,
     where: str,
 ) -> None:
-    """Require a teacher to say what the one that began a store said.
+    """Check that a teacher says what the one that began a store said.
 
     One that says something else may have other code, or may never say the same twice: it is tried
     before the code is blamed.
@@ -139,7 +139,7 @@ class _Asked:
     settings: CacheSettings
 
     def logits(self, pixels: torch.Tensor, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Give (B, C) logits."""
+        """Return (B, C) logits."""
         found = forward_logits(
             self.teacher,
             pixels,
@@ -177,7 +177,7 @@ def _require_finite(teacher: LoadedModel, rows: NDArray[np.float32]) -> None:
 
 
 def _cause(asked: _Asked, pixels: torch.Tensor, first: NDArray[np.float32]) -> str:
-    """Say why a teacher's second answer, in another order beside other images, was another."""
+    """Return why a teacher's second answer, in another order beside other images, was another."""
     if asked.difference(first, asked.logits(pixels), SAME_SHAPE) is not None:
         return (
             "answers otherwise each time it is asked about the same images, and a teacher must be "

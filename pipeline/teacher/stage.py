@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from types import TracebackType
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.pipeline.datasets import ImageDataset
+from logitbank.pipeline.datasets import ImageDataset, has_split, open_dataset
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.read_ahead import read_ahead
+from logitbank.pipeline.store_task import Write, ignore_rows, never
+from logitbank.pipeline.teacher.accuracy import clean_accuracy
 from logitbank.pipeline.teacher.blocks import (
     Block,
     DrawnBatch,
@@ -23,82 +26,125 @@ from logitbank.pipeline.teacher.blocks import (
     views_together,
     work_order,
 )
-from logitbank.pipeline.teacher.settings import CacheSettings
-from logitbank.pipeline.views import Augmentation, ViewRenderer, main_labels, pixel_crc
+from logitbank.pipeline.teacher.probe import teacher_probe
+from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
+from logitbank.pipeline.teacher.stored_samples import StoredSamples
+from logitbank.pipeline.views import ViewRenderer, main_labels, pixel_crc
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit, block_bounds
-from logitbank.stores.manifest import Manifest
-from logitbank.stores.units import UnitGroup, UnitSink, WrittenUnit
-from logitbank.stores.writer import StoreWriter, unit_rows
+from logitbank.stores.manifest import Manifest, Measured, Probe
+from logitbank.stores.units import UnitGroup, UnitWriter
+from logitbank.stores.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from logitbank.pipeline.teacher.task import TeacherTask
 
 BATCHES_AHEAD = 4
+TRIAL_SAMPLES = 1_000
+"""Samples of the evaluation split that a trial on a few samples is measured on, at most."""
 
 
 class TeacherStage:
-    """A teacher and a dataset, opened to compute units of one store; opened once a process.
+    """A `TeacherTask` that a process has opened; only one thread may compute at a time.
 
     A unit's bytes depend on nothing but what it is opened with: not on which units are computed
-    before or beside it, nor by how many processes. Only one thread may compute at a time.
+    before or beside it, nor by how many processes.
 
     Args:
+        task: whose units.
         dataset: the split of the store.
         teacher: a pretrained network.
-        augmentation: how views are drawn.
-        settings: those of the store's manifest.
-        manifest: the store's, of `raw_manifest`.
     """
 
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        teacher: LoadedModel,
-        augmentation: Augmentation,
-        settings: CacheSettings,
-        manifest: Manifest,
-    ) -> None:
-        self.dataset, self.teacher = dataset, teacher
-        self.augmentation, self.settings, self.manifest = augmentation, settings, manifest
-        self._together = views_together(dataset, settings, manifest)
-        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="render")
-        self._renderer = ViewRenderer(dataset, augmentation, pool=self._pool)
+    def __init__(self, task: TeacherTask, dataset: ImageDataset, teacher: LoadedModel) -> None:
+        self.task, self.dataset, self.teacher = task, dataset, teacher
+        self.settings, self.manifest = task.settings, task.manifest
+        self.augmentation = task.augmentation
+        self._together = views_together(dataset, task.settings, task.manifest)
+        self._pool = ThreadPoolExecutor(task.settings.workers, thread_name_prefix="render")
+        self._renderer = ViewRenderer(dataset, self.augmentation, pool=self._pool)
+        self._stored: StoredSamples | None = None
 
-    def __enter__(self) -> TeacherStage:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the threads that render."""
-        self._pool.shutdown(cancel_futures=True)
+    @property
+    def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """Return (N,) labels and (N,) ids."""
+        return self.dataset.targets, self.dataset.sample_ids
 
     def groups(self, units: Iterable[Unit]) -> list[UnitGroup]:
-        """Order units and group those that are computed together."""
+        """Order units and group those that share a decoding."""
         return unit_groups(work_order(units, self.dataset), self._together)
+
+    def require_sources(self, units: Iterable[Unit]) -> None:
+        """Leave images to be looked at as they are read."""
+
+    def check(self) -> Measured:
+        """Try the teacher and measure it on centre crops, of the evaluation split if there is one.
+
+        Raises:
+            LogitbankError: it is no function of the image, gives no logits, or numbers its classes
+                otherwise than the dataset.
+        """
+        task, clean = self.task, self.dataset
+        if task.pixels is not None:
+            require_sound_teacher(self.teacher, task.pixels, task.settings)
+        if has_split(task.dataset, "test"):
+            clean = open_dataset(task.dataset, "test", compare_targets=task.here is not None)
+        # A trial on a few samples should not wait for the whole of ImageNet's evaluation split.
+        most = None if task.limit is None else max(task.limit, TRIAL_SAMPLES)
+        measured = clean_accuracy(self.teacher, clean, task.settings, most)
+        return dataclasses.replace(measured, probe=task.probe)
+
+    def is_checked(self, measured: Measured) -> bool:
+        """Return whether the teacher's accuracy and its probe are known."""
+        return measured.clean_top1 is not None and measured.probe is not None
+
+    def require_begun(self, measured: Measured) -> None:
+        """Check that the teacher says here what the one that began the store said.
+
+        Raises:
+            LogitbankError, StoreError: it doesn't, as `require_same_teacher`.
+        """
+        task = self.task
+        if measured.probe is None or task.pixels is None:
+            return
+        seen_here = "" if task.here is not None else f", as {platform.node()} sees it,"
+        require_same_teacher(
+            self._probe,
+            measured.probe,
+            self.teacher,
+            task.pixels,
+            task.settings,
+            f"{task.store}{seen_here}",
+        )
+
+    @cached_property
+    def _probe(self) -> Probe:
+        """What the teacher says in this process."""
+        task = self.task
+        if task.here is not None and task.probe is not None:
+            return task.probe
+        assert task.pixels is not None, "asked for only where there are any"
+        return teacher_probe(self.teacher, task.pixels, task.settings.device)
+
+    def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
+        """Check that some units are of the same samples here as in a store begun elsewhere.
+
+        Raises:
+            DatasetError, StoreError: as `StoredSamples.require`.
+        """
+        if self._stored is None or self._stored.store is not store:
+            self._stored = StoredSamples(store)
+        self._stored.require(self.dataset, self.augmentation, units)
 
     def compute(
         self,
         groups: Iterable[UnitGroup],
-        sink: UnitSink,
+        write: Write,
         *,
-        progress: Callable[[int], None] = lambda rows: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> list[WrittenUnit]:
-        """Compute groups of units, one after the other, and write them.
-
-        Args:
-            groups: of `groups`, or any others within a block each.
-            sink: where the units go.
-            progress: called with the number of rows that the teacher has just computed.
-            stop: asked after each group whether to leave out those that follow.
-
-        Returns:
-            The units written, in order.
+        progress: Callable[[int], None] = ignore_rows,
+        stop: Callable[[], bool] = never,
+    ) -> None:
+        """Compute groups of units, one after the other, and write them from one other thread.
 
         Raises:
             DatasetError: an image can't be read.
@@ -106,8 +152,7 @@ class TeacherStage:
                 doesn't fit the device.
             StoreError: a file can't be written.
         """
-        written: list[WrittenUnit] = []
-        writes: deque[Future[WrittenUnit]] = deque()
+        writes: deque[Future[None]] = deque()
         blocks: dict[Unit, Block] = {}
         with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
             for batch in read_ahead(self._batches(groups), max(BATCHES_AHEAD, self._together)):
@@ -116,13 +161,27 @@ class TeacherStage:
                 blocks[batch.unit].take(batch, self._logits(batch))
                 progress(len(batch.samples))
                 if blocks[batch.unit].is_full:
-                    writes.append(pool.submit(self._write, sink, blocks.pop(batch.unit)))
+                    writes.append(pool.submit(self._write, write, blocks.pop(batch.unit)))
                 # One block is written while the next is computed; a failed write is soon noticed.
                 while writes and (len(writes) > 1 or writes[0].done()):
-                    written.append(writes.popleft().result())
+                    writes.popleft().result()
                 if not blocks and stop():
                     break
-            return written + [write.result() for write in writes]
+            for each in writes:
+                each.result()
+
+    def seal(self, writer: StoreWriter) -> Manifest:
+        """Seal the store; of a mixed view the label of the larger share is the one that counts.
+
+        Raises:
+            StoreError: as `StoreWriter.seal`.
+        """
+        is_mixed = self.manifest.augmentation.is_mixed
+        return writer.seal(partial(main_labels, self.augmentation) if is_mixed else None)
+
+    def close(self) -> None:
+        """End the threads that render."""
+        self._pool.shutdown(cancel_futures=True)
 
     def _batches(self, groups: Iterable[UnitGroup]) -> Iterator[DrawnBatch]:
         """Draw and render the views of some groups, in batches that end with their block."""
@@ -157,82 +216,5 @@ class TeacherStage:
             )
         return values
 
-    def _write(self, sink: UnitSink, block: Block) -> WrittenUnit:
-        return sink.write_unit(
-            block.unit, block.values(self.dataset, self.augmentation, self.manifest)
-        )
-
-
-def cache_views(
-    dataset: ImageDataset,
-    teacher: LoadedModel,
-    augmentation: Augmentation,
-    settings: CacheSettings,
-    writer: StoreWriter,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Manifest:
-    """Compute the units that a store lacks in this process, and seal it.
-
-    The arguments are those of `compute_lacking`.
-
-    Returns:
-        The sealed manifest.
-
-    Raises:
-        LogitbankError: as `TeacherStage.compute` and `StoreWriter.seal`.
-    """
-    compute_lacking(dataset, teacher, augmentation, settings, writer, progress)
-    return seal_raw(writer, augmentation)
-
-
-def compute_lacking(
-    dataset: ImageDataset,
-    teacher: LoadedModel,
-    augmentation: Augmentation,
-    settings: CacheSettings,
-    writer: StoreWriter,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Compute the units that a store, or a share of it, lacks in this process.
-
-    Args:
-        dataset: the split of the store.
-        teacher: a pretrained network.
-        augmentation: how views are drawn.
-        settings: those of the store's manifest.
-        writer: the store being made, of `raw_manifest`.
-        progress: called with the rows computed in this run and their number.
-        stop: asked after each block whether to leave out those that follow.
-
-    Raises:
-        LogitbankError: as `TeacherStage.compute`.
-    """
-    counted = RowCount(unit_rows(writer.lacking, writer.manifest), progress)
-    with TeacherStage(dataset, teacher, augmentation, settings, writer.manifest) as stage:
-        stage.compute(stage.groups(writer.lacking), writer, progress=counted, stop=stop)
-
-
-def seal_raw(writer: StoreWriter, augmentation: Augmentation) -> Manifest:
-    """Seal a raw store whose units are all there.
-
-    The ranks that are counted are those of each view's label: of a mixed view that of the larger
-    share.
-
-    Raises:
-        StoreError: as `StoreWriter.seal`.
-    """
-    is_mixed = writer.manifest.augmentation.is_mixed
-    return writer.seal(partial(main_labels, augmentation) if is_mixed else None)
-
-
-class RowCount:
-    """Adds up the rows that are reported and tells how many of the whole are done."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def __call__(self, rows: int) -> None:
-        """Count some more rows."""
-        self._done += rows
-        self._progress(self._done, self._total)
+    def _write(self, write: Write, block: Block) -> None:
+        write(block.unit, block.values(self.dataset, self.augmentation, self.manifest))

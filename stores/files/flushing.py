@@ -19,7 +19,7 @@ NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make a folder and what is lacking above it.
+    """Make a folder and what is missing above it.
 
     Returns:
         The folders that got a new one, to be flushed; none where all was there.

@@ -33,7 +33,7 @@ def kind_of(status: os.stat_result) -> str:
 
 
 def entries_of(root: Path) -> Iterator[Entry]:
-    """Go through all that is in a folder, a folder before its content; no link is followed.
+    """Yield all that is in a folder, a folder before its content; no link is followed.
 
     A folder that can't be listed is said to be one that can't; an absent one is empty.
     """

@@ -19,10 +19,10 @@ from tests.jobs.command import ROOT
 
 PLACES = {
     "load": ("logitbank.jobs.cache", "open_samples"),
-    "measure": ("logitbank.jobs.cache", "_checked"),
+    "measure": ("logitbank.pipeline.teacher.stage", "TeacherStage.check"),
     "create": ("logitbank.stores.writer", "create_layout"),
-    "unit": ("logitbank.stores.writer", "write_unit"),
-    "count": ("logitbank.jobs.parts", "units_present"),
+    "unit": ("logitbank.stores.units", "UnitWriter.write"),
+    "count": ("logitbank.jobs.fill.parts", "units_present"),
     "seal": ("logitbank.stores.writer", "StoreWriter.seal"),
 }
 SECONDS = 120.0

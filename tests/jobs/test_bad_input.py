@@ -244,7 +244,7 @@ def test_a_full_disk(job, places, teacher, tmp_path, monkeypatch, capfd):
             raise OSError(28, "No space left on device")
         return write(descriptor, data)
 
-    monkeypatch.setattr("logitbank.stores.files.os.write", full_later)
+    monkeypatch.setattr("logitbank.stores.files.local.os.write", full_later)
     assert run(*words) == 1
     monkeypatch.undo()
     assert "error: the disk is full: " in capfd.readouterr().err

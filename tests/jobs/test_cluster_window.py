@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logitbank.jobs.cluster import window
+from logitbank.jobs.cluster.results import TaskResult
 from logitbank.jobs.cluster.window import TaskSizes, Window, count_units, take_groups
-from logitbank.pipeline.tasks import TaskResult
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit
 from logitbank.stores.units import WrittenUnit

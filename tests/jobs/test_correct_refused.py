@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from logitbank.jobs.cluster.stages import shared_location
+from logitbank.jobs.paths import shared_location
 from tests.jobs.command import done, run
 
 
@@ -75,6 +75,8 @@ def test_a_store_beside_it_is_none_of_these(mine, tmp_path):
         (("--device", "warp"), 2, "torch knows cpu, cuda"),
         (("--part", "0/2", "--device", "cuda:99"), 2, "CUDA devices"),
         ((), 1, "chunk logits/c/1/2/0 is missing, and 1 more of 50 chunks"),
+        # Seen before anybody queues for a cluster.
+        (("--cluster", "tcp://127.0.0.1:9"), 1, "chunk logits/c/1/2/0 is missing, and 1 more"),
     ],
 )
 def test_what_is_lacking_is_found_before_the_layout(mine, tmp_path, capsys, words, code, message):

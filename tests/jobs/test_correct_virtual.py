@@ -50,7 +50,7 @@ def test_every_job_that_reads_a_store_reads_it_as_the_full_one(raw, teacher, tmp
 
 def test_batches_on_a_device_give_the_store_of_the_kernels(raw, tmp_path, monkeypatch):
     """The CUDA path, on CPU tensors."""
-    from logitbank.pipeline import preprocess
+    from logitbank.pipeline.correct import stage
     from logitbank.stores.corrections.device import DeviceCorrector
 
     done("correct", raw, "--correction", "sort", "--out", tmp_path / "kernels.zarr")
@@ -60,7 +60,7 @@ def test_batches_on_a_device_give_the_store_of_the_kernels(raw, tmp_path, monkey
         batched.append(batch_rows)
         return DeviceCorrector(correction.name, device, batch_rows)
 
-    monkeypatch.setattr(preprocess, "row_corrector", corrector)
+    monkeypatch.setattr(stage, "row_corrector", corrector)
     words = ("--correction", "sort", "--batch-rows", 7, "--out", tmp_path / "batched.zarr")
     done("correct", raw, *words)
     assert batched == [7, 7]

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from logitbank.jobs import device_processes
 from logitbank.jobs.cli import main
-from logitbank.jobs.device_processes import device_list, run_on_devices
+from logitbank.jobs.fill import processes
+from logitbank.jobs.fill.processes import device_list, run_on_devices
 from logitbank.stores.errors import LogitbankError, UsageError
 from tests.jobs.command import ROOT, done, run
 from tests.jobs.conftest import cache_words
@@ -55,7 +55,7 @@ def started(monkeypatch) -> list[list[str]]:
         found.append(command[3:])
         return popen([sys.executable, "-c", "print('hello')"], **settings)
 
-    monkeypatch.setattr(device_processes.subprocess, "Popen", start)
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
     return found
 
 
@@ -103,13 +103,11 @@ class Ends:
         def start(command, **settings):
             return popen([sys.executable, "-c", remaining.pop(0)], **settings)
 
-        monkeypatch.setattr(device_processes.subprocess, "Popen", start)
-        self.options = argparse.Namespace(
-            devices=[f"cuda:{index}" for index in range(len(lines))], part=None, words=()
-        )
+        monkeypatch.setattr(processes.subprocess, "Popen", start)
+        self.devices = [f"cuda:{index}" for index in range(len(lines))]
 
     def code(self) -> int:
-        return run_on_devices("cache", self.options)
+        return run_on_devices("cache", (), self.devices)
 
 
 FINISHES_ITS_BLOCK = """
@@ -159,7 +157,7 @@ def test_a_signal_while_a_process_is_being_started_reaches_it_and_starts_no_othe
         os.kill(os.getpid(), signal.SIGTERM)
         return process
 
-    monkeypatch.setattr(device_processes.subprocess, "Popen", start)
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
     assert ends.code() == 75
 
 
@@ -169,7 +167,7 @@ def test_work_that_is_done_is_done_whatever_signal_came(monkeypatch):
     )
     line += "; import time; time.sleep(0.3)"
     ends = Ends(monkeypatch, line)
-    pass_on = device_processes.DeviceProcess._pass_on
+    pass_on = processes.DeviceProcess._pass_on
 
     def signalled(child, source, target):
         if source is child.process.stdout:
@@ -177,7 +175,7 @@ def test_work_that_is_done_is_done_whatever_signal_came(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         pass_on(child, source, target)
 
-    monkeypatch.setattr(device_processes.DeviceProcess, "_pass_on", signalled)
+    monkeypatch.setattr(processes.DeviceProcess, "_pass_on", signalled)
     assert ends.code() == 0
 
 
@@ -212,7 +210,7 @@ def held_parent(gate: Path, words: list[object]) -> subprocess.Popen[str]:
     """Start a job on two devices whose processes wait before each unit."""
     driver = (
         "import json, subprocess, sys\n"
-        "from logitbank.jobs import device_processes as module\n"
+        "from logitbank.jobs.fill import processes as module\n"
         "from logitbank.jobs.cli import main\n"
         "popen, gate, words = subprocess.Popen, sys.argv[1], json.loads(sys.argv[2])\n"
         "def start(command, **settings):\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitbank.jobs.parts import Part, chosen_part
+from logitbank.jobs.cluster.where import LocalWorkers
+from logitbank.jobs.fill.parts import Part
+from logitbank.jobs.fill.sharing import Sharing
 from logitbank.stores.errors import UsageError
 from logitbank.stores.layout import Unit
 from logitbank.stores.reader import Store
@@ -104,12 +105,12 @@ def test_tasks_that_are_not_evenly_spaced_are_refused():
 def test_the_flag_wins_over_the_array_and_a_cluster_takes_no_part(monkeypatch):
     for name, value in array_task(3, 4).items():
         monkeypatch.setenv(name, value)
-    options = argparse.Namespace(part=None)
-    assert chosen_part(options) == Part(3, 4)
-    assert chosen_part(argparse.Namespace(part="1/2")) == Part(1, 2)
-    assert chosen_part(argparse.Namespace(part=None, cluster="local")) is None
+    cluster = LocalWorkers(2)
+    assert Sharing.parse().part == Part(3, 4)
+    assert Sharing.parse(part="1/2").part == Part(1, 2)
+    assert Sharing.parse(cluster=cluster).part is None
     with pytest.raises(UsageError, match="--part can't be given with --cluster"):
-        chosen_part(argparse.Namespace(part="1/2", cluster="local"))
+        Sharing.parse(part="1/2", cluster=cluster)
 
 
 def test_virtual_stores_have_no_parts(raw, tmp_path, capfd):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from logitbank.jobs.paths import absolute_location, local_path, location, out_path
+from logitbank.jobs.paths import local_path, location, out_path, shared_location
 from logitbank.stores.reader import Store
 from tests.jobs.command import done, run
 from tests.jobs.conftest import cache_words
@@ -91,7 +91,7 @@ class TestWritten:
             ("x" * 300, 2, "a name of 300 bytes is too long"),
             ("é" * 120, 2, "a name of 240 bytes is too long"),
             ("d/" * 2000 + "x", 2, "bytes is too long"),
-            ("~nobody-of-this-name/x", 2, "is no home folder here"),
+            ("~nobody-of-this-name/x", 2, "is not a home folder here"),
             ("file/x", 1, "file is not a folder"),
             ("link/x", 1, "link is not a folder"),
             ("/proc/nowhere/x", 1, "/proc/nowhere/x can't be made: /proc can't be written"),
@@ -154,7 +154,9 @@ class TestOtherWork:
         (here / "file").write_text("")
         (here / "link").symlink_to("nowhere")
         before = sorted(here.rglob("*"))
-        monkeypatch.setattr("logitbank.jobs.cache._checked", lambda work: pytest.fail("measured"))
+        monkeypatch.setattr(
+            "logitbank.jobs.cache._show_accuracy", lambda *measured: pytest.fail("measured")
+        )
         for words in (cache_words(teacher, name), ["correct", raw, "--correction", "sort"]):
             assert run(*words, *dry, "--out", name) == 1
             error = capsys.readouterr().err
@@ -239,21 +241,27 @@ class TestRead:
     def test_a_location_is_a_path_or_a_url(self, here):
         assert location("s3://bucket/~/x") == "s3://bucket/~/x"
         assert location("~/x") == f"{here.parent}/home/x"
-        assert absolute_location("s3://bucket/x") == "s3://bucket/x"
-        assert absolute_location("x") == str(here / "x")
+        assert shared_location("s3://bucket/x") == "s3://bucket/x"
+        assert shared_location("x") == str(here / "x")
 
     @pytest.mark.parametrize("job", ["inspect", "verify"])
     @pytest.mark.parametrize(
         ("where", "says"),
         [
             ("", "names nothing"),
-            ("~nobody-of-this-name", "is no home folder here"),
+            ("~nobody-of-this-name", "is not a home folder here"),
             ("http://[", "is not a URL"),
             ("a\0", "holds the character NUL"),
         ],
     )
     def test_what_names_nothing_is_one_line(self, here, capsys, job, where, says):
         assert says in refused(capsys, job, where, code=2)
+
+    @pytest.mark.parametrize("job", ["inspect", "verify"])
+    def test_a_server_that_does_not_answer_is_one_line(self, capsys, job):
+        error = refused(capsys, job, "http://me:secret@127.0.0.1:1/raw.zarr", code=1)
+        assert "http://127.0.0.1:1/raw.zarr: zarr.json can't be fetched: " in error
+        assert "secret" not in error
 
     def test_a_file_url_is_read(self, raw, capsys):
         done("inspect", f"file://{raw}", "--json")

@@ -13,8 +13,9 @@ from PIL import Image
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.models import default_normalisation, load_model
 from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.store_task import fill_store
 from logitbank.pipeline.student import TrainConfig, train
-from logitbank.pipeline.teacher import CacheSettings, cache_views, raw_manifest
+from logitbank.pipeline.teacher import CacheSettings, TeacherTask
 from logitbank.pipeline.views import parse_augmentation
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import all_units
@@ -46,9 +47,7 @@ def cache(path: Path, dataset, augmentation: str) -> Store:
     )
     views = parse_augmentation(augmentation, size=32)
     settings = CacheSettings(views=2, batch_size=8, block_rows=8)
-    wanted = raw_manifest(dataset, model, views, settings)
-    writer = StoreWriter.open(path, wanted, dataset.targets, dataset.sample_ids)
-    cache_views(dataset, model, views, settings, writer)
+    fill_store(TeacherTask.of(dataset, model, views, settings, str(path)))
     return Store.open(path)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitbank.pipeline.correct import CorrectionTask
 from logitbank.pipeline.datasets.memory import MemoryDataset
-from logitbank.pipeline.preprocess import correct_store, corrected_manifest
 from logitbank.pipeline.report import (
     Report,
     StudentRun,
@@ -15,8 +15,8 @@ from logitbank.pipeline.report import (
     find_mistakes,
     read_store,
 )
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.reader import Store
-from logitbank.stores.writer import StoreWriter
 from tests.pipeline.student_examples import small_dataset, small_store, small_teacher
 
 TOP1 = {
@@ -47,8 +47,7 @@ def small_material(folder: Path) -> Material:
     stores = {"raw": folder / "raw.zarr"}
     for name in ("sort", "swap"):
         stores[name] = folder / f"{name}.zarr"
-        wanted = corrected_manifest(raw, name)
-        correct_store(raw, StoreWriter.open(stores[name], wanted, raw.target, raw.sample_id))
+        fill_store(CorrectionTask.of(raw, name, str(stores[name])))
     return Material(dataset, stores)
 
 

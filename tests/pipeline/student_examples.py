@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from logitbank.pipeline.correct import CorrectionTask
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.datasets.memory import MemoryDataset
 from logitbank.pipeline.models import LoadedModel, load_model
 from logitbank.pipeline.models.checkpoints import DESCRIPTION
 from logitbank.pipeline.models.normalisation import CIFAR
-from logitbank.pipeline.preprocess import correct_store, corrected_manifest
 from logitbank.pipeline.soft_labels import SoftLabels
+from logitbank.pipeline.store_task import fill_store
 from logitbank.pipeline.student import TrainConfig, train
 from logitbank.pipeline.student.run_folder import Metrics
-from logitbank.pipeline.teacher import CacheSettings, cache_views, raw_manifest
+from logitbank.pipeline.teacher import CacheSettings, TeacherTask
 from logitbank.pipeline.views import parse_augmentation
-from logitbank.stores.writer import StoreWriter
 
 CLASSES = 7
 BATCH = 50
@@ -61,9 +61,7 @@ def small_store(
     settings = CacheSettings(
         views, seed=seed, encoding=encoding, batch_size=64, block_rows=48, workers=1
     )
-    manifest = raw_manifest(dataset, teacher, drawn, settings)
-    writer = StoreWriter.open(path, manifest, dataset.targets, dataset.sample_ids)
-    cache_views(dataset, teacher, drawn, settings, writer)
+    fill_store(TeacherTask.of(dataset, teacher, drawn, settings, str(path)))
     return SoftLabels.open(path)
 
 
@@ -85,10 +83,7 @@ def small_pair(
 
 def corrected(soft: SoftLabels, name: str, path: Path) -> SoftLabels:
     """A finished corrected store of a raw one."""
-    parent = soft.store
-    wanted = corrected_manifest(parent, name)
-    writer = StoreWriter.open(path, wanted, parent.target, parent.sample_id)
-    correct_store(parent, writer)
+    fill_store(CorrectionTask.of(soft.store, name, str(path)))
     return SoftLabels.open(path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from logitbank import SoftLabels
-from logitbank.pipeline.preprocess import corrected_manifest, write_virtual_store
+from logitbank.pipeline.correct import corrected_manifest, write_virtual_store
 from logitbank.pipeline.views import CifarWeak, CutMix, Mixed
 from logitbank.stores.corrections import CORRECTIONS, register_correction
 from logitbank.stores.errors import StoreError, UsageError

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from logitbank import LogitbankError, RowSampler, SoftLabels, ViewDataset
+from logitbank.pipeline.correct import CorrectionTask
 from logitbank.pipeline.draws import view_of_epoch
-from logitbank.pipeline.preprocess import correct_store, corrected_manifest
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import WrongRowError
@@ -57,11 +58,7 @@ def plain_logits(path: Path) -> torch.Tensor:
 
 def corrected(raw: Path, name: str) -> Path:
     path = raw.with_name(f"{name}.zarr")
-    parent = Store.open(raw)
-    wanted = corrected_manifest(parent, name)
-    writer = StoreWriter.open(path, wanted, parent.target, parent.sample_id)
-    if not writer.complete:
-        correct_store(parent, writer)
+    fill_store(CorrectionTask.of(Store.open(raw), name, str(path)))
     return path
 
 

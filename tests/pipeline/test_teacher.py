@@ -12,9 +12,10 @@ import torch
 
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.models import default_normalisation, load_model, normalise
+from logitbank.pipeline.store_task import fill_store
 from logitbank.pipeline.teacher import (
     CacheSettings,
-    cache_views,
+    TeacherTask,
     raw_manifest,
     require_expected_top1,
 )
@@ -44,9 +45,7 @@ def teacher(digits):
 
 def cache(path, dataset, teacher, settings=SETTINGS, augmentation="cifar-weak") -> Store:
     augmentation = parse_augmentation(augmentation, size=32, samples=len(dataset))
-    wanted = raw_manifest(dataset, teacher, augmentation, settings)
-    writer = StoreWriter.open(path, wanted, dataset.targets, dataset.sample_ids)
-    cache_views(dataset, teacher, augmentation, settings, writer)
+    fill_store(TeacherTask.of(dataset, teacher, augmentation, settings, str(path)))
     return Store.open(path)
 
 

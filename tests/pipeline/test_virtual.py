@@ -13,11 +13,8 @@ import torch
 import zarr
 
 from logitbank import SoftLabels
-from logitbank.pipeline.preprocess import (
-    correct_store,
-    corrected_manifest,
-    write_virtual_store,
-)
+from logitbank.pipeline.correct import CorrectionTask, corrected_manifest, write_virtual_store
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.corrections import BadRowError
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.layout import all_units
@@ -37,15 +34,9 @@ def raw(tmp_path) -> Path:
 
 
 def full(raw: Path, name: str) -> Store:
-    parent = Store.open(raw)
-    writer = StoreWriter.open(
-        raw.with_name(f"full-{name}.zarr"),
-        corrected_manifest(parent, name),
-        parent.target,
-        parent.sample_id,
-    )
-    correct_store(parent, writer)
-    return Store.open(writer.files.root)
+    out = raw.with_name(f"full-{name}.zarr")
+    fill_store(CorrectionTask.of(Store.open(raw), name, str(out)))
+    return Store.open(out)
 
 
 def virtual(raw: Path, name: str, out: Path | None = None) -> Path:

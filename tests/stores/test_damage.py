@@ -232,7 +232,7 @@ def test_an_unfinished_store_goes_on_from_its_good_chunks(tmp_path, sealed):
 
 def test_sealing_with_a_unit_lacking_is_refused(tmp_path):
     writer = open_writer(tmp_path / "raw.zarr")
-    with pytest.raises(StoreError, match="can't be sealed: 9 units lack"):
+    with pytest.raises(StoreError, match="can't be sealed: 9 units are missing"):
         writer.seal()
 
 

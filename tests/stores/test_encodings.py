@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logitbank.jobs.plan import store_bytes, store_plan, units_present
-from logitbank.pipeline.preprocess import correct_store, corrected_manifest, write_virtual_store
+from logitbank.pipeline.correct import CorrectionTask, write_virtual_store
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.chunks import ChunkError, read_chunk, write_chunk
 from logitbank.stores.codecs import Zstd
 from logitbank.stores.corrections import CORRECTIONS, EncodedCorrection, register_correction
@@ -30,7 +31,6 @@ from logitbank.stores.slab import SlabLoader
 from logitbank.stores.summary import summarise, summary_lines
 from logitbank.stores.units import require_visible
 from logitbank.stores.verify import verify_store
-from logitbank.stores.writer import StoreWriter
 from tests.stores.encoding_examples import ENCODINGS_TESTED, encodings_of_tests, text_of
 from tests.stores.store_examples import (
     CLASSES,
@@ -300,9 +300,7 @@ def test_stored_virtual_and_read_corrections_equal_correcting_the_codes(
     wanted, raw, tmp_path, name
 ):
     parent = Store.open(raw)
-    made = corrected_manifest(parent, name)
-    full = StoreWriter.open(tmp_path / "full.zarr", made, parent.target, parent.sample_id)
-    correct_store(parent, full)
+    fill_store(CorrectionTask.of(parent, name, str(tmp_path / "full.zarr")))
     write_virtual_store(parent, name, tmp_path / "virtual.zarr")
     stores = [
         Store.open(tmp_path / "full.zarr"),
@@ -342,9 +340,7 @@ def halved():
 
 def test_a_correction_of_values_acts_on_decoded_rows(wanted, raw, tmp_path, halved):
     parent = Store.open(raw)
-    made = corrected_manifest(parent, "halved")
-    writer = StoreWriter.open(tmp_path / "full.zarr", made, parent.target, parent.sample_id)
-    correct_store(parent, writer)
+    fill_store(CorrectionTask.of(parent, "halved", str(tmp_path / "full.zarr")))
     store, encoding = Store.open(tmp_path / "full.zarr"), parent.encoding
     for view in range(VIEWS):
         codes = encoding.encode(logits_of(view))

@@ -6,22 +6,30 @@ import dataclasses
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from logitbank.stores import units
 from logitbank.stores.errors import StoreError
 from logitbank.stores.layout import all_units
-from logitbank.stores.units import RemoteUnitWriter, WrittenUnit, remove_partials, require_visible
-from tests.stores.store_examples import manifest, open_writer, unit_values, write_store
+from logitbank.stores.units import UnitWriter, WrittenUnit, remove_partials, require_visible
+from tests.stores.store_examples import (
+    manifest,
+    open_writer,
+    sample_id,
+    target,
+    unit_values,
+    write_store,
+)
 
 
 @pytest.fixture
 def whole(tmp_path):
     """A store filled by two others' writers, and what they told of their units."""
     writer = open_writer(tmp_path / "whole.zarr")
-    others = [RemoteUnitWriter.attach(tmp_path / "whole.zarr", writer.manifest) for _ in range(2)]
+    others = [UnitWriter.attach(tmp_path / "whole.zarr", writer.manifest) for _ in range(2)]
     told = [
-        others[at % 2].write_unit(unit, unit_values(manifest(), unit))
+        others[at % 2].write(unit, unit_values(manifest(), unit))
         for at, unit in enumerate(all_units(manifest()))
     ]
     return writer, told
@@ -33,6 +41,13 @@ def test_a_store_filled_by_others_is_the_same(tmp_path, whole):
     for written in told:
         writer.accept(written)
     assert writer.seal().digest == write_store(tmp_path / "plain.zarr").digest
+
+
+def test_whoever_attaches_sees_the_samples_that_the_store_is_of(whole):
+    writer, _ = whole
+    labels, ids = UnitWriter.attach(writer.files.root, writer.manifest).samples
+    assert np.array_equal(labels, target())
+    assert np.array_equal(ids, sample_id())
 
 
 @pytest.mark.parametrize("name", ["logits", "top", "view_params", "pixel_crc"])
@@ -68,14 +83,14 @@ def test_a_file_system_that_lags_behind_is_waited_for(whole, monkeypatch):
 def test_another_store_under_the_same_path_is_refused(tmp_path):
     writer = open_writer(tmp_path / "store.zarr")
     with pytest.raises(StoreError, match="no store is there"):
-        RemoteUnitWriter.attach(tmp_path / "nowhere.zarr", writer.manifest)
+        UnitWriter.attach(tmp_path / "nowhere.zarr", writer.manifest)
     later = dataclasses.replace(writer.manifest.provenance, created="2031-01-01T00:00:00+00:00")
     with pytest.raises(StoreError, match="another store is there"):
-        RemoteUnitWriter.attach(
+        UnitWriter.attach(
             tmp_path / "store.zarr", dataclasses.replace(writer.manifest, provenance=later)
         )
     with pytest.raises(StoreError, match=r"views: the store has 3, this job wants 5.*shares"):
-        RemoteUnitWriter.attach(tmp_path / "store.zarr", manifest(views=5))
+        UnitWriter.attach(tmp_path / "store.zarr", manifest(views=5))
 
 
 def test_what_killed_writers_have_left_is_removed(whole):

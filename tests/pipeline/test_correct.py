@@ -1,15 +1,15 @@
-"""The preprocessing stage: a corrected store is its parent, corrected row by row."""
+"""The correction stage: a corrected store is its parent, corrected row by row."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from logitbank.pipeline.preprocess import correct_store, corrected_manifest, wrong_rows
+from logitbank.pipeline.correct import CorrectionTask, corrected_manifest, wrong_rows
+from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
-from logitbank.stores.writer import StoreWriter
 from tests.reference import corrections as plain
 from tests.stores.store_examples import VIEWS, target, write_store
 
@@ -21,8 +21,7 @@ def raw(tmp_path) -> Store:
 
 
 def correct(raw: Store, name: str, out) -> Store:
-    wanted = corrected_manifest(raw, name)
-    correct_store(raw, StoreWriter.open(out, wanted, raw.target, raw.sample_id))
+    fill_store(CorrectionTask.of(raw, name, str(out)))
     return Store.open(out)
 
 

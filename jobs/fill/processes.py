@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, TextIO
 
-from logitbank.jobs.parts import Part, chosen_part, require_no_other_sharing
+from logitbank.jobs.fill.parts import Part
 from logitbank.jobs.stopping import STOP_SIGNALS, TRY_AGAIN, stopped_by, tell_stopped
 from logitbank.stores.errors import LogitbankError, UsageError
 
@@ -81,7 +81,7 @@ class DeviceProcess:
         return child
 
     def failed(self, received: Sequence[signal.Signals]) -> bool:
-        """Say whether it has ended otherwise than done or, on one of these signals, stopped."""
+        """Return whether it has ended otherwise than done or, on one of these signals, stopped."""
         # One that comes while Python starts kills it: nothing is in hand then.
         return self.process.poll() not in (None, 0, TRY_AGAIN, *(-number for number in received))
 
@@ -91,7 +91,7 @@ class DeviceProcess:
             reader.join()
 
     def cause(self) -> str:
-        """Say why it failed."""
+        """Return why it failed."""
         code = self.process.returncode
         ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         return self.error or f"the process {ending}"
@@ -106,7 +106,9 @@ class DeviceProcess:
                 print(f"{self.name}: {line.rstrip()}", file=target, flush=True)
 
 
-def run_on_devices(job: str, options: argparse.Namespace) -> int:
+def run_on_devices(
+    job: str, words: Sequence[str], devices: Sequence[str], part: Part | None = None
+) -> int:
     """Run a job as a process for each device, and wait for all of them.
 
     SIGINT, SIGTERM and SIGUSR1 are passed on. Where one process fails the others finish the block
@@ -114,7 +116,9 @@ def run_on_devices(job: str, options: argparse.Namespace) -> int:
 
     Args:
         job: its name.
-        options: its arguments, of which `devices`, `part` and `words` are looked at.
+        words: its arguments; each process gets them with its device and part behind them.
+        devices: what the processes compute on, one each.
+        part: the part of the store that they share; None for all of it.
 
     Returns:
         0 when all is done, 75 when a signal ended a process before.
@@ -123,16 +127,15 @@ def run_on_devices(job: str, options: argparse.Namespace) -> int:
         LogitbankError: a process failed; its device and its error are named.
         KeyboardInterrupt: it was interrupted, and so are the processes.
     """
-    require_no_other_sharing(options, "--devices")
-    parts = (chosen_part(options) or Part(0, 1)).split(len(options.devices))
+    parts = (part or Part(0, 1)).split(len(devices))
     threads = max(1, (os.cpu_count() or 1) // len(parts))
     children: list[DeviceProcess] = []
     with _passed_on(children) as received:
-        for device, part in zip(options.devices, parts, strict=True):
-            flags = ["--devices", "", "--device", device, "--part", str(part)]
-            name = device if options.devices.count(device) == 1 else f"{device} {part}"
+        for device, share in zip(devices, parts, strict=True):
+            flags = ["--devices", "", "--device", device, "--part", str(share)]
+            name = device if devices.count(device) == 1 else f"{device} {share}"
             if not received:
-                children.append(DeviceProcess.start(name, job, [*options.words, *flags], threads))
+                children.append(DeviceProcess.start(name, job, [*words, *flags], threads))
         for number in received:
             _signal_all(children, number)  # One that came while a process was being started.
         first = _first_failure(children, received)
@@ -150,7 +153,7 @@ def run_on_devices(job: str, options: argparse.Namespace) -> int:
 def _first_failure(
     children: Sequence[DeviceProcess], received: Sequence[signal.Signals]
 ) -> DeviceProcess | None:
-    """Wait for all processes, stop the others at the first failure, and give what failed first."""
+    """Wait for all processes, stop the others at a failure, and return what failed first."""
     first = None
     while any(child.process.poll() is None for child in children):
         first = first or next((child for child in children if child.failed(received)), None)
@@ -172,7 +175,7 @@ def _signal_all(children: Sequence[DeviceProcess], number: signal.Signals) -> No
 
 @contextmanager
 def _passed_on(children: Sequence[DeviceProcess]) -> Iterator[list[signal.Signals]]:
-    """Pass signals on to processes, and give those that came, for the time of a `with` block."""
+    """Pass signals on to processes for the time of a `with` block, and yield those that came."""
     received: list[signal.Signals] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:

@@ -10,16 +10,15 @@ store of the first of them stays, with its figures in it, and later parts measur
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from logitbank.jobs.plan import units_present
 from logitbank.stores.errors import StoreError, UsageError
+from logitbank.stores.files import open_files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
-from logitbank.stores.seal_lock import seal_lock, wait_for_writers
 from logitbank.stores.writer import StoreWriter
 
 MOST_DIGITS = 12
@@ -56,7 +55,7 @@ class Part:
 
     @classmethod
     def of_array(cls, environment: Mapping[str, str]) -> Part | None:
-        """Give the part of a SLURM array's task, None outside of an array.
+        """Return the part of a SLURM array's task, None outside of an array.
 
         Arrays that start or step otherwise, `--array=1-8` or `--array=0-14:2`, are counted from 0
         and by ones as well. A task that is submitted alone is part 0 of 1.
@@ -85,7 +84,7 @@ class Part:
         return [Part(self.index * count + each, self.count * count) for each in range(count)]
 
     def share(self, units: Sequence[Unit]) -> list[Unit]:
-        """Give this part's run of the units; all parts' runs are everything, each unit once."""
+        """Return this part's run of the units; all parts' runs are everything, each unit once."""
         bounds = (len(units) * edge // self.count for edge in (self.index, self.index + 1))
         return list(units[slice(*bounds)])
 
@@ -101,35 +100,6 @@ def add_part_argument(parser: argparse.ArgumentParser) -> None:
         help="the I-th share of the units alone, I from 0, beside other processes; a task of a "
         "SLURM array takes its own unless it is given",
     )
-
-
-def chosen_part(options: argparse.Namespace) -> Part | None:
-    """Give the part that is asked for, or that of the array's task; None for a process alone.
-
-    Raises:
-        UsageError: there is no such part, or another way of sharing work is asked for as well.
-    """
-    if options.part is not None:
-        require_no_other_sharing(options, "--part")
-        return Part.parse(options.part)
-    return None if _other_sharing(options) else Part.of_array(os.environ)
-
-
-def require_no_other_sharing(options: argparse.Namespace, flag: str) -> None:
-    """Require that nothing else says who is to do the work.
-
-    Raises:
-        UsageError: something does.
-    """
-    others = _other_sharing(options)
-    if others:
-        raise UsageError(
-            f"{flag} can't be given with {others[0]}, which leaves it nothing to share"
-        )
-
-
-def _other_sharing(options: argparse.Namespace) -> list[str]:
-    return [f"--{name}" for name in ("cluster", "virtual") if getattr(options, name, None)]
 
 
 def seal_when_whole(
@@ -157,26 +127,26 @@ def seal_when_whole(
     Raises:
         LogitbankError: as `complete`.
     """
-    units = len(all_units(wanted))
-    left = units - units_present(location, wanted)
+    files, units = open_files(location), len(all_units(wanted))
+    left = units - units_present(files, wanted)
     if left:
         print(
             f"{location}: part {part} is done; other parts still have {left:,} of {units:,} units"
         )
         return None
-    with seal_lock(location):
+    with files.sealing():
         sealed = _sealed_manifest(location)
         if sealed is not None:
             print(f"{location}: part {part} is done; another part sealed the store")
             return sealed
-        wait_for_writers(location, waiting=lambda files: _tell_waiting(location, files))
+        files.wait_for_writers(waiting=lambda count: _tell_waiting(location, count))
         print(f"{location}: part {part} is done, every unit is there: checking and sealing")
         return complete(open_whole())
 
 
-def _tell_waiting(location: str, files: int) -> None:
+def _tell_waiting(location: str, count: int) -> None:
     print(
-        f"{location}: {files} temporary files are being written, or were by processes killed less "
+        f"{location}: {count} temporary files are being written, or were by processes killed less "
         "than a minute ago: waiting for them",
         flush=True,
     )

@@ -1,0 +1,220 @@
+"""Correcting units: read, corrected in place and written, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitbank.pipeline.correct.manifest import wrong_rows
+from logitbank.pipeline.store_task import Write, ignore_rows, never
+from logitbank.stores.corrections import (
+    BadRowError,
+    Correction,
+    EncodedCorrection,
+    RowCorrector,
+    correction_named,
+)
+from logitbank.stores.errors import StoreError
+from logitbank.stores.layout import Unit, block_bounds, unit_arrays
+from logitbank.stores.manifest import Manifest, Measured
+from logitbank.stores.memory import aligned_empty
+from logitbank.stores.reader import Store
+from logitbank.stores.units import UnitGroup, UnitWriter
+from logitbank.stores.writer import StoreWriter, unit_rows
+
+if TYPE_CHECKING:
+    from logitbank.pipeline.correct.task import CorrectionTask
+
+BATCH_ROWS = 16_384
+
+
+class CorrectionStage:
+    """A `CorrectionTask` that a process has opened.
+
+    Any number of processes may compute at a time: a unit is a pure map of the parent's bytes.
+
+    Args:
+        task: whose units.
+        parent: the raw store.
+        threads: how many units are read, corrected and written at a time.
+
+    Raises:
+        UsageError: there is no such correction.
+    """
+
+    def __init__(self, task: CorrectionTask, parent: Store, threads: int) -> None:
+        self._task, self._parent, self._threads = task, parent, threads
+        self._correction = correction_named(task.correction)
+
+    @property
+    def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+        """Return (N,) labels and (N,) ids, those of the raw store."""
+        return self._parent.target, self._parent.sample_id
+
+    def groups(self, units: Iterable[Unit]) -> list[UnitGroup]:
+        """Return each unit as a group of its own."""
+        return [(unit,) for unit in units]
+
+    def require_sources(self, units: Iterable[Unit]) -> None:
+        """Check that the raw store has the chunks that some units are made from.
+
+        Raises:
+            StoreError: one is missing or of another size.
+        """
+        names = [spec.name for spec in unit_arrays(self._parent.arrays)]
+        self._parent.require_chunks(names, {unit.view for unit in units})
+
+    def check(self) -> Measured:
+        """Check that the device is there and knows the correction.
+
+        Raises:
+            UsageError: it isn't, or doesn't.
+        """
+        if self._task.device != "cpu":
+            self._corrector()
+        return self._task.manifest.measured
+
+    def is_checked(self, measured: Measured) -> bool:
+        """Return True: `check` measures nothing."""
+        return True
+
+    def require_begun(self, measured: Measured) -> None:
+        """Check nothing: the parent's digest is in the manifest's identity."""
+
+    def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
+        """Check nothing: the parent's digest is of its samples, too."""
+
+    def close(self) -> None:
+        """Leave the parent open: whoever opened it may read on."""
+
+    def compute(
+        self,
+        groups: Iterable[UnitGroup],
+        write: Write,
+        *,
+        progress: Callable[[int], None] = ignore_rows,
+        stop: Callable[[], bool] = never,
+    ) -> None:
+        """Correct units and write them, `threads` at a time.
+
+        Raises:
+            StoreError: a chunk of the parent is bad, a row can't be corrected or a file be written.
+            UsageError: the device is not there, or doesn't know the correction.
+        """
+        spare = self._spare
+
+        def correct(unit: Unit) -> int:
+            if stop():
+                return 0
+            memory = spare.get()
+            try:
+                write(unit, corrected_unit(self._parent, unit, memory))
+            finally:
+                spare.put(memory)
+            return unit_rows([unit], self._parent.manifest)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            work = [pool.submit(correct, unit) for group in groups for unit in group]
+            try:
+                for future in work:
+                    progress(future.result())
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def seal(self, writer: StoreWriter) -> Manifest:
+        """Seal the store.
+
+        Raises:
+            StoreError: as `StoreWriter.seal`, or a row is wrong after a correction that leaves none
+                so.
+        """
+        sealed = writer.seal()
+        wrong, rows = wrong_rows(sealed.measured)
+        if wrong and not self._correction.changes_values:
+            raise StoreError(
+                f"{writer.files.where}: {wrong} of {rows} rows are wrong after correction"
+            )
+        return sealed
+
+    @cached_property
+    def _spare(self) -> SimpleQueue[UnitMemory]:
+        """Memory for a unit a thread."""
+        spare: SimpleQueue[UnitMemory] = SimpleQueue()
+        for _ in range(self._threads):
+            spare.put(UnitMemory.of(self._parent, self._correction, self._corrector()))
+        return spare
+
+    def _corrector(self) -> RowCorrector:
+        return row_corrector(self._correction, self._task.device, self._task.batch_rows)
+
+
+@dataclass(frozen=True)
+class UnitMemory:
+    """Memory for the rows of one unit, used again for the next, and what corrects them in place."""
+
+    codes: Mapping[str, NDArray[Any]]
+    top: NDArray[Any]
+    correction: EncodedCorrection
+    correct: RowCorrector
+
+    @classmethod
+    def of(cls, parent: Store, correction: Correction, correct: RowCorrector) -> UnitMemory:
+        """Make the memory for what a correction changes of a unit of a store."""
+        classes = parent.manifest.dataset.classes
+        encoded = EncodedCorrection.of(correction, parent.encoding, classes)
+        memory = {
+            name: aligned_empty(parent.arrays[name].chunks[1:], parent.arrays[name].dtype)
+            for name in (*encoded.arrays, "top")
+        }
+        return cls(memory, memory.pop("top"), encoded, correct)
+
+
+def row_corrector(correction: Correction, device: str, batch_rows: int) -> RowCorrector:
+    """Choose what corrects rows: the serial kernel, or batches on a CUDA device.
+
+    Raises:
+        UsageError: there is no such device, or it doesn't know the correction.
+    """
+    if device == "cpu":
+        return correction
+    # The CPU's kernels need no torch.
+    from logitbank.pipeline.devices import usable_device
+    from logitbank.stores.corrections.device import DeviceCorrector, tensor_kernel
+
+    tensor_kernel(correction.name)
+    return DeviceCorrector(correction.name, str(usable_device(device)), batch_rows)
+
+
+def corrected_unit(parent: Store, unit: Unit, memory: UnitMemory) -> dict[str, Any]:
+    """Read and correct one unit; a pure map of the parent's bytes, so it may run twice.
+
+    Returns:
+        For each array that a unit writes its rows, or the parent's own chunk; what it
+        changes lies in the memory.
+
+    Raises:
+        StoreError: a chunk of the parent is bad, or a row can't be corrected.
+    """
+    start, stop = block_bounds(parent.manifest, unit.block)
+    codes = {name: rows[: stop - start] for name, rows in memory.codes.items()}
+    top = memory.top[: stop - start]
+    changed = {**codes, "top": top}
+    for name, rows in changed.items():
+        parent.read_block_into(name, unit, rows)
+    try:
+        memory.correction(codes, top, parent.target[start:stop], memory.correct)
+    except BadRowError as error:
+        raise error.in_store(parent.where, unit.view, start) from None
+    unchanged = {
+        spec.name: parent.read_checked(spec.name, unit)
+        for spec in unit_arrays(parent.arrays)
+        if spec.name not in changed
+    }
+    return {**unchanged, **changed}
