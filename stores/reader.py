@@ -43,22 +43,10 @@ from logitbank.stores.layout import (
 )
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.memory import aligned_empty
-from logitbank.stores.parent import parent_of, require_no_parent
+from logitbank.stores.parent import Opening, parent_of, require_no_parent
 from logitbank.stores.presence import require_present
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
 from logitbank.stores.virtual import check_virtual
-
-
-@dataclasses.dataclass(frozen=True)
-class Opening:
-    """What a caller said beside a store's place, so that a worker opens it in the same way.
-
-    `parent` is where a virtual store's parent is, None where it is looked for. `allow_corrections`
-    are the corrections of a user's own that the store's manifest may import.
-    """
-
-    parent: str | None = None
-    allow_corrections: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,11 +181,10 @@ class Store:
         Raises:
             StoreError: as `read_block_into`.
         """
-        spec = self.arrays[name]
         start, stop = block_bounds(self.manifest, unit.block)
-        out = aligned_empty((stop - start, *spec.shape[2:]), spec.dtype)
-        self.read_block_into(name, unit, out)
-        return out
+        out = self._memory([name], stop - start)
+        self._read_blocks({unit: out})
+        return out[name]
 
     def read_block_into(self, name: str, unit: Unit, out: NDArray[Any]) -> None:
         """Read the rows of one (view, block) into (rows, ...) C-contiguous memory that is there.
