@@ -58,8 +58,8 @@ def recognise(files: Files, wanted: Manifest) -> Recognised:
 
     Raises:
         FileError: a file can't be reached or read.
-        StoreError: it is not a store, or one of another identity (each differing field is named), or
-            so damaged that what it holds can't be proved.
+        StoreError: it is not a store, or one of another identity (each differing field is named),
+            or so damaged that what it holds can't be proved.
     """
     # First the manifest: another process may be sealing, which writes it after the tables.
     found = _manifest_there(files)
