@@ -36,6 +36,9 @@ class Opening:
     allow_corrections: tuple[str, ...] = ()
 
 
+UNSAID = Opening()
+
+
 def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None) -> str:
     """Find a virtual store's parent.
 

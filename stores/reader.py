@@ -43,7 +43,7 @@ from logitbank.stores.layout import (
 )
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.memory import aligned_empty
-from logitbank.stores.parent import Opening, parent_of, require_no_parent
+from logitbank.stores.parent import UNSAID, Opening, parent_of, require_no_parent
 from logitbank.stores.presence import require_present
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
 from logitbank.stores.virtual import check_virtual
@@ -64,7 +64,7 @@ class Store:
     tables: CrcTables
     parent: Store | None = None
     correction: str | None = None
-    opening: Opening = Opening()
+    opening: Opening = UNSAID
     _whole: dict[str, NDArray[Any]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -140,8 +140,7 @@ class Store:
             UsageError: an unknown correction, or the store is corrected already, or holds mixed
                 views, which have two labels each.
         """
-        done = self.manifest.correction
-        if done is not None:
+        if (done := self.manifest.correction) is not None:
             raise UsageError(
                 f"{self.where} is corrected by {done.name} already: open the raw store it was made "
                 "from, or leave the correction out"
