@@ -23,6 +23,7 @@ from logitbank.jobs.opening import open_device, open_model, open_samples
 from logitbank.jobs.paths import out_path
 from logitbank.jobs.plan import require_room, require_store_place, store_bytes
 from logitbank.jobs.stopping import StopSignals, until_stopped
+from logitbank.stores.encodings import ENCODINGS
 
 if TYPE_CHECKING:
     from logitbank.pipeline.models import LoadedModel
@@ -45,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views", type=view_count, required=True, metavar="V|all", help="views of each image"
     )
     parser.add_argument("--seed", type=seed, default=0, help="of the views")
-    parser.add_argument("--encoding", default="float16", help="float32 or float16")
+    parser.add_argument(
+        "--encoding",
+        default="float16",
+        metavar="NAME[:parameter=value,...]",
+        help=f"{' or '.join(ENCODINGS)}: how logits are kept",
+    )
     parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
     parser.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=ACCEPT_HELP)
     parser.add_argument(

@@ -9,7 +9,7 @@ from logitbank.stores.contents import contents
 from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, UNFINISHED_KEY, read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import FILE, AbsentError, Files, open_files
-from logitbank.stores.layout import TRAILER_BYTES, Unit, all_units, store_arrays, unit_index
+from logitbank.stores.layout import Unit, all_units, ledger_array, store_arrays, unit_index
 from logitbank.stores.manifest import Manifest, identity_differences
 
 
@@ -49,9 +49,9 @@ def _require_same_work(files: Files, wanted: Manifest) -> None:
 
 
 def store_bytes(manifest: Manifest) -> int:
-    """Return the bytes that all chunks of a store take, trailers included."""
+    """Return the bytes that all chunks of a store take, at most where some are compressed."""
     return sum(
-        (spec.payload_bytes + TRAILER_BYTES) * len(list(spec.indices()))
+        spec.most_chunk_bytes * len(list(spec.indices()))
         for spec in store_arrays(manifest).values()
     )
 
@@ -60,10 +60,10 @@ def units_present(
     location: str | Path | Files, manifest: Manifest, units: Iterable[Unit] | None = None
 ) -> int:
     """Count the units whose last chunk is there, of all or of some; bytes are not checked."""
-    logits = store_arrays(manifest)["logits"]
+    ledger = ledger_array(store_arrays(manifest))
     files = open_files(location)
     return sum(
-        files.exists(logits.chunk_key(unit_index(logits, unit)), fresh=True)
+        files.exists(ledger.chunk_key(unit_index(ledger, unit)), fresh=True)
         for unit in (all_units(manifest) if units is None else units)
     )
 
@@ -96,11 +96,13 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
     units, size, free = len(all_units(manifest)), store_bytes(manifest), files.free_bytes()
     present = units_present(files, manifest)
     rows = manifest.views * manifest.dataset.samples
+    is_exact = all(spec.chunk_bytes is not None for spec in store_arrays(manifest).values())
+    most = "" if is_exact else "at most "
     room = "" if free is None else f"; {free:,} are free"
     lines = [
         f"  {manifest.views:,} views of {manifest.dataset.samples:,} samples: {rows:,} rows",
         f"  {units:,} units of {manifest.rows_per_chunk:,} rows, {units - present:,} lacking",
-        f"  {size:,} bytes as {manifest.encoding}{room}",
+        f"  {most}{size:,} bytes as {manifest.encoding}{room}",
     ]
     if share is not None:
         lacking = len(share) - units_present(files, manifest, share)

@@ -155,10 +155,9 @@ def _logit_problems(
     pixels, drawn = renderer.draw(manifest.augmentation.seed, batch.unit.view, batch.samples)
     labels = main_labels(renderer.augmentation, store.target, batch.samples, drawn)
     exact = teacher.logits(pixels)
-    stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
     correction = None if manifest.correction is None else _correction(store)
-    rows = ComparedRows(stored, exact, labels, correction, manifest)
-    for name, cause_of in (("logits", logits_cause), ("top", order_cause)):
+    rows = ComparedRows(_stored_rows(store, batch), exact, labels, correction, manifest)
+    for name, cause_of in ((store.row_arrays[-1], logits_cause), ("top", order_cause)):
         found = cause_of(rows)
         if found is not None:
             row, cause = found
@@ -172,8 +171,7 @@ def _order_problems(store: Store, batch: _Batch) -> Iterator[Problem]:
 
     Yields a problem for the first row of the batch that disagrees.
     """
-    stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
-    found = stored_order_cause(stored, store.manifest)
+    found = stored_order_cause(_stored_rows(store, batch), store.manifest)
     if found is not None:
         row, cause = found
         sample = int(batch.samples[row])
@@ -185,6 +183,13 @@ def _correction(store: Store) -> Correction:
     made = store.manifest.correction
     assert made is not None, "only a corrected store is asked for it"
     return correction_of_manifest(made.name, store.where, store.opening.allow_corrections)
+
+
+def _stored_rows(store: Store, batch: _Batch) -> StoredRows:
+    start, _ = block_bounds(store.manifest, batch.unit.block)
+    codes = store.read_block_codes(batch.unit)
+    chosen = {name: rows[batch.samples - start] for name, rows in codes.items()}
+    return StoredRows(chosen, _rows(store, "top", batch))
 
 
 def _rows(store: Store, name: str, batch: _Batch) -> NDArray[Any]:

@@ -60,8 +60,8 @@ class SoftLabels:
         Raises:
             StoreError: the store is missing, incomplete or damaged, or virtual without its parent
                 or with a correction that would have to be imported.
-            UsageError: an unknown correction, one asked of a corrected store or of mixed views, or
-                one that changes values asked of codes; or a parent for a store that isn't virtual.
+            UsageError: an unknown correction, or one asked of a corrected store or of mixed views;
+                or a parent for a store that isn't virtual.
         """
         store = Store.open(location, parent=parent, allow_corrections=allow_corrections)
         return cls(store, correction)
@@ -146,7 +146,7 @@ class SoftLabels:
         epochs: Iterable[int],
         *,
         seed: int = 0,
-        arrays: Iterable[str] = ("logits", "view_params", "pixel_crc"),
+        arrays: Iterable[str] | None = None,
     ) -> int:
         """Require every chunk that these epochs will read to be there, whole, before the first.
 
@@ -155,7 +155,8 @@ class SoftLabels:
         Args:
             epochs: from 0, as `epoch` takes them.
             seed: the student's.
-            arrays: what is read of a view; `pixel_crc` where pixels are verified.
+            arrays: what is read of a view: the rows of logits, what was drawn and the pixels'
+                checksums where None.
 
         Returns:
             How many chunks there are.
@@ -165,6 +166,8 @@ class SoftLabels:
                 counted.
         """
         views = {self.view(epoch, seed=seed) for epoch in epochs}
+        if arrays is None:
+            arrays = (*self.store.row_arrays, "view_params", "pixel_crc")
         return self._as_read.require_chunks(arrays, views)
 
     def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from logitbank.pipeline.teacher.probe import probe_difference, row_differences
 from logitbank.pipeline.teacher.settings import PROBABILITIES
 from logitbank.pipeline.teacher.soundness import require_sound_teacher
 from logitbank.pipeline.views import Augmentation
-from logitbank.stores.corrections import Correction
+from logitbank.stores.corrections import Correction, EncodedCorrection
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.manifest import Manifest
@@ -35,9 +35,9 @@ AGAIN = "its checksums hold, so it was written like this: cache again, into anot
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows of a unit as they are stored: (B, C) codes and (B, K) `top`."""
+    """Rows of a unit as they are stored: (B, ...) codes of each array, and (B, K) `top`."""
 
-    codes: NDArray[Any]
+    codes: Mapping[str, NDArray[Any]]
     top: NDArray[Any]
 
 
@@ -162,7 +162,8 @@ def logits_cause(rows: ComparedRows) -> tuple[int, str] | None:
     encoding = encoding_named(rows.manifest.encoding)
     again = encoding.encode(rows.exact)
     if rows.correction is not None:
-        rows.correction(again, rows.exact_top, rows.target)
+        correct = EncodedCorrection.of(rows.correction, encoding, rows.exact.shape[1])
+        correct(again, rows.exact_top, rows.target)
     worst = row_differences(encoding.decode(again), encoding.decode(rows.stored.codes))
     row = int(worst.argmax())
     if worst[row] <= LOGITS[rows.manifest.teacher.precision]:

@@ -32,7 +32,7 @@ class ChunkError(StoreError):
 
 @dataclass(frozen=True)
 class CheckedChunk:
-    """The payload of a whole chunk, padding included, and the CRC that it was found to have."""
+    """The payload of a whole chunk as it is stored, and the CRC that it was found to have."""
 
     payload: memoryview
     crc: int
@@ -57,13 +57,14 @@ def write_chunk(files: Files, spec: ArraySpec, index: tuple[int, ...], values: N
     return int.from_bytes(parts[1], "little")
 
 
-def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8], bytes]:
+def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8] | bytes, bytes]:
     """Return a chunk's payload and trailer, from values as `write_chunk` takes them."""
     full = values
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
         full[tuple(slice(0, side) for side in values.shape)] = values
-    payload = as_bytes(np.ascontiguousarray(full, spec.dtype))
+    values = as_bytes(np.ascontiguousarray(full, spec.dtype))
+    payload = values if spec.compressor is None else spec.compressor.compress(values)
     return payload, crc32c(payload).to_bytes(TRAILER_BYTES, "little")
 
 
@@ -86,14 +87,19 @@ def read_chunk(
         ChunkError: the chunk is missing, no file, of another size, damaged, or belongs elsewhere.
         FileError: it can't be reached or read.
     """
-    chunk = read_checked(files, spec, index, expected)
-    return np.frombuffer(chunk.payload, spec.dtype).reshape(spec.chunks)
+    payload = read_checked(files, spec, index, expected).payload
+    if spec.compressor is None:
+        return np.frombuffer(payload, spec.dtype).reshape(spec.chunks)
+    values = aligned_empty(spec.chunks, spec.dtype)
+    _decompress(files.where, spec, index, payload, values)
+    values.flags.writeable = False
+    return values
 
 
 def verify_chunk(
     files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
 ) -> int:
-    """Check a chunk as `read_chunk` does and return its CRC.
+    """Check a chunk's size and CRC as `read_chunk` does, and return the CRC.
 
     Raises:
         ChunkError, FileError: as `read_chunk`.
@@ -107,7 +113,7 @@ def read_checked(
     """Read the bytes of one chunk with the checks, arguments and errors of `read_chunk`."""
     key = spec.chunk_key(index)
     with _chunk_file(files, spec, key) as file:
-        array = aligned_empty(spec.payload_bytes + TRAILER_BYTES, np.uint8)
+        array = aligned_empty(file.size, np.uint8)
         file.read_into([array])
     data = array.data
     payload, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
@@ -139,6 +145,11 @@ def read_chunk_into(
     Raises:
         ChunkError, FileError: as `read_chunk`; `out` may then hold anything.
     """
+    if spec.compressor is not None:
+        _read_compressed_into(files, spec, index, expected, out)
+        if on_rows is not None:
+            on_rows(slice(0, len(out)))
+        return
     key = spec.chunk_key(index)
     trailer = np.empty(TRAILER_BYTES, np.uint8)
     # Each piece is counted while it is in cache.
@@ -158,6 +169,39 @@ def read_chunk_into(
     check_crc(files.where, key, found, int.from_bytes(trailer.tobytes(), "little"), expected)
 
 
+def _read_compressed_into(
+    files: Files,
+    spec: ArraySpec,
+    index: tuple[int, ...],
+    expected: int | None,
+    out: NDArray[Any],
+) -> None:
+    """Read a compressed chunk; arguments and errors as of `read_chunk_into`."""
+    payload = read_checked(files, spec, index, expected).payload
+    if out.nbytes == spec.payload_bytes:
+        _decompress(files.where, spec, index, payload, out)
+        return
+    full = aligned_empty(spec.chunks, spec.dtype)
+    _decompress(files.where, spec, index, payload, full)
+    out[...] = full[0, : len(out)]
+
+
+def _decompress(
+    where: str, spec: ArraySpec, index: tuple[int, ...], payload: memoryview, out: NDArray[Any]
+) -> None:
+    """Decompress a payload that was found good into contiguous memory of a whole chunk.
+
+    Raises:
+        ChunkError: whoever wrote it did not write it by the layout.
+    """
+    assert spec.compressor is not None, "asked before"
+    try:
+        spec.compressor.decompress(payload, as_bytes(out))
+    except ValueError as error:
+        cause = f"can't be decompressed ({error})"
+        raise ChunkError(where, spec.chunk_key(index), cause) from error
+
+
 def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
     """Check the size that a chunk's file has, None where there is none, against the layout.
 
@@ -167,7 +211,7 @@ def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | 
     key = spec.chunk_key(index)
     if size is None:
         raise ChunkError(where, key, "is missing")
-    if size not in (UNKNOWN_SIZE, spec.payload_bytes + TRAILER_BYTES):
+    if size != UNKNOWN_SIZE and not spec.may_be(size):
         raise _wrong_size(where, key, size, spec)
 
 
@@ -200,7 +244,7 @@ def _chunk_file(files: Files, spec: ArraySpec, key: str) -> Iterator[OpenedFile]
     """
     try:
         with files.opened(key) as file:
-            if file.size != spec.payload_bytes + TRAILER_BYTES:
+            if not spec.may_be(file.size):
                 raise _wrong_size(files.where, key, file.size, spec)
             yield file
     except FileNotFoundError:
@@ -210,5 +254,5 @@ def _chunk_file(files: Files, spec: ArraySpec, key: str) -> Iterator[OpenedFile]
 
 
 def _wrong_size(where: str, key: str, size: int, spec: ArraySpec) -> ChunkError:
-    wanted = spec.payload_bytes + TRAILER_BYTES
+    wanted = spec.chunk_bytes or f"{TRAILER_BYTES + 1} to {spec.most_chunk_bytes}"
     return ChunkError(where, key, f"is truncated or foreign ({size} bytes, expected {wanted})")

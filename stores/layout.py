@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from logitbank.stores.encodings import encoding_named
+from logitbank.stores.codecs import Zstd
+from logitbank.stores.encodings import RowArray, encoding_named
 from logitbank.stores.manifest import Manifest
 
 CHUNK_BYTES = 32 * 2**20
 TRAILER_BYTES = 4
 TOP_CLASSES = 16
+ROW_DIMENSIONS = ("view", "sample")
 GROUP_DOCUMENT: dict[str, Any] = {"zarr_format": 3, "node_type": "group"}
 
 
@@ -33,13 +35,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One Zarr v3 array: uncompressed little-endian chunks, each with a CRC-32C as its trailer."""
+    """One Zarr v3 array: little-endian chunks, each with a CRC-32C as its trailer.
+
+    Chunks are as they are in memory where there is no `compressor`, and then all of one size.
+    """
 
     name: str
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     dimensions: tuple[str, ...]
+    compressor: Zstd | None = None
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -50,8 +56,26 @@ class ArraySpec:
 
     @property
     def payload_bytes(self) -> int:
-        """The bytes of one chunk without its trailer; edge chunks are padded to full ones."""
+        """The bytes of one chunk's values, uncompressed; edge chunks are padded to full ones."""
         return math.prod(self.chunks) * self.dtype.itemsize
+
+    @property
+    def chunk_bytes(self) -> int | None:
+        """The size of every chunk's file, trailer included; None where chunks are compressed."""
+        return self.payload_bytes + TRAILER_BYTES if self.compressor is None else None
+
+    @property
+    def most_chunk_bytes(self) -> int:
+        """The most that the file of a chunk can take."""
+        values = self.payload_bytes
+        stored = values if self.compressor is None else self.compressor.most_bytes(values)
+        return stored + TRAILER_BYTES
+
+    def may_be(self, size: int) -> bool:
+        """Say whether a whole chunk's file can have this size."""
+        if self.chunk_bytes is None:
+            return TRAILER_BYTES < size <= self.most_chunk_bytes
+        return size == self.chunk_bytes
 
     @property
     def document_key(self) -> str:
@@ -59,7 +83,7 @@ class ArraySpec:
         return f"{self.name}/zarr.json"
 
     def chunk_key(self, index: tuple[int, ...]) -> str:
-        """Give the key of a chunk.
+        """Return the key of a chunk.
 
         >>> ArraySpec("crc/top", (4,), (4,), np.dtype("uint32"), ("view",)).chunk_key((0,))
         'crc/top/c/0'
@@ -67,11 +91,12 @@ class ArraySpec:
         return "/".join([self.name, "c", *map(str, index)])
 
     def indices(self) -> Iterator[tuple[int, ...]]:
-        """Go through the places of all chunks, in order."""
+        """Yield the places of all chunks, in order."""
         return product(*map(range, self.grid))
 
     def document(self) -> dict[str, Any]:
-        """Give the array's Zarr v3 metadata document."""
+        """Return the array's Zarr v3 metadata document."""
+        compressors = [] if self.compressor is None else [self.compressor.document()]
         return {
             "zarr_format": 3,
             "node_type": "array",
@@ -82,6 +107,7 @@ class ArraySpec:
             "fill_value": 0.0 if self.dtype.kind == "f" else 0,
             "codecs": [
                 {"name": "bytes", "configuration": {"endian": "little"}},
+                *compressors,
                 {"name": "crc32c"},
             ],
             "attributes": {},
@@ -101,40 +127,42 @@ def rows_per_chunk(samples: int, row_bytes: int, chunk_bytes: int = CHUNK_BYTES)
 
 
 def index_dtype(classes: int) -> np.dtype[Any]:
-    """Give the smallest dtype that holds every class index."""
+    """Return the smallest dtype that holds every class index."""
     return np.dtype(np.uint8 if classes <= 256 else np.uint16)
 
 
 def store_arrays(manifest: Manifest) -> dict[str, ArraySpec]:
-    """Lay out the arrays of a store, by name; `crc/` is left out (see `crc_arrays`)."""
-    views, samples, classes = manifest.views, manifest.dataset.samples, manifest.dataset.classes
-    rows, top = manifest.rows_per_chunk, manifest.top_classes
-    augmentation = manifest.augmentation
-    columns = len(augmentation.columns)
-    codes = encoding_named(manifest.encoding).dtype
-    # (name, inner size, dtype, dimension) of what has a row for each view of each sample.
-    per_view: list[tuple[str, int | None, np.dtype[Any], tuple[str, ...]]] = [
-        ("view_params", columns, np.dtype(augmentation.dtype), ("column",)),
-        ("pixel_crc", None, np.dtype(np.uint32), ()),
-        ("top", top, index_dtype(classes), ("rank",)),
-        ("logits", classes, codes, ("class",)),
-    ]
+    """Lay out the arrays of a store, by name and in the order that they are written in.
+
+    `crc/` is left out (see `crc_arrays`).
+    """
+    samples, classes = manifest.dataset.samples, manifest.dataset.classes
+    augmentation, integers = manifest.augmentation, index_dtype(classes)
     specs = [
         ArraySpec("target", (samples,), (samples,), np.dtype(np.int32), ("sample",)),
         ArraySpec("sample_id", (samples,), (samples,), np.dtype(np.uint64), ("sample",)),
     ]
-    for name, inner, dtype, dimensions in per_view:
-        tail = () if inner is None else (inner,)
-        specs.append(
-            ArraySpec(
-                name,
-                (views, samples, *tail),
-                (1, rows, *tail),
-                dtype,
-                ("view", "sample", *dimensions),
-            )
-        )
+    columns = len(augmentation.columns)
+    per_row = [
+        RowArray("view_params", (columns,), np.dtype(augmentation.dtype), ("column",)),
+        RowArray("pixel_crc", (), np.dtype(np.uint32), ()),
+        RowArray("top", (manifest.top_classes,), integers, ("rank",)),
+        *encoding_named(manifest.encoding).arrays(classes),
+    ]
+    specs += [_of_rows(manifest, array) for array in per_row]
     return {spec.name: spec for spec in specs}
+
+
+def _of_rows(manifest: Manifest, array: RowArray) -> ArraySpec:
+    """Lay out an array that has something for each view of each sample."""
+    return ArraySpec(
+        array.name,
+        (manifest.views, manifest.dataset.samples, *array.inner),
+        (1, manifest.rows_per_chunk, *array.inner),
+        array.dtype,
+        (*ROW_DIMENSIONS, *array.dimensions),
+        array.compressor,
+    )
 
 
 def crc_arrays(arrays: dict[str, ArraySpec]) -> dict[str, ArraySpec]:
@@ -152,12 +180,17 @@ def crc_arrays(arrays: dict[str, ArraySpec]) -> dict[str, ArraySpec]:
 
 
 def unit_arrays(arrays: dict[str, ArraySpec]) -> list[ArraySpec]:
-    """Give the arrays that a unit writes, in their order: the ledger's array, `logits`, last."""
-    return [arrays[name] for name in ("view_params", "pixel_crc", "top", "logits")]
+    """List the arrays that a unit writes, in their order; the ledger's array comes last."""
+    return [spec for spec in arrays.values() if spec.dimensions[:2] == ROW_DIMENSIONS]
+
+
+def ledger_array(arrays: dict[str, ArraySpec]) -> ArraySpec:
+    """Return the array whose chunk a unit writes last."""
+    return unit_arrays(arrays)[-1]
 
 
 def unit_index(spec: ArraySpec, unit: Unit) -> tuple[int, ...]:
-    """Give the place of a unit's chunk in an array that has a row for each view and sample."""
+    """Return the place of a unit's chunk in an array that has a row for each view and sample."""
     return (unit.view, unit.block, *(0,) * (len(spec.shape) - 2))
 
 
@@ -171,7 +204,7 @@ def store_keys(arrays: dict[str, ArraySpec]) -> list[str]:
 
 
 def block_bounds(manifest: Manifest, block: int) -> tuple[int, int]:
-    """Give the first sample of a block and the one after its last."""
+    """Return the first sample of a block and the one after its last."""
     start = block * manifest.rows_per_chunk
     return start, min(start + manifest.rows_per_chunk, manifest.dataset.samples)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from logitbank.stores.encodings import ENCODINGS
+from logitbank.stores.encodings import ENCODINGS, encoding_named
 from logitbank.stores.errors import NotAStoreError, StoreError, UsageError
 from logitbank.stores.printable import printable, shortened
 
@@ -178,7 +178,8 @@ class Manifest:
     """All that a store says of itself; shapes are V = `views`, N and C of `dataset`.
 
     A virtual store is corrected as it is read, and its arrays are its parent's (see
-    `stores/virtual.py`). `rows_per_chunk` is B, the rows of one (view, block); `top_classes` is K.
+    `stores/virtual.py`). `encoding` is in text form (see `stores/encodings`). `rows_per_chunk` is
+    B, the rows of one (view, block); `top_classes` is K.
     `digest` and `seal` are there once `status` is "complete" (see `stores/seal.py`).
     """
 
@@ -235,7 +236,9 @@ class Manifest:
     def impossibility(self) -> str | None:
         """Say which field can't go with the others, its name first; None where all can be."""
         samples, rows = self.dataset.samples, self.rows_per_chunk
-        if self.encoding not in ENCODINGS:
+        try:
+            encoding_named(self.encoding)
+        except UsageError:
             known = " or ".join(sorted(ENCODINGS))
             return f"'encoding' is {shortened(self.encoding)}, this logitbank reads {known}"
         if rows > samples:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from dataclasses import dataclass
 from pathlib import Path
 
 from logitbank.stores.documents import read_manifest
@@ -21,6 +22,21 @@ from logitbank.stores.files import (
     without_secrets,
 )
 from logitbank.stores.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a caller said beside a store's place, so that a worker opens it in the same way.
+
+    `parent` is where a virtual store's parent is, None where it is looked for. `allow_corrections`
+    are the corrections of a user's own that the store's manifest may import.
+    """
+
+    parent: str | None = None
+    allow_corrections: tuple[str, ...] = ()
+
+
+UNSAID = Opening()
 
 
 def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None) -> str:

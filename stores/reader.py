@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from logitbank.stores.chunks import CheckedChunk, read_checked, read_chunk, read_chunk_into
 from logitbank.stores.corrections import (
     BadRowError,
-    Correction,
+    EncodedCorrection,
     correction_named,
     correction_of_manifest,
 )
@@ -28,6 +29,7 @@ from logitbank.stores.documents import (
     read_document,
     read_manifest,
 )
+from logitbank.stores.encodings import Encoding, encoding_named
 from logitbank.stores.errors import UsageError
 from logitbank.stores.files import Files, files_at
 from logitbank.stores.layout import (
@@ -35,29 +37,16 @@ from logitbank.stores.layout import (
     Unit,
     block_bounds,
     crc_arrays,
+    ledger_array,
     store_arrays,
     unit_index,
 )
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.memory import aligned_empty
-from logitbank.stores.parent import parent_of, require_no_parent
+from logitbank.stores.parent import UNSAID, Opening, parent_of, require_no_parent
 from logitbank.stores.presence import require_present
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
 from logitbank.stores.virtual import check_virtual
-
-CORRECTED = ("logits", "top")
-
-
-@dataclasses.dataclass(frozen=True)
-class Opening:
-    """What a caller said beside a store's place, so that a worker opens it in the same way.
-
-    `parent` is where a virtual store's parent is, None where it is looked for. `allow_corrections`
-    are the corrections of a user's own that the store's manifest may import.
-    """
-
-    parent: str | None = None
-    allow_corrections: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +54,7 @@ class Store:
     """A complete store whose manifest, metadata and tables have been checked.
 
     It holds no open file and pickles as it is. Chunks are checked as they are read. `correction` is
-    applied to `logits` and `top` as they are read, after their check: that of a virtual store,
+    applied to the rows and `top` as they are read, after their check: that of a virtual store,
     whose chunks lie in `parent`, or the one asked of `corrected_by`.
     """
 
@@ -75,7 +64,7 @@ class Store:
     tables: CrcTables
     parent: Store | None = None
     correction: str | None = None
-    opening: Opening = Opening()
+    opening: Opening = UNSAID
     _whole: dict[str, NDArray[Any]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -145,26 +134,35 @@ class Store:
         return cls(files, manifest, parent.arrays, parent.tables, parent, name, opening)
 
     def corrected_by(self, name: str) -> Store:
-        """Give the same store, its rows corrected as they are read.
+        """Return the same store, its rows corrected as they are read.
 
         Raises:
-            UsageError: an unknown correction, one that this store's codes don't allow, or the store
-                is corrected already, or holds mixed views, which have two labels each.
+            UsageError: an unknown correction, or the store is corrected already, or holds mixed
+                views, which have two labels each.
         """
-        done = self.manifest.correction
-        if done is not None:
+        if (done := self.manifest.correction) is not None:
             raise UsageError(
                 f"{self.where} is corrected by {done.name} already: open the raw store it was made "
                 "from, or leave the correction out"
             )
         self.manifest.require_correctable(self.where)
-        correction_named(name).require_values(self.arrays["logits"].dtype, self.where)
+        correction_named(name)
         return dataclasses.replace(self, correction=name)
 
     @property
     def where(self) -> str:
         """The store's path or URL, as it was given."""
         return self.files.where
+
+    @property
+    def encoding(self) -> Encoding:
+        """How rows of logits are kept."""
+        return encoding_named(self.manifest.encoding)
+
+    @property
+    def row_arrays(self) -> tuple[str, ...]:
+        """The names of the arrays that hold the rows of logits, as the encoding has them."""
+        return tuple(array.name for array in self.encoding.arrays(self.manifest.dataset.classes))
 
     @property
     def target(self) -> NDArray[np.int32]:
@@ -182,11 +180,10 @@ class Store:
         Raises:
             StoreError: as `read_block_into`.
         """
-        spec = self.arrays[name]
         start, stop = block_bounds(self.manifest, unit.block)
-        out = aligned_empty((stop - start, *spec.shape[2:]), spec.dtype)
-        self.read_block_into(name, unit, out)
-        return out
+        out = self._memory([name], stop - start)
+        self._read_blocks({unit: out})
+        return out[name]
 
     def read_block_into(self, name: str, unit: Unit, out: NDArray[Any]) -> None:
         """Read the rows of one (view, block) into (rows, ...) C-contiguous memory that is there.
@@ -195,7 +192,18 @@ class Store:
             ChunkError: the chunk is missing, damaged or belongs elsewhere; `out` is then undefined.
             BadRowError: a row that can't be corrected; its sample is named.
         """
-        self._read_blocks(name, {unit: out})
+        self._read_blocks({unit: {name: out}})
+
+    def read_block_codes(self, unit: Unit) -> dict[str, NDArray[Any]]:
+        """Read the encoded rows of one (view, block): of each of `row_arrays` its (rows, ...).
+
+        Raises:
+            StoreError: as `read_block_into`.
+        """
+        start, stop = block_bounds(self.manifest, unit.block)
+        out = self._memory(self.row_arrays, stop - start)
+        self._read_blocks({unit: out})
+        return out
 
     def read_checked(self, name: str, unit: Unit) -> CheckedChunk:
         """Read the chunk of one (view, block) as it is stored, with its CRC, to be written again.
@@ -211,7 +219,7 @@ class Store:
         """Read one view of an array that has a row for each view and sample.
 
         Args:
-            name: `logits` (codes), `top`, `view_params` or `pixel_crc`.
+            name: one of `row_arrays`, `top`, `view_params` or `pixel_crc`.
             view: 0 to V - 1.
             out: (N, ...) C-contiguous memory of the array's dtype to read into; local chunks go
                 straight there.
@@ -222,16 +230,56 @@ class Store:
         Raises:
             StoreError: as `read_block_into`; `out` is then undefined.
         """
-        spec = self.arrays[name]
+        if out is None:
+            out = self._memory([name], self.manifest.dataset.samples)[name]
+        self._read_view(view, {name: out})
+        return out
+
+    def read_codes(
+        self, view: int, out: Mapping[str, NDArray[Any]] | None = None
+    ) -> Mapping[str, NDArray[Any]]:
+        """Read the encoded rows of one view: of each of `row_arrays` its (N, ...).
+
+        Args:
+            view: 0 to V - 1.
+            out: for each of `row_arrays` memory as of `read_view`.
+
+        Returns:
+            `out`, or new arrays.
+
+        Raises:
+            StoreError: as `read_block_into`; `out` is then undefined.
+        """
+        if out is None:
+            out = self._memory(self.row_arrays, self.manifest.dataset.samples)
+        self._read_view(view, out)
+        return out
+
+    def read_logits(self, view: int) -> NDArray[np.float32]:
+        """Read and decode the (N, C) float32 logits of one view.
+
+        Raises:
+            StoreError: as `read_block_into`.
+        """
+        return self.encoding.decode(self.read_codes(view))
+
+    def _memory(self, names: Iterable[str], rows: int) -> dict[str, NDArray[Any]]:
+        """Return new memory for rows of some arrays."""
+        specs = [self.arrays[name] for name in names]
+        return {spec.name: aligned_empty((rows, *spec.shape[2:]), spec.dtype) for spec in specs}
+
+    def _read_view(self, view: int, wanted: Mapping[str, NDArray[Any]]) -> None:
+        """Read one view of some arrays, each into its (N, ...) memory."""
         if not 0 <= view < self.manifest.views:
             raise IndexError(f"view {view} of {self.where}, which has {self.manifest.views}")
-        if out is None:
-            out = aligned_empty(spec.shape[1:], spec.dtype)
-        bounds = {block: block_bounds(self.manifest, block) for block in range(spec.grid[1])}
+        blocks = range(ledger_array(self.arrays).grid[1])
+        bounds = {Unit(view, block): block_bounds(self.manifest, block) for block in blocks}
         self._read_blocks(
-            name, {Unit(view, block): out[slice(*rows)] for block, rows in bounds.items()}
+            {
+                unit: {name: out[start:stop] for name, out in wanted.items()}
+                for unit, (start, stop) in bounds.items()
+            }
         )
-        return out
 
     def require_chunks(self, names: Iterable[str], views: Iterable[int]) -> int:
         """Require the chunks of some views to be there, whole, without reading them.
@@ -239,8 +287,8 @@ class Store:
         Bytes are not looked at: each chunk is checked as it is read.
 
         Args:
-            names: arrays, as `read_view` takes them; with a correction `logits` needs `top` as
-                well, and `target` and `sample_id` are always looked for.
+            names: arrays, as `read_view` takes them; what a correction changes needs all that it
+                reads, `top` among it, and `target` and `sample_id` are always looked for.
             views: 0 to V - 1.
 
         Returns:
@@ -250,8 +298,9 @@ class Store:
             ChunkError: the first that is missing or of another size, and how many more are.
         """
         wanted = dict.fromkeys(names)
-        if self.correction is not None and wanted.keys() & set(CORRECTED):
-            wanted |= dict.fromkeys(CORRECTED)
+        changed = _changed(self._encoded_correction())
+        if wanted.keys() & set(changed):
+            wanted |= dict.fromkeys(changed)
         chosen = sorted(set(views))
         chunks: list[tuple[ArraySpec, tuple[int, ...]]]
         chunks = [(self.arrays[name], (0,)) for name in ("target", "sample_id")]
@@ -261,17 +310,25 @@ class Store:
         require_present((self.parent or self).files, chunks)
         return len(chunks)
 
-    def _read_blocks(self, name: str, blocks: dict[Unit, NDArray[Any]]) -> None:
-        """Read blocks, each into its memory, as they are stored or through the correction."""
-        if self.correction is None or name not in CORRECTED:
-            for unit, out in blocks.items():
-                self._read_stored(name, unit, out)
+    def _encoded_correction(self) -> EncodedCorrection | None:
+        """Return what corrects rows as they are read, None where nothing does."""
+        if self.correction is None:
+            return None
+        classes = self.manifest.dataset.classes
+        return EncodedCorrection.of(correction_named(self.correction), self.encoding, classes)
+
+    def _read_blocks(self, blocks: Mapping[Unit, Mapping[str, NDArray[Any]]]) -> None:
+        """Read arrays of blocks, each into its memory, as they are stored or corrected."""
+        correct = self._encoded_correction()
+        changed = _changed(correct)
+        for unit, wanted in blocks.items():
+            for name in wanted.keys() - set(changed):
+                self._read_stored(name, unit, wanted[name])
+        if correct is None or not any(wanted.keys() & set(changed) for wanted in blocks.values()):
             return
-        correct = correction_named(self.correction)
         with ThreadPoolExecutor(1, thread_name_prefix="correct") as pool:
             corrected = [
-                self._read_corrected(unit, {name: out}, correct, pool)
-                for unit, out in blocks.items()
+                self._read_corrected(unit, wanted, correct, pool) for unit, wanted in blocks.items()
             ]
         # What is wrong with a row is told only when every chunk was found good.
         for future in corrected:
@@ -280,36 +337,38 @@ class Store:
     def _read_corrected(
         self,
         unit: Unit,
-        wanted: dict[str, NDArray[Any]],
-        correct: Correction,
+        wanted: Mapping[str, NDArray[Any]],
+        correct: EncodedCorrection,
         pool: ThreadPoolExecutor,
     ) -> Future[None]:
-        """Read the codes and `top` of a block, one of them aside, and correct rows as they come in.
+        """Read what a correction reads of a block, and correct rows as they come in.
 
-        The pool's one thread corrects a piece, while it is in cache, as the next is read.
+        What is not wanted of it is read aside. The pool's one thread corrects a piece, while it is
+        in cache, as the next is read.
         """
         start, stop = block_bounds(self.manifest, unit.block)
-        codes, top = (
-            wanted[spec.name]
-            if spec.name in wanted
-            else aligned_empty((stop - start, *spec.shape[2:]), spec.dtype)
-            for spec in (self.arrays["logits"], self.arrays["top"])
-        )
+        aside = [name for name in _changed(correct) if name not in wanted]
+        rows = {**wanted, **self._memory(aside, stop - start)}
         target = np.array(self.target[start:stop])
         pieces: SimpleQueue[slice | None] = SimpleQueue()
+        kernel = partial(correct.correction, every_row=False)
 
         def correct_pieces() -> None:
-            self._read_stored("top", unit, top)
-            for rows in iter(pieces.get, None):
+            self._read_stored("top", unit, rows["top"])
+            for piece in iter(pieces.get, None):
+                codes = {name: rows[name][piece] for name in correct.arrays}
                 try:
-                    correct(codes[rows], top[rows], target[rows], every_row=False)
+                    correct(codes, rows["top"][piece], target[piece], kernel)
                 except BadRowError as error:
                     where = (self.parent or self).where
-                    raise error.in_store(where, unit.view, start + rows.start) from None
+                    raise error.in_store(where, unit.view, start + piece.start) from None
 
         corrected = pool.submit(correct_pieces)
+        *first, last = correct.arrays
         try:
-            self._read_stored("logits", unit, codes, pieces.put)
+            for name in first:
+                self._read_stored(name, unit, rows[name])
+            self._read_stored(last, unit, rows[last], pieces.put)
         finally:
             pieces.put(None)
         return corrected
@@ -334,3 +393,8 @@ class Store:
             files, expected = (self.parent or self).files, int(self.tables[name][0])
             self._whole[name] = read_chunk(files, self.arrays[name], (0,), expected)
         return self._whole[name]
+
+
+def _changed(correct: EncodedCorrection | None) -> tuple[str, ...]:
+    """List the arrays that a correction changes, and reads to do so."""
+    return () if correct is None else (*correct.arrays, "top")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from logitbank.stores.encodings import Encoding
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.reader import Store
 
@@ -24,21 +26,34 @@ class WrongRowError(LogitbankError):
 
 @dataclass(eq=False)
 class Slab:
-    """The (N, C) codes of one view, on the training device.
+    """The encoded rows of one view, on the training device.
 
-    `view` is the view's number; `current` turns false, for good, before the memory is used again.
-    Any thread may gather, and a forked process. Pickled or copied it has memory of its own.
+    `codes` holds an (N, ...) tensor for each array of the encoding, all on one `device`. `view` is
+    the view's number; `current` turns false, for good, before the memory is used again. Any thread
+    may gather, and a forked process. Pickled or copied it has memory of its own.
     """
 
     view: int
-    codes: torch.Tensor
+    codes: Mapping[str, torch.Tensor]
+    encoding: Encoding
     current: bool = True
+    device: torch.device = field(init=False)
+    _samples: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.codes.values()))
+        # Kept, since every gather asks for them.
+        self.device, self._samples = first.device, len(first)
+
+    def __len__(self) -> int:
+        """Return N, the number of rows."""
+        return self._samples
 
     @property
     def rows(self) -> torch.Tensor:
         """The (N,) int64 row numbers that this slab holds, in dataset order."""
-        first = self.view * len(self.codes)
-        return torch.arange(first, first + len(self.codes))
+        first = self.view * self._samples
+        return torch.arange(first, first + self._samples)
 
     def __getitem__(self, row: torch.Tensor) -> torch.Tensor:
         """Gather soft labels.
@@ -55,9 +70,9 @@ class Slab:
         """
         if not self.current:
             raise self._gone()
-        sample = row - self.view * len(self.codes)
-        # One pass finds both ends: a negative number is huge as an unsigned one.
-        if bool(((sample < 0) | (sample >= len(self.codes))).any()):
+        samples = self._samples
+        sample = row - self.view * samples
+        if bool(((sample < 0) | (sample >= samples)).any()):
             raise self._wrong_row(row, sample)
         gathered = self._gathered(sample)
         # Asked once more instead of locked: memory is written to only after `current` has turned
@@ -67,16 +82,18 @@ class Slab:
         return gathered
 
     def _gathered(self, sample: torch.Tensor) -> torch.Tensor:
-        codes = self.codes
-        if codes.is_cpu:
-            # Waits for numbers that come from a GPU: else they would be read before they are here.
-            return codes.index_select(0, sample.cpu()).to(torch.float32)
-        sample = sample.to(codes.device, non_blocking=True)
-        if codes.is_cuda:
+        device = self.device
+        # On the CPU, numbers that come from a GPU are waited for: else they would be read before
+        # they are here.
+        sample = sample.to(device, non_blocking=device.type != "cpu")
+        if device.type == "cuda":
             # The gather is only queued: until this stream is through with it, the memory of a slab
             # that nobody holds any more is no other tensor's.
-            codes.record_stream(torch.cuda.current_stream(codes.device))
-        return codes.index_select(0, sample).to(torch.float32)
+            stream = torch.cuda.current_stream(device)
+            for codes in self.codes.values():
+                codes.record_stream(stream)
+        gathered = {name: codes.index_select(0, sample) for name, codes in self.codes.items()}
+        return self.encoding.decode_tensors(gathered)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy with other memory.
@@ -87,10 +104,10 @@ class Slab:
         Raises:
             WrongRowError: the slab's memory holds another view by now.
         """
-        codes = self.codes.clone()
+        codes = {name: tensor.clone() for name, tensor in self.codes.items()}
         if not self.current:
             raise self._gone()
-        return type(self), (self.view, codes)
+        return type(self), (self.view, codes, self.encoding)
 
     def _gone(self) -> WrongRowError:
         return WrongRowError(
@@ -98,7 +115,7 @@ class Slab:
         )
 
     def _wrong_row(self, row: torch.Tensor, sample: torch.Tensor) -> WrongRowError:
-        samples = len(self.codes)
+        samples = self._samples
         bad = int(row[(sample < 0) | (sample >= samples)][0])
         return WrongRowError(
             f"row {bad} is sample {bad % samples} of view {bad // samples}, but this epoch's slab "
@@ -112,14 +129,16 @@ class _LoadedView:
     """A view in the host's memory, and its slabs: one for each device that it was wanted on."""
 
     view: int
-    memory: torch.Tensor
+    memory: Mapping[str, torch.Tensor]
+    encoding: Encoding
     slabs: dict[torch.device, Slab] = field(default_factory=dict)
 
     def slab(self, device: torch.device) -> Slab:
-        """Give the slab on a device; on the CPU it lies in the host's memory itself."""
+        """Return the slab on a device; on the CPU it lies in the host's memory itself."""
         if device not in self.slabs:
             # Not `non_blocking`, from pinned memory either: it is used again once this is done.
-            self.slabs[device] = Slab(self.view, self.memory.to(device))
+            codes = {name: tensor.to(device) for name, tensor in self.memory.items()}
+            self.slabs[device] = Slab(self.view, codes, self.encoding)
         return self.slabs[device]
 
 
@@ -142,10 +161,10 @@ class SlabLoader:
         self._loaded: list[_LoadedView] = []
         self._ahead: tuple[int, Future[_LoadedView]] | None = None
         # Memory is here, in a loaded view, or in the hands of who reads into it; never in two.
-        self._spare: list[torch.Tensor] = []
+        self._spare: list[Mapping[str, torch.Tensor]] = []
 
     def load(self, view: int, following: int | None, device: torch.device) -> Slab:
-        """Give the slab of a view, and begin to read the one that follows.
+        """Return the slab of a view, and begin to read the one that follows.
 
         Args:
             view: the view wanted now.
@@ -220,20 +239,27 @@ class SlabLoader:
     def _held(self, view: int) -> _LoadedView | None:
         return next((each for each in self._loaded if each.view == view), None)
 
-    def _memory(self, device: torch.device) -> torch.Tensor:
+    def _memory(self, device: torch.device) -> Mapping[str, torch.Tensor]:
         """Take memory for a view; where a reading fails or is interrupted, it doesn't come back."""
         if self._spare:
             return self._spare.pop()
-        spec = self._store.arrays["logits"]
-        dtype = getattr(torch, spec.dtype.name)
         is_pinned = device.type == "cuda"
-        return torch.empty(spec.shape[1:], dtype=dtype, device="cpu", pin_memory=is_pinned)
+        return {
+            spec.name: torch.empty(
+                spec.shape[1:],
+                dtype=getattr(torch, spec.dtype.name),
+                device="cpu",
+                pin_memory=is_pinned,
+            )
+            for spec in map(self._store.arrays.__getitem__, self._store.row_arrays)
+        }
 
 
-def _read(store: Store, view: int, memory: torch.Tensor, device: torch.device) -> _LoadedView:
+def _read(
+    store: Store, view: int, memory: Mapping[str, torch.Tensor], device: torch.device
+) -> _LoadedView:
     """Read a view into memory, and from there onto the device."""
-    codes: Any = memory.numpy()
-    store.read_view("logits", view, codes)
-    loaded = _LoadedView(view, memory)
+    store.read_codes(view, {name: tensor.numpy() for name, tensor in memory.items()})
+    loaded = _LoadedView(view, memory, store.encoding)
     loaded.slab(device)
     return loaded

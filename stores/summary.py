@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from logitbank.stores.documents import check_seal, read_manifest
+from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import FILE, Files, files_at
 from logitbank.stores.layout import (
-    TRAILER_BYTES,
     ArraySpec,
     Unit,
     store_arrays,
@@ -101,7 +101,7 @@ def _units_of(spec: ArraySpec, sizes: dict[str, int]) -> set[Unit]:
     units = set()
     for key, size in sizes.items():
         found = place.fullmatch(key)
-        if found is not None and size == spec.payload_bytes + TRAILER_BYTES:
+        if found is not None and spec.may_be(size):
             unit = Unit(int(found[1]), int(found[2]))
             inside = unit.view < spec.grid[0] and unit.block < spec.grid[1]
             if inside and key == spec.chunk_key(unit_index(spec, unit)):
@@ -158,8 +158,9 @@ def _size_lines(summary: Summary) -> list[str]:
     manifest = summary.manifest
     rows = manifest.views * manifest.dataset.samples
     size = "" if summary.stored_bytes is None else f", {_bytes(summary.stored_bytes)} on disk"
+    encoding = encoding_named(manifest.encoding).describe(manifest.dataset.classes)
     return [
-        f"  rows          {rows:,} as {manifest.encoding}, {summary.units:,} units of "
+        f"  rows          {rows:,} as {encoding}, {summary.units:,} units of "
         f"{manifest.rows_per_chunk:,} rows{size}"
     ]
 

@@ -1,8 +1,8 @@
 """Writing a store: an empty layout, units in any order, and the seal at the end.
 
-The presence of a good chunk is the ledger. A unit's chunks are written with `logits` last, each
-file whole or not at all; a job that is run again checks every chunk there is, removes what is bad
-or stale, and computes only the units that are lacking.
+The presence of a good chunk is the ledger. A unit's chunks are written with the ledger's array
+last, each file whole or not at all; a job that is run again checks every chunk there is, removes
+what is bad or stale, and computes only the units that are lacking.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from logitbank.stores.layout import (
     Unit,
     all_units,
     block_bounds,
+    ledger_array,
     store_arrays,
     store_keys,
     unit_arrays,
@@ -160,8 +161,8 @@ class StoreWriter:
 
         Args:
             unit: which one.
-            values: for each of `view_params`, `pixel_crc`, `top`, `logits` its (rows, ...), or the
-                chunk of a store of the same layout, to be written as it is.
+            values: for each of `view_params`, `pixel_crc`, `top` and the encoding's arrays its
+                (rows, ...), or the chunk of a store of the same layout, to be written as it is.
 
         Raises:
             StoreError: a file can't be written; the unit then counts as missing.
@@ -297,7 +298,8 @@ class StoreWriter:
                     self.files.delete(key)
         if not good:
             # The ledger's chunk goes too, so that no half-good unit ever counts.
-            self.files.delete(self.arrays["logits"].chunk_key((unit.view, unit.block, 0)))
+            ledger = ledger_array(self.arrays)
+            self.files.delete(ledger.chunk_key(unit_index(ledger, unit)))
         return good
 
 

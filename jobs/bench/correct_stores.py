@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,11 @@ def measure_stores(
         "load_raw_sort": Store.open(raw).corrected_by("sort"),
         "load_raw_swap": Store.open(raw).corrected_by("swap"),
     }
-    slab = torch.empty(samples, classes, dtype=torch.float16).numpy()
+    slab = {
+        name: torch.empty(spec.shape[1:], dtype=getattr(torch, spec.dtype.name)).numpy()
+        for name in stores["load_full"].row_arrays
+        for spec in [stores["load_full"].arrays[name]]
+    }
     loading = {name: _loading(store, slab) for name, store in stores.items()}
     for load in loading.values():
         load()
@@ -99,7 +104,7 @@ def write_ranked_store(path: Path, samples: int, classes: int, views: int = 1) -
             "cifar-weak", {"pad": 4, "flip": True, "size": 32}, ("dy", "dx", "flip"), "int16", 32, 0
         ),
         views=views,
-        encoding=encoding.name,
+        encoding=str(encoding),
         rows_per_chunk=rows_per_chunk(samples, encoding.row_bytes(classes)),
         top_classes=min(TOP_CLASSES, classes),
         teacher=TeacherIdentity(
@@ -116,7 +121,7 @@ def write_ranked_store(path: Path, samples: int, classes: int, views: int = 1) -
             "view_params": rng.integers(0, 9, (len(block), 3)).astype(np.int16),
             "pixel_crc": rng.integers(0, 2**32, len(block), np.uint32),
             "top": drawn.top[block],
-            "logits": encoding.encode(drawn.logits[block]),
+            **encoding.encode(drawn.logits[block]),
         }
         writer.write_unit(unit, values)
     return writer.seal()
@@ -131,12 +136,12 @@ def _making(raw: Path, name: str, out: Path, samples: int) -> Callable[[], int]:
     return make
 
 
-def _loading(store: Store, slab: NDArray[np.float16]) -> Callable[[], int]:
+def _loading(store: Store, slab: Mapping[str, NDArray[Any]]) -> Callable[[], int]:
     """Read the one view again and again into the same memory, as a slab is."""
 
     def load() -> int:
-        store.read_view("logits", 0, slab)
-        return len(slab)
+        store.read_codes(0, slab)
+        return store.manifest.dataset.samples
 
     return load
 

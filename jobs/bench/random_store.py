@@ -52,7 +52,7 @@ def write_random_store(
             "view_params": params,
             "pixel_crc": pixel_crc(pixels),
             "top": top_classes(logits, dataset.targets[samples], manifest.top_classes),
-            "logits": encoding.encode(logits),
+            **encoding.encode(logits),
         }
         writer.write_unit(unit, values)
     writer.seal()

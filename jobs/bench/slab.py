@@ -35,11 +35,11 @@ def measure_slab(
     soft = SoftLabels.open(store)
     slab = soft.epoch(0, device=device)
     rows = slab.rows[torch.randperm(len(slab.rows))].split(batch_size)
-    spec = soft.store.arrays["logits"]
-    codes = aligned_empty(spec.shape[1:], spec.dtype)
+    specs = [soft.store.arrays[name] for name in soft.store.row_arrays]
+    codes = {spec.name: aligned_empty(spec.shape[1:], spec.dtype) for spec in specs}
     return SlabCost(
         batch_microseconds=_spent(lambda: _gather(slab, rows, settle), 1e6 / len(rows)),
-        view_milliseconds=_spent(lambda: soft.store.read_view("logits", 0, codes), 1e3),
+        view_milliseconds=_spent(lambda: soft.store.read_codes(0, codes), 1e3),
         check_milliseconds=_spent(lambda: _check(soft, dataset), 1e3),
     )
 

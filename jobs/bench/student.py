@@ -160,7 +160,7 @@ class ConstantLabels(SoftLabels):
     def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:
         """Give a slab that does no work."""
         slab = super().epoch(epoch, seed=seed, device=device)
-        return ConstantSlab(slab.view, slab.codes.to(torch.float32))
+        return ConstantSlab(slab.view, {"first": slab[slab.rows]}, slab.encoding)
 
 
 class ConstantSlab(Slab):
@@ -168,4 +168,4 @@ class ConstantSlab(Slab):
 
     def __getitem__(self, row: torch.Tensor) -> torch.Tensor:
         """Give (B, C) float32 without a copy."""
-        return self.codes[: len(row)]
+        return self.codes["first"][: len(row)]

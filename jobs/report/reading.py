@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from logitbank.jobs.report.results import Mistake, StoreOnDisk, StudentRun
 from logitbank.jobs.report.shares import softmax
@@ -17,7 +16,6 @@ from logitbank.pipeline.views import StoredViews, main_labels
 from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
 from logitbank.pipeline.views.renderer import ViewRenderer
 from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY
-from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import LogitbankError, PixelError
 from logitbank.stores.layout import crc_arrays, store_keys
 from logitbank.stores.reader import Store
@@ -106,7 +104,9 @@ def find_mistakes(
                 pixels=renderer.render([row.sample], params)[0].numpy(),
                 label=int(main_labels(*labelled, np.array([row.sample]), params)[0]),
                 rank=row.rank,
-                logits={name: _logits(one, row.view)[row.sample] for name, one in stores.items()},
+                logits={
+                    name: one.read_logits(row.view)[row.sample] for name, one in stores.items()
+                },
             )
         )
     return tuple(mistakes)
@@ -123,7 +123,7 @@ def _surest_by_rank(store: Store, views: StoredViews) -> list[_WrongRow]:
         hits = store.read_view("top", view) == labels[:, None]
         ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), hits.shape[1]) + 1
         wrong = np.flatnonzero(ranks > 1)
-        confidence = softmax(_logits(store, view)[wrong], 1.0).max(axis=1)
+        confidence = softmax(store.read_logits(view)[wrong], 1.0).max(axis=1)
         rows += [
             _WrongRow(view, int(sample), int(ranks[sample]), float(sure))
             for sample, sure in zip(wrong, confidence, strict=True)
@@ -142,8 +142,3 @@ def _chosen(rows: list[_WrongRow], count: int) -> list[_WrongRow]:
         if others:
             chosen[rank] = others[0]
     return [chosen[rank] for rank in sorted(chosen)]
-
-
-def _logits(store: Store, view: int) -> NDArray[np.float32]:
-    encoding = encoding_named(store.manifest.encoding)
-    return encoding.decode(store.read_view("logits", view))

@@ -6,7 +6,6 @@ import dataclasses
 
 from logitbank.pipeline.provenance import provenance_now
 from logitbank.stores.corrections import correction_named
-from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import UsageError
 from logitbank.stores.manifest import CorrectionIdentity, Manifest, Measured
 from logitbank.stores.reader import Store
@@ -16,8 +15,8 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
     """Describe the store that a correction makes of its parent.
 
     Raises:
-        UsageError: an unknown correction, a parent that is corrected already or holds mixed views,
-            or a correction of values for a store of codes.
+        UsageError: an unknown correction, or a parent that is corrected already or holds mixed
+            views.
     """
     found = correction_named(correction)
     manifest = parent.manifest
@@ -27,7 +26,6 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
             "store it was made from"
         )
     manifest.require_correctable(parent.where)
-    found.require_values(encoding_named(manifest.encoding).dtype, parent.where)
     assert manifest.digest is not None, "only a complete store can be opened"
     measured = dataclasses.replace(manifest.measured, top1=None, top5=None, label_ranks=())
     return dataclasses.replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 from logitbank.pipeline.correct.manifest import wrong_rows
 from logitbank.pipeline.store_task import Write, ignore_rows, never
-from logitbank.stores.corrections import BadRowError, Correction, correction_named
+from logitbank.stores.corrections import (
+    BadRowError,
+    Correction,
+    EncodedCorrection,
+    RowCorrector,
+    correction_named,
+)
 from logitbank.stores.errors import StoreError
-from logitbank.stores.layout import Unit, block_bounds
+from logitbank.stores.layout import Unit, block_bounds, unit_arrays
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.memory import aligned_empty
 from logitbank.stores.reader import Store
@@ -27,10 +33,6 @@ if TYPE_CHECKING:
     from logitbank.pipeline.correct.task import CorrectionTask
 
 BATCH_ROWS = 16_384
-NEEDED_ARRAYS = ("logits", "top", "view_params", "pixel_crc")
-
-RowCorrector = Callable[[NDArray[Any], NDArray[Any], NDArray[np.int32]], None]
-"""Corrects (codes, top, target) in place."""
 
 
 class CorrectionStage:
@@ -66,7 +68,8 @@ class CorrectionStage:
         Raises:
             StoreError: one is missing or of another size.
         """
-        self._parent.require_chunks(NEEDED_ARRAYS, {unit.view for unit in units})
+        names = [spec.name for spec in unit_arrays(self._parent.arrays)]
+        self._parent.require_chunks(names, {unit.view for unit in units})
 
     def check(self) -> Measured:
         """Check that the device is there and knows the correction.
@@ -145,7 +148,7 @@ class CorrectionStage:
         """Memory for a unit a thread."""
         spare: SimpleQueue[UnitMemory] = SimpleQueue()
         for _ in range(self._threads):
-            spare.put(UnitMemory.of(self._parent, self._corrector()))
+            spare.put(UnitMemory.of(self._parent, self._correction, self._corrector()))
         return spare
 
     def _corrector(self) -> RowCorrector:
@@ -156,19 +159,21 @@ class CorrectionStage:
 class UnitMemory:
     """Memory for the rows of one unit, used again for the next, and what corrects them in place."""
 
-    codes: NDArray[Any]
+    codes: Mapping[str, NDArray[Any]]
     top: NDArray[Any]
+    correction: EncodedCorrection
     correct: RowCorrector
 
     @classmethod
-    def of(cls, parent: Store, correct: RowCorrector) -> UnitMemory:
-        """Make the memory that a unit of a store needs."""
-        codes, top = (parent.arrays[name] for name in ("logits", "top"))
-        return cls(
-            aligned_empty(codes.chunks[1:], codes.dtype),
-            aligned_empty(top.chunks[1:], top.dtype),
-            correct,
-        )
+    def of(cls, parent: Store, correction: Correction, correct: RowCorrector) -> UnitMemory:
+        """Make the memory for what a correction changes of a unit of a store."""
+        classes = parent.manifest.dataset.classes
+        encoded = EncodedCorrection.of(correction, parent.encoding, classes)
+        memory = {
+            name: aligned_empty(parent.arrays[name].chunks[1:], parent.arrays[name].dtype)
+            for name in (*encoded.arrays, "top")
+        }
+        return cls(memory, memory.pop("top"), encoded, correct)
 
 
 def row_corrector(correction: Correction, device: str, batch_rows: int) -> RowCorrector:
@@ -191,19 +196,25 @@ def corrected_unit(parent: Store, unit: Unit, memory: UnitMemory) -> dict[str, A
     """Read and correct one unit; a pure map of the parent's bytes, so it may run twice.
 
     Returns:
-        For each array that a unit writes its rows, or the parent's own chunk; `top` and `logits`
-        lie in the memory.
+        For each array that a unit writes its rows, or the parent's own chunk; what it
+        changes lies in the memory.
 
     Raises:
         StoreError: a chunk of the parent is bad, or a row can't be corrected.
     """
     start, stop = block_bounds(parent.manifest, unit.block)
-    codes, top = memory.codes[: stop - start], memory.top[: stop - start]
-    parent.read_block_into("logits", unit, codes)
-    parent.read_block_into("top", unit, top)
+    codes = {name: rows[: stop - start] for name, rows in memory.codes.items()}
+    top = memory.top[: stop - start]
+    changed = {**codes, "top": top}
+    for name, rows in changed.items():
+        parent.read_block_into(name, unit, rows)
     try:
-        memory.correct(codes, top, parent.target[start:stop])
+        memory.correction(codes, top, parent.target[start:stop], memory.correct)
     except BadRowError as error:
         raise error.in_store(parent.where, unit.view, start) from None
-    unchanged = {name: parent.read_checked(name, unit) for name in ("view_params", "pixel_crc")}
-    return {**unchanged, "top": top, "logits": codes}
+    unchanged = {
+        spec.name: parent.read_checked(spec.name, unit)
+        for spec in unit_arrays(parent.arrays)
+        if spec.name not in changed
+    }
+    return {**unchanged, **changed}

@@ -97,9 +97,15 @@ def require_chunks(
     arrays = ["view_params"]
     if config.verify_pixels != "off":
         arrays.append("pixel_crc")
-    if teacher is None and loss_of(config).needs_teacher:
-        arrays.insert(0, "logits")
-    return sum(soft.require_epochs(epochs, seed=config.seed, arrays=arrays) for soft in stores)
+    learns = teacher is None and loss_of(config).needs_teacher
+    return sum(
+        soft.require_epochs(
+            epochs,
+            seed=config.seed,
+            arrays=[*soft.store.row_arrays, *arrays] if learns else arrays,
+        )
+        for soft in stores
+    )
 
 
 def _correction(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> str | None:

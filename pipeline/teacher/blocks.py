@@ -130,5 +130,5 @@ class Block:
             "view_params": self.params,
             "pixel_crc": self.crc,
             "top": top_classes(self.logits, target, manifest.top_classes),
-            "logits": codes,
+            **codes,
         }

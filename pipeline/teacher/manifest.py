@@ -47,7 +47,8 @@ def raw_manifest(
             f"takes {teacher.input_size}: set {augmentation.name}:size={teacher.input_size}"
         )
     samples, classes = len(dataset), len(dataset.classes)
-    row_bytes = encoding_named(settings.encoding).row_bytes(classes)
+    encoding = encoding_named(settings.encoding)
+    row_bytes = encoding.row_bytes(classes)
     device = computed_on or device_name(settings.device)
     return Manifest(
         kind="raw",
@@ -61,7 +62,7 @@ def raw_manifest(
             settings.seed,
         ),
         views=settings.views,
-        encoding=settings.encoding,
+        encoding=str(encoding),
         rows_per_chunk=min(settings.block_rows or rows_per_chunk(samples, row_bytes), samples),
         top_classes=min(TOP_CLASSES, classes),
         teacher=teacher_identity(teacher, settings),

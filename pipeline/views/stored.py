@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from logitbank.pipeline.views.mixed import Augmentation
 from logitbank.pipeline.views.specs import augmentation_from
 from logitbank.stores.errors import StoreError
-from logitbank.stores.reader import Opening, Store
+from logitbank.stores.parent import Opening
+from logitbank.stores.reader import Store
 
 _KEPT_VIEWS = 2
 

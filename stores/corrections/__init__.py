@@ -7,6 +7,7 @@ what `top` holds.
 
 from logitbank.stores.corrections.bad_rows import BadRowError
 from logitbank.stores.corrections.correction import Correction
+from logitbank.stores.corrections.encoded import EncodedCorrection, RowCorrector
 from logitbank.stores.corrections.registry import (
     BUILT_IN,
     CORRECTIONS,
@@ -20,6 +21,8 @@ __all__ = [
     "CORRECTIONS",
     "BadRowError",
     "Correction",
+    "EncodedCorrection",
+    "RowCorrector",
     "correction_named",
     "correction_of_manifest",
     "register_correction",

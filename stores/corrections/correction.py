@@ -37,8 +37,8 @@ class Correction:
     """A correction of wrong rows; right rows stay as they are, bit for bit.
 
     `changes_values` says that it does more than move a row's values between classes, so that it
-    can't act on codes that stand for values; `temperature` is the one that it acts at, None where
-    its result is the same at any.
+    can't act on codes that stand for values (`EncodedCorrection` decodes them for it);
+    `temperature` is the one that it acts at, None where its result is the same at any.
     """
 
     name: str
@@ -97,13 +97,17 @@ class Correction:
             for _ in pool.map(correct, ranges):
                 pass
 
+    def acts_on(self, dtype: np.dtype[Any]) -> bool:
+        """Say whether it can act on codes of this dtype: on values, or by moving them alone."""
+        return not self.changes_values or dtype.kind == "f"
+
     def require_values(self, dtype: np.dtype[Any], what: str) -> None:
         """Refuse codes that stand for values where this correction changes values.
 
         Raises:
             UsageError: it does, and `what` holds codes of another dtype than a float.
         """
-        if self.changes_values and dtype.kind != "f":
+        if not self.acts_on(dtype):
             raise UsageError(
                 f"{self.name} changes values, so it needs logits in float32 or float16, but {what} "
                 f"holds {dtype.name} codes: cache with --encoding float16, or use a correction "

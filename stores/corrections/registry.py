@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from logitbank.stores.corrections.correction import Correction, RowKernel
 from logitbank.stores.corrections.kernels import check_rows, sort_rows, swap_rows
-from logitbank.stores.encodings import LogitOutOfRangeError, encoding_named
+from logitbank.stores.encodings import LogitOutOfRangeError
+from logitbank.stores.encodings.floats import rounded
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError, unknown_name
 from logitbank.stores.importing import IMPORT, import_spec
 from logitbank.stores.ranking import top_classes
@@ -77,7 +78,7 @@ def register_correction(name: str, revise: Revision, *, temperature: float | Non
         temperature: the one that it acts at; None where its result is the same at any.
 
     Returns:
-        The correction, which works on stores of float32 or float16 logits.
+        The correction; it acts on decoded rows, which are encoded as the store is.
 
     Raises:
         UsageError: another correction has that name.
@@ -126,7 +127,7 @@ class RevisedRows:
         if out is not codes:
             out[...], out_top[...] = codes, top
         try:
-            out[wrong] = encoding_named(codes.dtype.name).encode(revised)
+            out[wrong] = rounded(revised, codes.dtype)
         except LogitOutOfRangeError as error:
             raise LogitbankError(f"{self.name}: {error}") from error
         out_top[wrong] = top_classes(revised, target[wrong], top.shape[1])

@@ -156,7 +156,7 @@ def test_what_became_equal_in_the_encoding_is_told_apart_by_the_teacher():
         dataset=DatasetIdentity("digits", "train", 1, 4, "f" * 64), top_classes=3, rows_per_chunk=1
     )
     for top, is_wrong in (([2, 1, 0], False), ([1, 2, 0], True)):
-        stored = StoredRows(exact.astype(np.float16), np.uint8([top]))
+        stored = StoredRows({"logits": exact.astype(np.float16)}, np.uint8([top]))
         exactly = exact * [[1, 1, 1.001, 1]]
         found = order_cause(ComparedRows(stored, exactly, np.int32([0]), None, made))
         assert (found is not None) == is_wrong

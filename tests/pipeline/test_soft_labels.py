@@ -129,14 +129,14 @@ def test_rows_of_another_view_are_refused_and_both_views_named(raw):
 def test_a_store_of_one_view_is_read_once(dataset, tmp_path, monkeypatch):
     soft = small_store(tmp_path / "one.zarr", dataset, small_teacher(tmp_path), views=1)
     reads = []
-    read_view = Store.read_view
+    read_codes = Store.read_codes
     monkeypatch.setattr(
-        Store, "read_view", lambda *given: reads.append(given[1]) or read_view(*given)
+        Store, "read_codes", lambda *given: reads.append([*given[2]]) or read_codes(*given)
     )
     for epoch in range(5):
         slab = soft.epoch(epoch)
         assert torch.equal(slab[slab.rows], plain_logits(tmp_path / "one.zarr")[0])
-    assert reads == ["logits"]
+    assert reads == [["logits"]]
 
 
 # Through a DataLoader

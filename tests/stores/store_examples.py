@@ -72,7 +72,7 @@ def unit_values(wanted: Manifest, unit: Unit) -> dict[str, np.ndarray]:
         "view_params": np.stack([rows, rows * 0 + unit.view, rows % 2], axis=1).astype(np.int16),
         "pixel_crc": (rows * 1000 + unit.view).astype(np.uint32),
         "top": top_classes(logits, target()[start:stop], wanted.top_classes),
-        "logits": encoding_named(wanted.encoding).encode(logits),
+        **encoding_named(wanted.encoding).encode(logits),
     }
 
 

@@ -137,13 +137,14 @@ def test_damage_of_a_view_that_nobody_asks_for_stops_nobody(store, tmp_path):
 def memories(monkeypatch) -> list[int]:
     """The addresses that views are read into, one after the other."""
     addresses: list[int] = []
-    read_view = Store.read_view
+    read_codes = Store.read_codes
 
-    def noted(self, name, view, out):
-        addresses.append(out.ctypes.data)
-        return read_view(self, name, view, out)
+    def noted(self, view, out):
+        (array,) = out.values()
+        addresses.append(array.ctypes.data)
+        return read_codes(self, view, out)
 
-    monkeypatch.setattr(Store, "read_view", noted)
+    monkeypatch.setattr(Store, "read_codes", noted)
     return addresses
 
 
@@ -157,10 +158,10 @@ def test_one_thread_needs_two_views_worth_of_memory(store, memories):
 
 
 def test_a_loader_that_nobody_holds_is_let_go_while_it_reads_ahead(store, monkeypatch):
-    go_on, read_view = threading.Event(), Store.read_view
+    go_on, read_codes = threading.Event(), Store.read_codes
     loader = SlabLoader(store)
     slab = loader.load(0, None, CPU)
-    monkeypatch.setattr(Store, "read_view", lambda *given: go_on.wait(30) and read_view(*given))
+    monkeypatch.setattr(Store, "read_codes", lambda *given: go_on.wait(30) and read_codes(*given))
     loader.load(0, 1, CPU)
     gone, (thread,) = weakref.ref(loader), loader._pool._threads
     del loader
@@ -270,7 +271,7 @@ def test_slabs_of_one_view_on_several_devices_serve_together(store, following):
     slabs = [loader.load(0, following, device) for device in (CPU, META, CPU, META)]
     assert slabs[0] is slabs[2]
     assert slabs[1] is slabs[3]
-    assert [slab.codes.device for slab in slabs[:2]] == [CPU, META]
+    assert [slab.device for slab in slabs[:2]] == [CPU, META]
     assert torch.equal(slabs[0][slabs[0].rows], stored(0))
     assert slabs[1].current
 
@@ -280,7 +281,7 @@ def test_a_view_that_was_read_ahead_for_another_device_is_given_on_the_one_asked
     loader.load(0, 1, META)
     for view, device in [(1, CPU), (2, META), (0, CPU)]:
         slab = loader.load(view, (view + 1) % 3, device)
-        assert slab.codes.device == device
+        assert slab.device == device
         assert device == META or torch.equal(slab[slab.rows], stored(view))
 
 

@@ -1,0 +1,50 @@
+"""Encodings by their text form, such as `float16` or `NAME:parameter=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from logitbank.stores.encodings.encoding import Encoding
+from logitbank.stores.encodings.floats import Float16, Float32
+from logitbank.stores.errors import UsageError, unknown_name
+
+ENCODINGS: dict[str, type[Encoding]] = {kind.name: kind for kind in (Float32, Float16)}
+
+
+def encoding_named(text: str) -> Encoding:
+    """Parse the text form of an encoding: a name, and after a colon parameters between commas.
+
+    >>> str(encoding_named("float16"))
+    'float16'
+
+    Raises:
+        UsageError: an unknown name or parameter, one that is given twice, or a value out of bounds.
+    """
+    name, _, listed = text.partition(":")
+    if name not in ENCODINGS:
+        raise unknown_name("encoding", name, ENCODINGS)
+    kind: Any = ENCODINGS[name]
+    known = [field.name for field in dataclasses.fields(kind)]
+    parameters: dict[str, str] = {}
+    for assignment in filter(None, listed.split(",")):
+        key, equals, value = assignment.partition("=")
+        if not known:
+            raise UsageError(f"encoding {text!r}: {name} has no parameters")
+        if not equals:
+            raise UsageError(f"encoding {text!r}: {assignment!r} is not of the form key=value")
+        if key not in known:
+            raise unknown_name(f"parameter of encoding {name}", key, known)
+        if key in parameters:
+            raise UsageError(f"encoding {text!r} gives {key} twice")
+        parameters[key] = value
+    if not parameters:
+        return kind()
+    try:
+        return TypeAdapter(kind).validate_python(parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"encoding {text!r}: {place}: {first['msg']}") from None
