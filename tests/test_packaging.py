@@ -98,7 +98,7 @@ LEAVES = (
     "devices.py",
     "bounds.py",
 )
-STAGES = ("teacher", "preprocess", "student", "evaluate", "soft_labels", "view_dataset")
+STAGES = ("teacher", "correct", "student", "evaluate", "soft_labels", "view_dataset")
 
 
 def test_leaves_of_the_pipeline_import_no_stage():
