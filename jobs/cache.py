@@ -6,7 +6,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.arguments import (
+from logitbank.jobs.cluster.where import planned_device
+from logitbank.jobs.command_line.arguments import (
     add_dataset_arguments,
     add_precision_arguments,
     percent,
@@ -15,14 +16,13 @@ from logitbank.jobs.arguments import (
     threads,
     view_count,
 )
-from logitbank.jobs.cluster.where import planned_device
+from logitbank.jobs.command_line.opening import open_device, open_model, open_samples
+from logitbank.jobs.command_line.paths import out_path
+from logitbank.jobs.command_line.plan import require_room, require_store_place, store_bytes
+from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.jobs.opening import open_device, open_model, open_samples
-from logitbank.jobs.paths import out_path
-from logitbank.jobs.plan import require_room, require_store_place, store_bytes
-from logitbank.jobs.stopping import StopSignals, until_stopped
 from logitbank.stores.encodings import ENCODINGS
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import TextIO
 
 from logitbank import __version__
-from logitbank.jobs.arguments import JobParser
-from logitbank.jobs.failures import failure_line
-from logitbank.jobs.malloc import keep_freed_memory
-from logitbank.jobs.output import open_closed_descriptors, readable_output
+from logitbank.jobs.command_line.arguments import JobParser
+from logitbank.jobs.command_line.failures import failure_line
+from logitbank.jobs.command_line.malloc import keep_freed_memory
+from logitbank.jobs.command_line.output import open_closed_descriptors, readable_output
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
-from logitbank.stores.printable import printable
+from logitbank.stores.files.printable import printable
 
 JOBS = {
     "cache": "run a teacher over views of a dataset and keep its logits in a store",

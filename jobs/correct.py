@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.arguments import positive, threads
+from logitbank.jobs.command_line.arguments import positive, threads
+from logitbank.jobs.command_line.paths import location, out_path, shared_location
+from logitbank.jobs.command_line.plan import require_room, require_store_place, store_bytes
+from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.jobs.paths import location, out_path, shared_location
-from logitbank.jobs.plan import require_room, require_store_place, store_bytes
-from logitbank.jobs.stopping import StopSignals, until_stopped
 from logitbank.stores.errors import UsageError
 from logitbank.stores.files import parse_location
 

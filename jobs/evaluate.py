@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 
-from logitbank.jobs.arguments import (
+from logitbank.jobs.command_line.arguments import (
     add_dataset_arguments,
     add_precision_arguments,
     positive,
     threads,
 )
-from logitbank.jobs.opening import open_device, open_model, open_samples
-from logitbank.jobs.progress import Progress
+from logitbank.jobs.command_line.opening import open_device, open_model, open_samples
+from logitbank.jobs.command_line.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

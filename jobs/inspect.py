@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from logitbank.jobs.opening import PARENT_HELP
-from logitbank.jobs.paths import location
-from logitbank.stores.printable import printable
+from logitbank.jobs.command_line.opening import PARENT_HELP
+from logitbank.jobs.command_line.paths import location
+from logitbank.stores.files.printable import printable
 from logitbank.stores.summary import summarise, summary_lines
 
 

@@ -6,9 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument, open_model, parents_of
-from logitbank.jobs.paths import location
-from logitbank.jobs.train_arguments import (
+from logitbank.jobs.command_line.opening import (
+    PARENT_HELP,
+    add_allowance_argument,
+    open_model,
+    parents_of,
+)
+from logitbank.jobs.command_line.paths import location
+from logitbank.jobs.command_line.train_arguments import (
     RunProgress,
     add_run_arguments,
     evaluation_split,

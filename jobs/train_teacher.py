@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.train_arguments import (
+from logitbank.jobs.command_line.train_arguments import (
     RunProgress,
     add_run_arguments,
     evaluation_split,

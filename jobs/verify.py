@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import asdict
 from typing import get_args
 
-from logitbank.jobs.arguments import threads
-from logitbank.jobs.opening import PARENT_HELP, add_allowance_argument
-from logitbank.jobs.paths import location
-from logitbank.jobs.progress import Progress
+from logitbank.jobs.command_line.arguments import threads
+from logitbank.jobs.command_line.opening import PARENT_HELP, add_allowance_argument
+from logitbank.jobs.command_line.paths import location
+from logitbank.jobs.command_line.progress import Progress
 from logitbank.stores.errors import UsageError
-from logitbank.stores.printable import printable
+from logitbank.stores.files.printable import printable
 from logitbank.stores.verify import Problem, Remedy, verify_store
 
 ORDER = get_args(Remedy)
@@ -86,7 +86,7 @@ def _praise(options: argparse.Namespace) -> list[str]:
 
 
 def _deep_problems(options: argparse.Namespace) -> list[Problem]:
-    from logitbank.jobs.opening import open_device, open_model
+    from logitbank.jobs.command_line.opening import open_device, open_model
     from logitbank.pipeline.datasets import open_dataset
     from logitbank.pipeline.deep_verify import Depth, verify_deeply
     from logitbank.stores.reader import Store

@@ -19,14 +19,14 @@ __all__ = [
 if TYPE_CHECKING:
     from logitbank.pipeline.losses import Loss, published_loss
     from logitbank.pipeline.soft_labels import SoftLabels
-    from logitbank.pipeline.view_dataset import RowSampler, ViewDataset
+    from logitbank.pipeline.views.dataset import RowSampler, ViewDataset
     from logitbank.stores.corrections import register_correction
     from logitbank.stores.errors import LogitbankError
 
 _HOMES = {
     "SoftLabels": "logitbank.pipeline.soft_labels",
-    "ViewDataset": "logitbank.pipeline.view_dataset",
-    "RowSampler": "logitbank.pipeline.view_dataset",
+    "ViewDataset": "logitbank.pipeline.views.dataset",
+    "RowSampler": "logitbank.pipeline.views.dataset",
     "LogitbankError": "logitbank.stores.errors",
     "Loss": "logitbank.pipeline.losses",
     "published_loss": "logitbank.pipeline.losses",

@@ -22,7 +22,7 @@ from logitbank.pipeline.stored_logits import (
     stored_order_cause,
 )
 from logitbank.pipeline.views import ViewRenderer, augmentation_from, main_labels, pixel_crc
-from logitbank.pipeline.views.mixed_images import named_images
+from logitbank.pipeline.views.rendering.mixed_images import named_images
 from logitbank.stores.corrections import Correction, correction_of_manifest
 from logitbank.stores.layout import Unit, all_units, block_bounds, unit_index
 from logitbank.stores.reader import Store

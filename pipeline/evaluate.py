@@ -16,7 +16,7 @@ from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.read_ahead import read_ahead
 from logitbank.pipeline.views import Center
-from logitbank.pipeline.views.renderer import ViewRenderer
+from logitbank.pipeline.views.rendering.renderer import ViewRenderer
 from logitbank.stores.errors import DatasetError
 
 _BATCHES_AHEAD = 2

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from logitbank.pipeline.devices import usable_device
-from logitbank.pipeline.draws import Stream, view_of_epoch
+from logitbank.pipeline.views.draws import Stream, view_of_epoch
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.manifest import Manifest

@@ -19,10 +19,10 @@ from logitbank.pipeline.teacher.settings import PROBABILITIES
 from logitbank.pipeline.teacher.soundness import require_sound_teacher
 from logitbank.pipeline.views import Augmentation
 from logitbank.stores.corrections import Correction, EncodedCorrection
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.ranking import top_classes
 from logitbank.stores.verify import Problem
 
 # Shares of a row's range by precision: above what another device changes, below what one percent

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from logitbank.stores.checksum import as_bytes, crc32c
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import UNKNOWN_SIZE, Files, OddFileError, OpenedFile
+from logitbank.stores.files.buffers import aligned_empty
 from logitbank.stores.layout import TRAILER_BYTES, ArraySpec
-from logitbank.stores.memory import aligned_empty
 
 PIECE_BYTES = 2 * 2**20
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from logitbank.stores.contents import contents
 from logitbank.stores.errors import NotAStoreError, StoreError
 from logitbank.stores.files import Files, OddFileError
+from logitbank.stores.files.printable import shortened
+from logitbank.stores.housekeeping.contents import contents
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.printable import shortened
 
 ROOT_KEY = "zarr.json"
 CRC_GROUP_KEY = "crc/zarr.json"

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from logitbank.stores.codecs import Zstd
 from logitbank.stores.encodings import RowArray, encoding_named
+from logitbank.stores.encodings.codecs import Zstd
 from logitbank.stores.manifest import Manifest
 
 CHUNK_BYTES = 32 * 2**20

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from logitbank.stores.encodings import ENCODINGS, encoding_named
 from logitbank.stores.errors import NotAStoreError, StoreError, UsageError
-from logitbank.stores.printable import printable, shortened
+from logitbank.stores.files.printable import printable, shortened
 
 FORMAT = "logitbank"
 FORMAT_VERSION = 1

@@ -32,6 +32,8 @@ from logitbank.stores.documents import (
 from logitbank.stores.encodings import Encoding, encoding_named
 from logitbank.stores.errors import UsageError
 from logitbank.stores.files import Files, files_at
+from logitbank.stores.files.buffers import aligned_empty
+from logitbank.stores.housekeeping.presence import require_present
 from logitbank.stores.layout import (
     ArraySpec,
     Unit,
@@ -42,9 +44,7 @@ from logitbank.stores.layout import (
     unit_index,
 )
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.memory import aligned_empty
 from logitbank.stores.parent import UNSAID, Opening, parent_of, require_no_parent
-from logitbank.stores.presence import require_present
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
 from logitbank.stores.virtual import check_virtual
 

@@ -20,11 +20,11 @@ from logitbank.stores.documents import (
 )
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import FileError, Files, files_at, without_secrets
+from logitbank.stores.housekeeping.strays import find_strays
 from logitbank.stores.layout import ArraySpec, crc_arrays, store_arrays, unit_arrays
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.parent import parent_of, require_no_parent
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
-from logitbank.stores.strays import find_strays
 from logitbank.stores.virtual import check_virtual
 
 THREADS = 4

@@ -19,11 +19,11 @@ from logitbank.stores.documents import (
 )
 from logitbank.stores.errors import NotAStoreError, StoreError
 from logitbank.stores.files import Files, open_files, parse_location
+from logitbank.stores.files.printable import printable
+from logitbank.stores.housekeeping.strays import find_strays, remove_strays
 from logitbank.stores.manifest import Manifest, canonical_json, identity_differences
-from logitbank.stores.printable import printable
 from logitbank.stores.recovery import other_work
 from logitbank.stores.seal import document_bytes, root_document
-from logitbank.stores.strays import find_strays, remove_strays
 
 
 def virtual_manifest(corrected: Manifest, parent_where: str, location: str | Path) -> Manifest:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.stores.chunks import ChunkError, chunk_parts, read_chunk, verify_chunk
-from logitbank.stores.creation import create_layout
+from logitbank.stores.corrections.ranking import label_ranks
 from logitbank.stores.documents import (
     CRC_GROUP_KEY,
     ROOT_KEY,
@@ -29,6 +29,9 @@ from logitbank.stores.documents import (
 )
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import Files, open_files
+from logitbank.stores.files.printable import printable
+from logitbank.stores.housekeeping.creation import create_layout
+from logitbank.stores.housekeeping.strays import remove_strays
 from logitbank.stores.layout import (
     Unit,
     all_units,
@@ -40,8 +43,6 @@ from logitbank.stores.layout import (
     unit_index,
 )
 from logitbank.stores.manifest import Manifest, Measured
-from logitbank.stores.printable import printable
-from logitbank.stores.ranking import label_ranks
 from logitbank.stores.recovery import recognise
 from logitbank.stores.seal import (
     CrcTables,
@@ -52,7 +53,6 @@ from logitbank.stores.seal import (
     unfinished_group_document,
     write_tables,
 )
-from logitbank.stores.strays import remove_strays
 from logitbank.stores.units import UnitValues, UnitWriter, WrittenUnit
 
 SCAN_THREADS = 4

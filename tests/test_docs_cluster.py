@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from logitbank.jobs.command_line.plan import store_bytes
 from logitbank.jobs.fill.parts import Part
-from logitbank.jobs.plan import store_bytes
 from logitbank.pipeline.teacher import CacheSettings
 from logitbank.pipeline.teacher.blocks import unit_groups, views_together
 from logitbank.pipeline.views import augmentation_from, parse_augmentation
@@ -111,8 +111,10 @@ def test_how_long_a_block_in_hand_takes(imagenet, groups):
         f"At 1,000 images/s a unit takes {rows / 1_000:.0f} s and a group {group / 1_000:.0f} s"
         in text
     )
-    (notice,) = re.findall(r"--signal=USR1@(\d+)\n", (ROOT / "jobs" / "slurm-array.sh").read_text())
-    assert f"notice of {notice} s, as in `jobs/slurm-array.sh`, is enough down to " in text
+    (notice,) = re.findall(
+        r"--signal=USR1@(\d+)\n", (ROOT / "jobs" / "batch" / "slurm-array.sh").read_text()
+    )
+    assert f"notice of {notice} s, as in `jobs/batch/slurm-array.sh`, is enough down to " in text
     assert f"enough down to {-(-group // int(notice))} images/s" in text
 
 

@@ -16,8 +16,8 @@ from logitbank.jobs.reproduce.recipe import Recipe
 from logitbank.pipeline.losses import ViewLogits, loss_class
 from logitbank.pipeline.student import TrainConfig, loss_of, train
 from logitbank.stores.errors import UsageError
-from tests.pipeline.loss_examples import random_batch
-from tests.pipeline.student_examples import (
+from tests.pipeline.losses.loss_examples import random_batch
+from tests.pipeline.student.student_examples import (
     same_weights,
     small_config,
     small_dataset,
@@ -25,7 +25,7 @@ from tests.pipeline.student_examples import (
     small_teacher,
     timeless,
 )
-from tests.pipeline.student_nets import DROPOUT_NET
+from tests.pipeline.student.student_nets import DROPOUT_NET
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/your-own-loss.md"
 NAME = "import:dist_loss:DIST"

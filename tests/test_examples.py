@@ -18,11 +18,11 @@ from torch import nn
 
 from logitbank import ViewDataset
 from logitbank.pipeline.datasets import open_dataset
-from logitbank.pipeline.draws import view_of_epoch
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.normalisation import HALF
+from logitbank.pipeline.views.draws import view_of_epoch
 from logitbank.stores.errors import PixelError
-from tests.pipeline.student_examples import small_store
+from tests.pipeline.student.student_examples import small_store
 from tests.reference import views as reference
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -89,16 +89,8 @@ def test_stores_import_torch_in_the_slab_and_the_corrections_of_devices_alone():
     assert out.split() == ["False"]
 
 
-LEAVES = (
-    "datasets",
-    "views",
-    "models",
-    "losses",
-    "draws.py",
-    "devices.py",
-    "bounds.py",
-)
-STAGES = ("teacher", "correct", "student", "evaluate", "soft_labels", "view_dataset")
+LEAVES = ("datasets", "views", "models", "losses", "devices.py", "bounds.py")
+STAGES = ("teacher", "correct", "student", "evaluate", "soft_labels")
 
 
 def test_leaves_of_the_pipeline_import_no_stage():

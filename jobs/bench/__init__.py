@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from logitbank.jobs.arguments import positive, threads
 from logitbank.jobs.bench.machine import describe_machine, load_average, machine_line
-from logitbank.jobs.paths import local_path, require_writable_place
-from logitbank.jobs.progress import Progress
+from logitbank.jobs.command_line.arguments import positive, threads
+from logitbank.jobs.command_line.paths import local_path, require_writable_place
+from logitbank.jobs.command_line.progress import Progress
 from logitbank.stores.errors import UsageError, unknown_name
 
 BENCHES = ("correct", "dask", "student", "views")
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _correct(options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
     from logitbank.jobs.bench.correct import CorrectSettings, correct_lines, measure_correct
-    from logitbank.jobs.opening import open_device
+    from logitbank.jobs.command_line.opening import open_device
 
     settings = CorrectSettings(
         megabytes=options.megabytes,

@@ -16,7 +16,7 @@ from logitbank.jobs.bench.ranked_rows import RankedRows
 from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
 from logitbank.pipeline.devices import torch_threads
 from logitbank.stores.corrections import BUILT_IN, CORRECTIONS
-from logitbank.stores.memory import aligned_empty
+from logitbank.stores.files.buffers import aligned_empty
 
 WANTED = {"swap": 0.8, "sort": 0.5}
 WANTED_OF_TWO_SORTS = 50.0

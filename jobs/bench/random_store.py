@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.teacher import CacheSettings, raw_manifest
 from logitbank.pipeline.views import CifarWeak
-from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
+from logitbank.pipeline.views.rendering.renderer import ViewRenderer, pixel_crc
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.layout import block_bounds
-from logitbank.stores.ranking import top_classes
 from logitbank.stores.writer import StoreWriter
 
 SIDE = 32

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.layout import TOP_CLASSES
-from logitbank.stores.ranking import top_classes
 
 LOGIT_STD = 2.0
 

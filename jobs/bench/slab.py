@@ -11,10 +11,10 @@ import torch
 
 from logitbank.jobs.bench.student_figures import SlabCost
 from logitbank.jobs.bench.timing import Spread
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.soft_labels import SoftLabels
-from logitbank.pipeline.views.renderer import pixel_crc
-from logitbank.stores.memory import aligned_empty
+from logitbank.pipeline.views.rendering.renderer import pixel_crc
+from logitbank.stores.files.buffers import aligned_empty
 from logitbank.stores.slab import Slab
 
 PASSES = 15

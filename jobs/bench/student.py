@@ -25,7 +25,7 @@ from logitbank.jobs.bench.student_figures import (
     Work,
 )
 from logitbank.jobs.bench.timing import interleave
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.devices import torch_threads, usable_device
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
 from logitbank.pipeline.soft_labels import SoftLabels

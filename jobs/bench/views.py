@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.jobs.bench.timing import Bar, Spread, interleave, ratio
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.devices import torch_threads
 from logitbank.pipeline.views import CifarStrong, CifarWeak, check_views
-from logitbank.pipeline.views.cifar_weak import PermutationTable
-from logitbank.pipeline.views.renderer import ViewRenderer
+from logitbank.pipeline.views.augmentations.cifar_weak import PermutationTable
+from logitbank.pipeline.views.rendering.renderer import ViewRenderer
 from logitbank.stores.errors import LogitbankError
 
 BATCHED, PLAIN_LOOP, COLD = "batched", "plain_loop", "batched_first_view"

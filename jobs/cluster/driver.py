@@ -8,7 +8,7 @@ from functools import cached_property
 
 from logitbank.jobs.cluster.running import TaskOnWorkers, open_workers
 from logitbank.jobs.cluster.where import Where
-from logitbank.jobs.progress import Progress
+from logitbank.jobs.command_line.progress import Progress
 from logitbank.pipeline.store_task import OpenTask, StoreTask
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.writer import StoreWriter

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from logitbank.jobs.yaml_mapping import read_mapping
+from logitbank.jobs.command_line.yaml_mapping import read_mapping
 from logitbank.stores.errors import UsageError, unknown_name
 
 Count = Annotated[int, Field(ge=1, strict=True)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from logitbank.jobs.cluster.queue_settings import QueueSettings, read_queue_settings
-from logitbank.jobs.paths import local_path, location
+from logitbank.jobs.command_line.paths import local_path, location
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
 CLUSTER_HELP = (
@@ -151,7 +151,7 @@ def planned_device(where: Where, device: str | None) -> str | None:
         return "cuda"
     if not isinstance(where, LocalWorkers):
         return device
-    from logitbank.jobs.opening import open_device
+    from logitbank.jobs.command_line.opening import open_device
 
     return open_device(device)
 

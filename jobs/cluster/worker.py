@@ -17,7 +17,7 @@ from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from logitbank.jobs.cluster.results import TaskResult, run_task
-from logitbank.jobs.malloc import keep_freed_memory
+from logitbank.jobs.command_line.malloc import keep_freed_memory
 from logitbank.pipeline.provenance import shared_versions
 from logitbank.pipeline.store_task import OpenTask, StoreTask
 from logitbank.stores.errors import LogitbankError

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from logitbank.jobs.arguments import above_zero, command_line, listed, positive, seed
 from logitbank.jobs.cli import run_job
+from logitbank.jobs.command_line.arguments import above_zero, command_line, listed, positive, seed
+from logitbank.jobs.command_line.paths import out_path
+from logitbank.jobs.command_line.stage_log import StageLog, require_own_folder
 from logitbank.jobs.demo.stages import (
     AUGMENTATION,
     DemoSettings,
@@ -14,9 +16,7 @@ from logitbank.jobs.demo.stages import (
     StageTimes,
     demo_stages,
 )
-from logitbank.jobs.paths import out_path
-from logitbank.jobs.stage_log import StageLog, require_own_folder
-from logitbank.stores.outside_stores import require_outside_stores
+from logitbank.stores.housekeeping.outside_stores import require_outside_stores
 
 LOG = "demo.log"
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _try_settings(settings: DemoSettings) -> None:
     """Find out at once what a stage would find out after those before it."""
-    from logitbank.jobs.opening import open_device, open_model
+    from logitbank.jobs.command_line.opening import open_device, open_model
     from logitbank.pipeline.datasets import open_dataset
     from logitbank.pipeline.views import check_views, parse_augmentation
 

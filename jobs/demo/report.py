@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from logitbank.jobs.arguments import command_line
+from logitbank.jobs.command_line.arguments import command_line
 from logitbank.jobs.demo.stages import (
     AUGMENTATION,
     METHODS,

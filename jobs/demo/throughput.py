@@ -16,9 +16,9 @@ import torch
 from logitbank.jobs.bench.machine import describe_machine, load_average
 from logitbank.jobs.bench.paced_run import PacedRun
 from logitbank.jobs.bench.timing import interleave
+from logitbank.jobs.command_line.opening import open_model
+from logitbank.jobs.command_line.progress import Progress
 from logitbank.jobs.demo.stages import DemoSettings, read_json
-from logitbank.jobs.opening import open_model
-from logitbank.jobs.progress import Progress
 from logitbank.jobs.report.results import Throughput
 from logitbank.pipeline.datasets import open_dataset
 from logitbank.pipeline.devices import usable_device

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from logitbank.jobs.progress import Progress
-from logitbank.jobs.stopping import StopSignals
+from logitbank.jobs.command_line.progress import Progress
+from logitbank.jobs.command_line.stopping import StopSignals
 from logitbank.pipeline.store_task import OpenTask, StoreTask, compute_missing
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.writer import StoreWriter

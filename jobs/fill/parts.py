@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from logitbank.jobs.plan import units_present
+from logitbank.jobs.command_line.plan import units_present
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.files import open_files
 from logitbank.stores.layout import Unit, all_units

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, TextIO
 
+from logitbank.jobs.command_line.stopping import STOP_SIGNALS, TRY_AGAIN, stopped_by, tell_stopped
 from logitbank.jobs.fill.parts import Part
-from logitbank.jobs.stopping import STOP_SIGNALS, TRY_AGAIN, stopped_by, tell_stopped
 from logitbank.stores.errors import LogitbankError, UsageError
 
 SECONDS_BETWEEN_LOOKS = 0.1

@@ -7,11 +7,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from logitbank.jobs.command_line.plan import store_plan
+from logitbank.jobs.command_line.stopping import StopSignals
 from logitbank.jobs.fill.here import Here
 from logitbank.jobs.fill.parts import Part, seal_when_whole
 from logitbank.jobs.fill.sharing import Sharing
-from logitbank.jobs.plan import store_plan
-from logitbank.jobs.stopping import StopSignals
 from logitbank.pipeline.store_task import OpenTask, StoreTask
 from logitbank.stores.files import open_files
 from logitbank.stores.layout import Unit, all_units

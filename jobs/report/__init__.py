@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.arguments import DATASET_HELP, above_zero, command_line
-from logitbank.jobs.opening import add_allowance_argument, parents_of
-from logitbank.jobs.paths import location, out_path
+from logitbank.jobs.command_line.arguments import DATASET_HELP, above_zero, command_line
+from logitbank.jobs.command_line.opening import add_allowance_argument, parents_of
+from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.stores.errors import UsageError
-from logitbank.stores.outside_stores import require_outside_stores
+from logitbank.stores.housekeeping.outside_stores import require_outside_stores
 
 if TYPE_CHECKING:
     from logitbank.jobs.report.results import Report

@@ -14,7 +14,7 @@ from logitbank.jobs.report.shares import softmax
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.views import StoredViews, main_labels
 from logitbank.pipeline.views.mismatch import explain_mismatch, mismatches
-from logitbank.pipeline.views.renderer import ViewRenderer
+from logitbank.pipeline.views.rendering.renderer import ViewRenderer
 from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY
 from logitbank.stores.errors import LogitbankError, PixelError
 from logitbank.stores.layout import crc_arrays, store_keys

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.arguments import DATASET_HELP, command_line, listed, threads
-from logitbank.jobs.paths import location, out_path
-from logitbank.jobs.stage_log import require_own_folder
+from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, listed, threads
+from logitbank.jobs.command_line.paths import location, out_path
+from logitbank.jobs.command_line.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
-from logitbank.stores.outside_stores import require_outside_stores
+from logitbank.stores.housekeeping.outside_stores import require_outside_stores
 
 if TYPE_CHECKING:
     from logitbank.jobs.reproduce.plan import Plan, Request, Student
@@ -128,7 +128,7 @@ def _dataset(request: Request) -> ImageDataset:
 
 def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageDataset) -> None:
     """Load every network once: one that there is not would else be found only hours later."""
-    from logitbank.jobs.opening import open_model
+    from logitbank.jobs.command_line.opening import open_model
     from logitbank.pipeline.devices import usable_device
 
     device = usable_device(request.device)
@@ -143,11 +143,11 @@ def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageData
 def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int:
     """Run the stages; the exit code of the first that was asked to stop, else 0."""
     from logitbank.jobs.cli import run_job
+    from logitbank.jobs.command_line.stage_log import StageLog
+    from logitbank.jobs.command_line.stopping import tell_stopped
     from logitbank.jobs.reproduce.plot import save_plot
     from logitbank.jobs.reproduce.seconds import StageSeconds
     from logitbank.jobs.reproduce.table import MARKDOWN, shown_lines, write_table
-    from logitbank.jobs.stage_log import StageLog
-    from logitbank.jobs.stopping import tell_stopped
 
     seconds = StageSeconds(request.out)
     shown = StageLog(len(plan.stages), request.out / LOG)

@@ -17,8 +17,8 @@ from logitbank.pipeline.bounds import (
     check_fields,
 )
 from logitbank.pipeline.losses import SLD, DatasetKind, Loss, published_loss
-from logitbank.pipeline.models.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.models.loading import ModelSpec
+from logitbank.pipeline.models.zoo.cifar import CIFAR_NETWORKS
 from logitbank.pipeline.student.config import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
 from logitbank.pipeline.views import Mixed, parse_augmentation

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from logitbank.jobs.command_line.yaml_mapping import read_mapping
 from logitbank.jobs.reproduce.recipe import Recipe
 from logitbank.jobs.reproduce.recipe_table import COLUMNS, RecipeTable
-from logitbank.jobs.yaml_mapping import read_mapping
 from logitbank.pipeline.bounds import from_mapping
 from logitbank.stores.errors import UsageError, unknown_name
 

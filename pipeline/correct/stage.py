@@ -22,9 +22,9 @@ from logitbank.stores.corrections import (
     correction_named,
 )
 from logitbank.stores.errors import StoreError
+from logitbank.stores.files.buffers import aligned_empty
 from logitbank.stores.layout import Unit, block_bounds, unit_arrays
 from logitbank.stores.manifest import Manifest, Measured
-from logitbank.stores.memory import aligned_empty
 from logitbank.stores.reader import Store
 from logitbank.stores.units import UnitGroup, UnitWriter
 from logitbank.stores.writer import StoreWriter, unit_rows

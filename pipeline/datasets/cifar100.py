@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets.image_dataset import class_names
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.stores.errors import DatasetError
 
 FOLDER = "cifar-100-python"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 
 _ENLARGEMENT = 4
 _TEST_EVERY = 5

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets.image_dataset import checked_targets, class_names
-from logitbank.pipeline.datasets.memory import MemoryDataset, require_layout
+from logitbank.pipeline.datasets.in_memory import MemoryDataset, require_layout
 from logitbank.stores.errors import DatasetError
 
 _FORM = "file.attrs['classes'] = ['cat', 'dog']"

@@ -20,7 +20,7 @@ from logitbank.pipeline.datasets.image_dataset import (
     head_count,
     pixel_ids,
 )
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.datasets.pillow_pixels import rgb_pixels
 from logitbank.stores.errors import DatasetError
 from logitbank.stores.importing import import_factory

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from logitbank.pipeline.models.checkpoints import Checkpoint, load_state, read_checkpoint
-from logitbank.pipeline.models.cifar import CIFAR_NETWORKS, cifar_network
-from logitbank.pipeline.models.imagenet_mobilenet import IMAGENET_NETWORKS, imagenet_network
 from logitbank.pipeline.models.imported import imported_model
 from logitbank.pipeline.models.inputs import Inputs, parse_inputs
 from logitbank.pipeline.models.normalisation import HALF, Normalisation, default_normalisation
@@ -37,6 +35,8 @@ from logitbank.pipeline.models.torchvision_models import (
     torchvision_weights,
 )
 from logitbank.pipeline.models.trial import evaluation_mode, require_logits
+from logitbank.pipeline.models.zoo.cifar import CIFAR_NETWORKS, cifar_network
+from logitbank.pipeline.models.zoo.imagenet_mobilenet import IMAGENET_NETWORKS, imagenet_network
 from logitbank.stores.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.student.config import TrainConfig
-from logitbank.pipeline.view_dataset import ViewDataset
-from logitbank.pipeline.view_targets import ViewTargets
 from logitbank.pipeline.views import Augmentation, StoredViews, kind_of
+from logitbank.pipeline.views.dataset import ViewDataset
 from logitbank.pipeline.views.mismatch import check_pixels, explain_mismatch
-from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
+from logitbank.pipeline.views.rendering.renderer import ViewRenderer, pixel_crc
+from logitbank.pipeline.views.targets import ViewTargets
 from logitbank.stores.errors import (
     DatasetError,
     LogitbankError,

@@ -9,7 +9,7 @@ from pathlib import Path
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError
 from logitbank.stores.files import PARTIAL
-from logitbank.stores.outside_stores import require_outside_stores
+from logitbank.stores.housekeeping.outside_stores import require_outside_stores
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 BEST, LAST, AVERAGE = "best.pt", "last.pt", "ema.pt"

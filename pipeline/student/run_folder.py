@@ -26,7 +26,7 @@ from logitbank.pipeline.student.run_contents import (
 )
 from logitbank.stores.errors import LogitbankError, StoreError
 from logitbank.stores.files import LocalFiles, write_error
-from logitbank.stores.owner_lock import Held, OwnerLock, owner_lock
+from logitbank.stores.locks.owner_lock import Held, OwnerLock, owner_lock
 
 Metrics = dict[str, Any]
 _LOG = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ import torch
 
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.devices import torch_threads
-from logitbank.pipeline.draws import epoch_order
 from logitbank.pipeline.evaluate import Accuracy, evaluate
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.soft_labels import SoftLabels, paired
@@ -43,6 +42,7 @@ from logitbank.pipeline.student.sources import (
 )
 from logitbank.pipeline.student.tensorboard import EventFile
 from logitbank.pipeline.student.training_setup import TeacherLogits, TrainingSetup, prepare
+from logitbank.pipeline.views.draws import epoch_order
 from logitbank.stores.errors import LogitbankError, UsageError
 
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from logitbank.pipeline.datasets import ImageDataset, require_two_classes, weak_augmentation
-from logitbank.pipeline.draws import Stream, view_of_epoch
 from logitbank.pipeline.inference import forward_logits
 from logitbank.pipeline.models import LoadedModel, default_normalisation, load_model
 from logitbank.pipeline.soft_labels import SoftLabels
@@ -25,6 +24,7 @@ from logitbank.pipeline.student.sources import (
 )
 from logitbank.pipeline.student.trainer import Trainer, ViewBatch
 from logitbank.pipeline.views import Augmentation, StoredViews, kind_of, parse_augmentation
+from logitbank.pipeline.views.draws import Stream, view_of_epoch
 
 TeacherLogits = Callable[[Batch], torch.Tensor | None]
 

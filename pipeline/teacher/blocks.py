@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.teacher.settings import CacheSettings
 from logitbank.pipeline.views import Augmentation, main_labels
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import LogitOutOfRangeError, encoding_named
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.layout import Unit, block_bounds
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.ranking import top_classes
 from logitbank.stores.units import UnitGroup, UnitValues
 
 GROUP_BYTES = 2**30

@@ -10,8 +10,8 @@ from PIL import __version__ as pillow_version
 
 from logitbank.pipeline.datasets import ImageDataset
 from logitbank.pipeline.datasets.imported import MapStyleDataset
-from logitbank.pipeline.views.mixed_images import named_images, shown_images, suspected
-from logitbank.pipeline.views.renderer import ViewRenderer, pixel_crc
+from logitbank.pipeline.views.rendering.mixed_images import named_images, shown_images, suspected
+from logitbank.pipeline.views.rendering.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import LogitbankError, PixelError
 

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from logitbank.pipeline.views.center import Center
-from logitbank.pipeline.views.cifar_strong import CifarStrong
-from logitbank.pipeline.views.cifar_weak import CifarWeak
-from logitbank.pipeline.views.cutmix import CutMix
-from logitbank.pipeline.views.imagenet_strong import ImagenetStrong
-from logitbank.pipeline.views.imagenet_weak import ImagenetWeak
-from logitbank.pipeline.views.mixed import Augmentation, Mixed
-from logitbank.pipeline.views.mixup import MixUp
+from logitbank.pipeline.views.augmentations.center import Center
+from logitbank.pipeline.views.augmentations.cifar_strong import CifarStrong
+from logitbank.pipeline.views.augmentations.cifar_weak import CifarWeak
+from logitbank.pipeline.views.augmentations.cutmix import CutMix
+from logitbank.pipeline.views.augmentations.imagenet_strong import ImagenetStrong
+from logitbank.pipeline.views.augmentations.imagenet_weak import ImagenetWeak
+from logitbank.pipeline.views.augmentations.mixed import Augmentation, Mixed
+from logitbank.pipeline.views.augmentations.mixup import MixUp
 from logitbank.stores.errors import UsageError, unknown_name
 
 _KINDS = (Center, CifarWeak, CifarStrong, ImagenetWeak, ImagenetStrong)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from logitbank.pipeline.views.mixed import Augmentation
+from logitbank.pipeline.views.augmentations.mixed import Augmentation
 from logitbank.pipeline.views.specs import augmentation_from
 from logitbank.stores.errors import StoreError
 from logitbank.stores.parent import Opening

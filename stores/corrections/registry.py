@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from logitbank.stores.corrections.correction import Correction, RowKernel
 from logitbank.stores.corrections.kernels import check_rows, sort_rows, swap_rows
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import LogitOutOfRangeError
 from logitbank.stores.encodings.floats import rounded
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError, unknown_name
 from logitbank.stores.importing import IMPORT, import_spec
-from logitbank.stores.ranking import top_classes
 
 CORRECTIONS: dict[str, Correction] = {
     "sort": Correction("sort", sort_rows),

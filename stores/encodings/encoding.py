@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from logitbank.stores.codecs import Zstd
+from logitbank.stores.encodings.codecs import Zstd
 from logitbank.stores.errors import LogitbankError
 
 if TYPE_CHECKING:

@@ -214,13 +214,13 @@ class LocalFiles(Files):
 
     def remove_leftovers(self) -> None:
         """Remove begun folders, stale locks and probes beside the folder."""
-        from logitbank.stores.leftovers import remove_leftovers
+        from logitbank.stores.housekeeping.leftovers import remove_leftovers
 
         remove_leftovers(self.root)
 
     def sealing(self, stale_after: float = SECONDS_UNTIL_STALE) -> AbstractContextManager[None]:
         """Keep the lock that is a hidden file beside the folder."""
-        from logitbank.stores.seal_lock import seal_lock
+        from logitbank.stores.locks.seal_lock import seal_lock
 
         return seal_lock(self.root, stale_after=stale_after)
 
@@ -230,7 +230,7 @@ class LocalFiles(Files):
         waiting: Callable[[int], None] = lambda files: None,
     ) -> None:
         """Wait until each temporary file is gone, or untouched for so long."""
-        from logitbank.stores.seal_lock import wait_for_writers
+        from logitbank.stores.locks.seal_lock import wait_for_writers
 
         wait_for_writers(self.root, stale_after=stale_after, waiting=waiting)
 

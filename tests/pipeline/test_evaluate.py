@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import nn
 
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.evaluate import evaluate, label_ranks
 from logitbank.pipeline.models import LoadedModel
 from logitbank.pipeline.models.normalisation import HALF

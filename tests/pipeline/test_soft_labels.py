@@ -19,13 +19,13 @@ from torch.utils.data.distributed import DistributedSampler
 
 from logitbank import LogitbankError, RowSampler, SoftLabels, ViewDataset
 from logitbank.pipeline.correct import CorrectionTask
-from logitbank.pipeline.draws import view_of_epoch
 from logitbank.pipeline.store_task import fill_store
+from logitbank.pipeline.views.draws import view_of_epoch
 from logitbank.stores.errors import StoreError, UsageError
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import WrongRowError
 from logitbank.stores.writer import StoreWriter
-from tests.pipeline.student_examples import small_dataset, small_store, small_teacher
+from tests.pipeline.student.student_examples import small_dataset, small_store, small_teacher
 from tests.reference import views as reference
 
 SAMPLES, VIEWS, CLASSES, VIEW_ORDER = 60, 4, 7, 16

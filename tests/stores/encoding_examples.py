@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from logitbank.stores.codecs import Zstd
 from logitbank.stores.encodings import ENCODINGS, Encoding, RowArray, encoding_named
+from logitbank.stores.encodings.codecs import Zstd
 from logitbank.stores.encodings.floats import rounded
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.layout import Unit, block_bounds
 from logitbank.stores.manifest import (
@@ -14,7 +15,6 @@ from logitbank.stores.manifest import (
     Manifest,
     TeacherIdentity,
 )
-from logitbank.stores.ranking import top_classes
 from logitbank.stores.writer import StoreWriter
 
 SAMPLES, CLASSES, VIEWS, ROWS = 10, 7, 3, 4

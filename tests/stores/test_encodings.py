@@ -14,18 +14,18 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitbank.jobs.plan import store_bytes, store_plan, units_present
+from logitbank.jobs.command_line.plan import store_bytes, store_plan, units_present
 from logitbank.pipeline.correct import CorrectionTask, write_virtual_store
 from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.chunks import ChunkError, read_chunk, write_chunk
-from logitbank.stores.codecs import Zstd
 from logitbank.stores.corrections import CORRECTIONS, EncodedCorrection, register_correction
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import ENCODINGS, LogitOutOfRangeError, encoding_named
+from logitbank.stores.encodings.codecs import Zstd
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError
 from logitbank.stores.files import LocalFiles
 from logitbank.stores.layout import ArraySpec, ledger_array, store_arrays, unit_arrays
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.ranking import top_classes
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import SlabLoader
 from logitbank.stores.summary import summarise, summary_lines

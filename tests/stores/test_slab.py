@@ -19,8 +19,8 @@ import torch
 
 from logitbank.stores import reader
 from logitbank.stores.corrections import CORRECTIONS
+from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.errors import StoreError
-from logitbank.stores.ranking import top_classes
 from logitbank.stores.reader import Store
 from logitbank.stores.slab import Slab, SlabLoader, WrongRowError
 from tests.forked import forked

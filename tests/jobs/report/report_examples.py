@@ -8,10 +8,10 @@ from pathlib import Path
 from logitbank.jobs.report.reading import find_mistakes, read_store
 from logitbank.jobs.report.results import Report, StudentRun, TeacherCost, Throughput
 from logitbank.pipeline.correct import CorrectionTask
-from logitbank.pipeline.datasets.memory import MemoryDataset
+from logitbank.pipeline.datasets.in_memory import MemoryDataset
 from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.reader import Store
-from tests.pipeline.student_examples import small_dataset, small_store, small_teacher
+from tests.pipeline.student.student_examples import small_dataset, small_store, small_teacher
 
 TOP1 = {
     "hard labels": [(91.0, 90.0), (93.5, 92.0), (94.0, 94.0)],

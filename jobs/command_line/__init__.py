@@ -1,0 +1,1 @@
+"""What the command lines of all jobs share: arguments, paths, output, progress, stopping."""

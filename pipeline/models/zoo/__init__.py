@@ -1,0 +1,1 @@
+"""The networks of the distillation literature, a family in a file."""

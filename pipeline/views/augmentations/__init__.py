@@ -1,0 +1,1 @@
+"""Augmentations, a file each, and the pieces that they are made of."""
