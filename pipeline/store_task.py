@@ -158,14 +158,14 @@ def compute_missing(
     Raises:
         LogitbankError: as `OpenTask.compute`.
     """
-    total, done = unit_rows(writer.lacking, writer.manifest), 0
+    total, done = unit_rows(writer.missing, writer.manifest), 0
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
         progress(done, total)
 
-    groups = opened.groups(writer.lacking)
+    groups = opened.groups(writer.missing)
     opened.compute(groups, writer.write_unit, progress=count, stop=stop)
 
 

@@ -304,7 +304,7 @@ class Manifest:
         return dataclasses.replace(complete, seal=complete.seal_value())
 
     def unsealed(self) -> Manifest:
-        """Give the manifest of the same work while some of it is lacking."""
+        """Give the manifest of the same work while some of it is missing."""
         return dataclasses.replace(self, status="incomplete", digest=None, seal=None)
 
 

@@ -2,7 +2,7 @@
 
 The presence of a good chunk is the ledger. A unit's chunks are written with the ledger's array
 last, each file whole or not at all; a job that is run again checks every chunk there is, removes
-what is bad or stale, and computes only the units that are lacking.
+what is bad or stale, and computes only the units that are missing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ RowLabels = Callable[[NDArray[np.int32], NDArray[np.int64], NDArray[Any]], NDArr
 class StoreWriter:
     """A store being made.
 
-    `lacking` lists the units that still have to be computed, in order; `complete` says that the
+    `missing` lists the units that still have to be computed, in order; `complete` says that the
     store was sealed and found whole when it was opened; `mended` lists the keys that were found
     bad, stale or missing from a sealed store.
 
@@ -106,10 +106,10 @@ class StoreWriter:
             # Not before: the tables that proved it bind no chunk once it is written anew.
             self._put_manifest(self.manifest)
             self.mended.append(ROOT_KEY)
-        self.lacking = [unit for unit in self._own_units() if unit in bad]
-        self._remaining = set(self.lacking)
+        self.missing = [unit for unit in self._own_units() if unit in bad]
+        self._remaining = set(self.missing)
         self.mended = list(dict.fromkeys(self.mended))
-        self.complete = found.intact and not self.mended and not self.lacking
+        self.complete = found.intact and not self.mended and not self.missing
         sealed_yet = self.manifest.status == "complete" and self._expected_digest is None
         if sealed_yet and not self.complete:
             # What is being mended must not pass for complete if this job is killed. With damaged
@@ -186,7 +186,7 @@ class StoreWriter:
             row_labels: gives the labels that are counted, where a row's is not its sample's.
 
         Raises:
-            StoreError: a unit is lacking, a chunk can't be read back or flushed, or the store was
+            StoreError: a unit is missing, a chunk can't be read back or flushed, or the store was
                 sealed before and what it holds now can't be proved to be the same.
         """
         assert self._share is None, "a share is never all of a store"

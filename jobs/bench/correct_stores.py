@@ -115,7 +115,7 @@ def write_ranked_store(path: Path, samples: int, classes: int, views: int = 1) -
     rows = np.arange(samples) % len(drawn.target)
     writer = StoreWriter.open(path, manifest, drawn.target[rows], np.arange(samples, dtype="u8"))
     rng = np.random.default_rng(1)
-    for unit in writer.lacking:
+    for unit in writer.missing:
         block = rows[slice(*block_bounds(manifest, unit.block))]
         values = {
             "view_params": rng.integers(0, 9, (len(block), 3)).astype(np.int16),

@@ -189,7 +189,7 @@ def _on(workers: Workers, raw: Path, parent: Store, out: Path, rows: int) -> Sli
         opened = task.open()
         writer = StoreWriter.open(out, task.manifest, *opened.samples)
         with workers.task(task) as shared:
-            groups = opened.groups(writer.lacking)
+            groups = opened.groups(writer.missing)
             shared.compute(groups, writer, lambda done, total: None)
         opened.seal(writer)
         return rows

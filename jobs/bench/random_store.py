@@ -43,7 +43,7 @@ def write_random_store(
     renderer = ViewRenderer(dataset, augmentation)
     encoding = encoding_named(settings.encoding)
     rng = np.random.default_rng(settings.seed)
-    for unit in writer.lacking:
+    for unit in writer.missing:
         samples = np.arange(*block_bounds(manifest, unit.block))
         pixels, params = renderer.draw(settings.seed, unit.view, samples)
         shape = (len(samples), len(dataset.classes))

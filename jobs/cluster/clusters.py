@@ -63,7 +63,7 @@ def open_cluster(where: Where) -> Iterator[OpenCluster]:
     """Open a cluster for the time of a `with` block; nothing is left running behind it.
 
     Raises:
-        LogitbankError: a package is lacking, a scheduler can't be reached, or a cluster can't be
+        LogitbankError: a package is missing, a scheduler can't be reached, or a cluster can't be
             started; the message says which and what to do.
     """
     with quiet():

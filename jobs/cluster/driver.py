@@ -52,8 +52,8 @@ class OnCluster:
         Raises:
             LogitbankError: as `open_workers` and `TaskOnWorkers.compute`.
         """
-        if writer.lacking:
-            groups = self.opened.groups(writer.lacking)
+        if writer.missing:
+            groups = self.opened.groups(writer.missing)
             self._workers.compute(groups, writer, Progress(self.job, "chunk"))
         # Nobody needs the workers while the store is sealed.
         self.stack.close()

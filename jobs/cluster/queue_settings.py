@@ -108,7 +108,7 @@ def _first_problem(error: ValidationError, given: Mapping[str, Any]) -> str:
     problem = error.errors()[0]
     name = str(problem["loc"][0])
     if problem["type"] == "missing":
-        return f"{name} is lacking"
+        return f"{name} is missing"
     if name == "walltime" and isinstance(given[name], int):
         # YAML 1.1 reads 02:00:00 as a number in base 60.
         return 'walltime must stand in quotes: "HH:MM:SS"'

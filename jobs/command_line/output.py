@@ -81,9 +81,9 @@ def _opened(stream: TextIO | None, stack: ExitStack) -> TextIO:
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     """Write out what an encoding lacks: signs in letters, all else by its number."""
     assert isinstance(error, UnicodeEncodeError), "streams of text are written"
-    lacking = error.object[error.start : error.end]
+    missing = error.object[error.start : error.end]
     shown = [
         _IN_ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode()
-        for letter in lacking
+        for letter in missing
     ]
     return "".join(shown), error.end

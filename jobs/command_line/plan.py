@@ -101,10 +101,10 @@ def store_plan(location: str, manifest: Manifest, share: Sequence[Unit] | None =
     room = "" if free is None else f"; {free:,} are free"
     lines = [
         f"  {manifest.views:,} views of {manifest.dataset.samples:,} samples: {rows:,} rows",
-        f"  {units:,} units of {manifest.rows_per_chunk:,} rows, {units - present:,} lacking",
+        f"  {units:,} units of {manifest.rows_per_chunk:,} rows, {units - present:,} missing",
         f"  {most}{size:,} bytes as {manifest.encoding}{room}",
     ]
     if share is not None:
-        lacking = len(share) - units_present(files, manifest, share)
-        lines.append(f"  this part takes {len(share):,} of the units, {lacking:,} lacking")
+        missing = len(share) - units_present(files, manifest, share)
+        lines.append(f"  this part takes {len(share):,} of the units, {missing:,} missing")
     return lines

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run what is lacking of every stage, write the report and print the accuracies."""
+    """Run what is missing of every stage, write the report and print the accuracies."""
     settings = _settings(options)
     require_outside_stores(settings.out)
     stages = demo_stages(settings)

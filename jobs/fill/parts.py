@@ -119,7 +119,7 @@ def seal_when_whole(
         wanted: its manifest.
         part: the one that has just done its share.
         open_whole: opens the store with all of its units.
-        complete: computes what is lacking in the store, and seals it.
+        complete: computes what is missing in the store, and seals it.
 
     Returns:
         The sealed manifest, None while other parts have something to do.

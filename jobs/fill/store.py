@@ -126,11 +126,11 @@ class _Run:
         self.opened.require_begun(writer.manifest.measured)
         if writer.complete:
             whose = "" if self.part is None else f" of part {self.part}"
-            print(f"{out} is complete: every chunk{whose} was checked, nothing is lacking")
+            print(f"{out} is complete: every chunk{whose} was checked, nothing is missing")
             return None
         for key in writer.mended:
             print(f"{out}: {key} was bad or stale; mending it")
-        rows = unit_rows(writer.lacking, wanted)
+        rows = unit_rows(writer.missing, wanted)
         if self.part is None:
             return Filled(self._complete(writer), rows)
         self.driver.compute(writer)

@@ -215,12 +215,12 @@ def _numbers(targets: Any, where: str) -> tuple[str, ...]:
             f"{where}: targets run from {least} to {largest}, so class 0 has no samples: number "
             f"the classes from 0 on (subtract {least}), or give the names of all classes"
         )
-    lacking = np.flatnonzero(np.bincount(array.astype(np.int64)) == 0)
-    if len(lacking):
+    missing = np.flatnonzero(np.bincount(array.astype(np.int64)) == 0)
+    if len(missing):
         _LOG.warning(
             "%s: %d of %d classes have no samples, the first is class %d: the classes are numbers "
             "up to the largest target, as no names are given",
-            *(where, len(lacking), largest + 1, int(lacking[0])),
+            *(where, len(missing), largest + 1, int(missing[0])),
         )
     return tuple(str(number) for number in range(largest + 1))
 

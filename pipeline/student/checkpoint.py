@@ -137,7 +137,7 @@ def mend(run: RunFolder, config: TrainConfig, last: LastEpoch) -> None:
     """Bring the other files to what `last.pt` says, if the run was killed between them.
 
     What is damaged is set aside and written again. The weights of a best epoch before the last one
-    are in no other file: where they are lost, that is told, and `best.pt` is lacking until an epoch
+    are in no other file: where they are lost, that is told, and `best.pt` is missing until an epoch
     is better.
     """
     history, content = last.history, last.content

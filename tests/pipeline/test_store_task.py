@@ -89,7 +89,7 @@ def files_of(store: Path) -> dict[str, bytes]:
 def test_units_are_the_same_whoever_computes_them_and_however_often(tmp_path, task):
     writer = laid_out(task)
     one, other = (elsewhere(task).open(threads) for threads in (1, 3))
-    units = writer.lacking
+    units = writer.missing
     # Both do all of it, in another order and in other groups.
     told = {each.unit: each for each in compute(one, writer, [(unit,) for unit in units])}
     assert sorted(told) == units
@@ -130,7 +130,7 @@ def test_a_request_to_stop_leaves_the_rest_out(tmp_path, task):
     writer, opened = laid_out(task), task.open(threads=1)
     compute_missing(opened, writer, stop=lambda: written() >= 2)
     opened.close()
-    assert 2 <= written() < len(writer.lacking)
+    assert 2 <= written() < len(writer.missing)
 
 
 def test_what_is_open_where_a_task_was_made_does_not_travel(task):
@@ -180,9 +180,9 @@ def test_labels_of_other_samples_are_noticed(started):
     targets = opened.dataset.targets.copy()
     targets[17] = (targets[17] + 1) % 10
     opened.dataset = dataclasses.replace(opened.dataset, targets=targets)
-    compute(opened, writer, [(writer.lacking[0],)])
+    compute(opened, writer, [(writer.missing[0],)])
     with pytest.raises(DatasetError, match="is not sample 17 of the store"):
-        compute(opened, writer, [(writer.lacking[1],)])
+        compute(opened, writer, [(writer.missing[1],)])
     opened.close()
 
 
@@ -191,7 +191,7 @@ def test_labels_of_partners_from_other_blocks_are_noticed(tmp_path, teacher):
     augmentation = parse_augmentation("cifar-weak+mixup", size=32, samples=40)
     task = teacher_task(teacher, tmp_path / "out.zarr", augmentation)
     writer, opened = laid_out(task), elsewhere(task).open(threads=1)
-    dataset, unit = open_dataset("digits").head(40), writer.lacking[0]
+    dataset, unit = open_dataset("digits").head(40), writer.missing[0]
     partners, _ = augmentation.draw_mix(0, range(16), unit.view)
     outside = int(partners[partners >= 16][0])
     never = next(each for each in range(16, 40) if each not in partners)
@@ -234,7 +234,7 @@ def test_a_task_of_several_views_decodes_each_image_once(tmp_path, teacher):
     store = str(tmp_path / "o.zarr")
     opened = TeacherTask.of(dataset, model, augmentation, settings, store).open()
     writer = StoreWriter.open(store, opened.task.manifest, *opened.samples)
-    groups = opened.groups(writer.lacking)
+    groups = opened.groups(writer.missing)
     assert [len(group) for group in groups] == [4, 4, 4]
     opened.compute(groups, writer.write_unit)
     opened.close()

@@ -86,6 +86,6 @@ def write_store(path: Path, wanted: Manifest | None = None) -> Manifest:
     writer = open_writer(path, wanted)
     if writer.complete:
         return writer.manifest
-    for unit in writer.lacking:
+    for unit in writer.missing:
         writer.write_unit(unit, unit_values(wanted, unit))
     return writer.seal()

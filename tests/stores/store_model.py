@@ -186,7 +186,7 @@ def write_other(path: Path, wanted: Manifest) -> None:
     dataset = DatasetIdentity("digits", "test", SAMPLES, CLASSES, "e" * 64)
     other = manifest(views=2, encoding=wanted.encoding, dataset=dataset)
     writer = StoreWriter.open(path, other, target(), sample_id())
-    for unit in writer.lacking:
+    for unit in writer.missing:
         # As many rows, of the view after the last.
         values = unit_values(wanted, Unit(wanted.views + unit.view, unit.block))
         writer.write_unit(unit, values)

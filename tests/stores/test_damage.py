@@ -140,7 +140,7 @@ def test_two_chunks_swapped_are_both_named(store, sealed):
 def test_a_chunk_of_another_store(store, sealed, tmp_path):
     other = tmp_path / "other.zarr"
     writer = open_writer(other)
-    for unit in writer.lacking:
+    for unit in writer.missing:
         values = unit_values(writer.manifest, unit)
         writer.write_unit(unit, values | {"logits": values["logits"] + np.float16(1)})
     writer.seal()
@@ -152,7 +152,7 @@ def test_a_foreign_array_of_tables_is_no_disguise(store, sealed):
     """Chunk and table agree, yet the digest does not."""
     shutil.copy(store / "logits/c/0/0/0", store / "logits/c/1/0/0")
     rebuilt = open_writer(store)
-    for unit in rebuilt.lacking:
+    for unit in rebuilt.missing:
         rebuilt.write_unit(unit, unit_values(rebuilt.manifest, unit))
     forged = Path(shutil.copytree(sealed, store.parent / "forged.zarr"))
     (forged / "crc/logits/c/0/0/0").write_bytes((store / "crc/top/c/0/0/0").read_bytes())
@@ -212,14 +212,14 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
 def test_an_unfinished_store_goes_on_from_its_good_chunks(tmp_path, sealed):
     path = tmp_path / "raw.zarr"
     writer = open_writer(path)
-    for unit in writer.lacking[:5]:
+    for unit in writer.missing[:5]:
         writer.write_unit(unit, unit_values(writer.manifest, unit))
     with pytest.raises(StoreError, match="is incomplete"):
         Store.open(path)
     (path / "logits/c/0/1/0").write_bytes(b"torn")
     (path / "pixel_crc/c/0/2").unlink()
-    lacking = open_writer(path).lacking
-    assert [(unit.view, unit.block) for unit in lacking] == [
+    missing = open_writer(path).missing
+    assert [(unit.view, unit.block) for unit in missing] == [
         (0, 1),
         (0, 2),
         (1, 2),

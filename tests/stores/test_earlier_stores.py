@@ -92,7 +92,7 @@ def test_a_raw_store_is_mended_to_the_digest_it_has(stores, name):
     (path / "zarr.json").unlink()
     writer = open_writer(path, wanted)
     assert {"logits/c/0/0/0", "top/c/0/1/0", "zarr.json"} <= set(writer.mended)
-    assert len(writer.lacking) == 2
+    assert len(writer.missing) == 2
     assert write_store(path, wanted).digest == digest_in(path_of(name))
     assert verify_store(path) == []
 
@@ -123,9 +123,9 @@ def test_a_virtual_store_reads_as_the_corrected_one_that_was_written():
 
 def test_an_unfinished_store_is_finished_and_its_identity_kept_twice_from_now_on(tmp_path):
     path = Path(shutil.copytree(STORES / "unfinished.zarr", tmp_path / "raw.zarr"))
-    assert len(open_writer(path, manifest(views=2)).lacking) == 4
+    assert len(open_writer(path, manifest(views=2)).missing) == 4
     (path / "zarr.json").write_bytes(b"")
-    assert len(open_writer(path, manifest(views=2)).lacking) == 4
+    assert len(open_writer(path, manifest(views=2)).missing) == 4
     assert write_store(path, manifest(views=2)).digest == (
         Store.open(STORES / "float16.zarr").manifest.digest
     )
@@ -134,12 +134,12 @@ def test_an_unfinished_store_is_finished_and_its_identity_kept_twice_from_now_on
 def test_an_unfinished_store_with_a_probe_goes_on_to_the_digest_of_one_run(stores):
     path, wanted = stores / "second/unfinished.zarr", wanted_of("second/unfinished")
     writer = open_writer(path, wanted)
-    assert writer.lacking == all_units(wanted)[2:]
+    assert writer.missing == all_units(wanted)[2:]
     assert writer.mended == []
     probe = writer.manifest.measured.probe
     assert probe is not None
     np.testing.assert_array_equal(np.float32(probe.logits), logits_of(0)[: len(probe.logits)])
-    for unit in writer.lacking:
+    for unit in writer.missing:
         writer.write_unit(unit, unit_values(wanted, unit))
     sealed = writer.seal()
     assert sealed.digest == digest_in(STORES / "second/float16.zarr")
@@ -155,7 +155,7 @@ def test_an_unfinished_store_without_its_manifest_is_known_by_its_other_copy(sto
         (path / "zarr.json").unlink()
     else:
         (path / "zarr.json").write_bytes(torn)
-    assert len(open_writer(path, wanted).lacking) == 2
+    assert len(open_writer(path, wanted).missing) == 2
     assert write_store(path, wanted).digest == digest_in(STORES / "second/float16.zarr")
 
 

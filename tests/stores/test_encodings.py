@@ -193,7 +193,7 @@ def test_zarr_would_write_the_same_metadata_for_compressed_chunks():
 
 def test_two_runs_give_one_digest_whatever_the_order_of_units(wanted, raw, tmp_path):
     writer = open_writer(tmp_path / "again.zarr", wanted)
-    told = [writer.write_unit(unit, unit_values(wanted, unit)) for unit in writer.lacking[::-1]]
+    told = [writer.write_unit(unit, unit_values(wanted, unit)) for unit in writer.missing[::-1]]
     require_visible(writer.files, wanted, told, patience=0.0)
     assert writer.seal().digest == Store.open(raw).manifest.digest
 
@@ -204,7 +204,7 @@ def test_a_unit_writes_the_ledgers_chunk_last(wanted, tmp_path, monkeypatch):
     monkeypatch.setattr(
         LocalFiles, "put", lambda self, key, parts: keys.append(key) or put(self, key, parts)
     )
-    writer.write_unit(writer.lacking[0], unit_values(wanted, writer.lacking[0]))
+    writer.write_unit(writer.missing[0], unit_values(wanted, writer.missing[0]))
     names = [spec.name for spec in unit_arrays(writer.arrays)]
     assert [key.partition("/")[0] for key in keys] == names
     assert names[-1] == ledger_of(wanted) == row_arrays_of(wanted)[-1]

@@ -124,9 +124,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.start_over()
             return False
         if misplaced and tables_are_bad:
-            assert set(writer.lacking) <= set(damaged)
+            assert set(writer.missing) <= set(damaged)
         else:
-            assert writer.lacking == damaged
+            assert writer.missing == damaged
         assert self.model.strays(self.path) == strays
         assert not [each for each in self.folder.iterdir() if each.name.startswith(".")]
         self.writer = writer
@@ -147,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.is_touched = False
 
     def write(self, writer: StoreWriter, count: int, order: list[int]) -> None:
-        """Write some of the units that are lacking, in any order."""
+        """Write some of the units that are missing, in any order."""
         ranks = dict(zip(self.model.units, order, strict=True))
         for unit in sorted(writer._remaining, key=lambda unit: ranks[unit])[:count]:
             writer.write_unit(unit, unit_values(self.model.wanted, unit))

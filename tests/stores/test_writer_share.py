@@ -42,7 +42,7 @@ def open_share(path: Path, share: list[Unit] | None) -> StoreWriter:
 
 
 def write(writer: StoreWriter) -> None:
-    for unit in writer.lacking:
+    for unit in writer.missing:
         writer.write_unit(unit, unit_values(writer.manifest, unit))
 
 
@@ -60,11 +60,11 @@ def test_any_shares_in_any_order_make_the_same_store(tmp_path_factory, sealed, o
     for each in order:
         share = [unit for unit, owner in zip(UNITS, owners, strict=True) if owner == each]
         writer = open_share(path, share)
-        assert writer.lacking == share
+        assert writer.missing == share
         assert not writer.complete
         write(writer)
     whole = open_share(path, None)
-    assert whole.lacking == []
+    assert whole.missing == []
     assert whole.seal().digest == Store.open(sealed).manifest.digest
     same_chunks(path, sealed)
 
@@ -82,7 +82,7 @@ def test_the_units_of_others_are_not_looked_at(tmp_path, sealed):
     path = Path(shutil.copytree(sealed, tmp_path / "raw.zarr"))
     (path / "logits/c/2/2/0").write_bytes(b"torn")
     assert open_share(path, UNITS[:8]).complete
-    assert open_share(path, UNITS[8:]).lacking == UNITS[8:]
+    assert open_share(path, UNITS[8:]).missing == UNITS[8:]
     assert not (path / "logits/c/2/2/0").exists()
 
 
@@ -122,7 +122,7 @@ def test_a_share_opened_while_another_process_seals(tmp_path, sealed, monkeypatc
     write_manifest = StoreWriter._put_manifest
 
     def part_comes(writer: StoreWriter, wanted) -> None:
-        assert open_share(path, UNITS[:4]).lacking == []
+        assert open_share(path, UNITS[:4]).missing == []
         write_manifest(writer, wanted)
 
     with monkeypatch.context() as context:
@@ -144,7 +144,7 @@ def test_a_store_that_is_sealed_between_two_looks_at_it(tmp_path, sealed, monkey
         return found
 
     monkeypatch.setattr(recovery, "_trusted_tables", sealed_after)
-    assert open_share(path, UNITS[:4]).lacking == []
+    assert open_share(path, UNITS[:4]).missing == []
     same_chunks(path, sealed)
 
 

@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(tmp_path, raw):
     again = start_job(tmp_path, *words(raw, correction, "local:2"))
     _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    # Only what was lacking was computed.
+    # Only what was missing was computed.
     assert len(pids(tmp_path)) == UNITS - before
     reversed_whole(tmp_path / "out.zarr")
 
@@ -151,7 +151,7 @@ def test_a_client_that_is_stopped_or_killed_leaves_no_process(tmp_path, raw, num
 
 def test_a_dry_run_opens_no_cluster(tmp_path, raw, capsys):
     assert run(*words(raw, "sort", "tcp://127.0.0.1:9"), "--dry-run") == 0
-    assert "24 units of 4 rows, 24 lacking" in capsys.readouterr().out
+    assert "24 units of 4 rows, 24 missing" in capsys.readouterr().out
 
 
 def test_a_virtual_store_has_nothing_to_share(tmp_path, raw, capsys):

@@ -78,8 +78,8 @@ def test_a_wrong_where_is_one_line_and_exit_code_2(capsys, where, line):
     [
         ("", "must map setting names to values"),
         ("a: [1", "is not YAML"),
-        ("cores: 4\nmemory: 8GB", "workers is lacking"),
-        ("workers: 2\nmemory: 8GB", "cores is lacking"),
+        ("cores: 4\nmemory: 8GB", "workers is missing"),
+        ("workers: 2\nmemory: 8GB", "cores is missing"),
         (LEAST + "partition: gpu", "unknown setting in {} 'partition': "),
         (LEAST + "worker: 3", "did you mean 'workers'?"),
         (LEAST + "walltime: 12:00:00", 'walltime must stand in quotes: "HH:MM:SS"'),

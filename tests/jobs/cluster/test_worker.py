@@ -49,10 +49,10 @@ def test_a_task_is_opened_once_and_writes_into_the_store_of_its_time_alone(tmp_p
     plugin.setup(SimpleNamespace(state=SimpleNamespace(nthreads=1)))
     opened = plugin.open_task()
     assert plugin.open_task() is opened
-    groups = [(unit,) for unit in writer.lacking]
+    groups = [(unit,) for unit in writer.missing]
     with pytest.raises(StoreError, match="another store is there"):
         plugin.compute(opened, groups, "2031-01-01T00:00:00+00:00")
     created = writer.manifest.provenance.created
     written = plugin.compute(opened, groups, created)
-    assert {each.unit for each in written} == set(writer.lacking)
+    assert {each.unit for each in written} == set(writer.missing)
     plugin.teardown(SimpleNamespace())

@@ -235,7 +235,7 @@ def test_parts_leave_temporary_files_and_who_seals_removes_old_ones(raw, correct
 def test_a_task_that_is_submitted_alone_works_beside_the_others(
     raw, corrected, tmp_path, monkeypatch
 ):
-    """`--array=5` has a count of 1: all that is lacking is its, yet it is not alone."""
+    """`--array=5` has a count of 1: all that is missing is its, yet it is not alone."""
     out = tmp_path / "sort.zarr"
     done(*correct_words(raw, out, "0/4"))
     temporary = out / "logits/c/1/0/0.ab12.partial"
@@ -257,9 +257,9 @@ def test_the_plan_of_a_part(raw, tmp_path, capfd):
     out = tmp_path / "sort.zarr"
     done(*correct_words(raw, out, "0/3"))
     capfd.readouterr()
-    for part, lacking in [("0/3", 0), ("1/3", 4)]:
+    for part, missing in [("0/3", 0), ("1/3", 4)]:
         done(*correct_words(raw, out, part), "--dry-run")
-        told = f"this part takes 4 of the units, {lacking} lacking"
+        told = f"this part takes 4 of the units, {missing} missing"
         assert told in capfd.readouterr().out
 
 

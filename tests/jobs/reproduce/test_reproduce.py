@@ -186,7 +186,7 @@ class TestAgain:
         dkd = write(tmp_path / "dkd.yaml", {"loss": "dkd", "corrections": ["none"]})
         flags = [word if word != SEEDS else 1 for word in FLAGS]
         assert run("reproduce", dkd, *flags, "--out", mine) == 0
-        assert "is complete: every chunk was checked, nothing is lacking" in capsys.readouterr().out
+        assert "is complete: every chunk was checked, nothing is missing" in capsys.readouterr().out
         assert [row["seeds"] for row in csv_rows(mine)] == ["1"]
 
     def test_a_store_of_another_teacher_is_not_reused(self, out, recipes, tmp_path, capsys):

@@ -161,7 +161,7 @@ def test_a_parent_that_changed_is_refused_and_one_that_is_as_it_was_is_found_pas
     kept = shutil.copytree(raw, tmp_path / "kept.zarr")
     shutil.rmtree(raw)
     writer = open_writer(raw)
-    for unit in writer.lacking:
+    for unit in writer.missing:
         values = unit_values(writer.manifest, unit)
         writer.write_unit(unit, values | {"logits": values["logits"] + np.float16(1)})
     writer.seal()
@@ -215,7 +215,7 @@ def test_stray_files_are_named(raw):
 
 def test_a_row_that_can_not_be_corrected_is_named_by_view_and_sample(tmp_path):
     writer = open_writer(tmp_path / "raw.zarr")
-    for unit in writer.lacking:
+    for unit in writer.missing:
         values = unit_values(writer.manifest, unit)
         if (unit.view, unit.block) == (1, 2):
             values["logits"][1, 3] = np.nan

@@ -74,7 +74,7 @@ def write_store(
     renderer = ViewRenderer(dataset, augmentation)
     manifest = _manifest(dataset, augmentation, views)
     writer = StoreWriter.open(path, manifest, dataset.targets, dataset.sample_ids)
-    for unit in writer.lacking:
+    for unit in writer.missing:
         samples = np.arange(*block_bounds(manifest, unit.block))
         writer.write_unit(unit, _values(renderer, unit, samples, changed))
     writer.seal()

@@ -192,11 +192,11 @@ class Writing(Reading):
     def test_a_store_is_begun_resumed_sealed_and_read(self, files, tmp_path):
         assert is_no_store(files)
         writer = opened_writer(files)
-        for unit in writer.lacking[:4]:
+        for unit in writer.missing[:4]:
             writer.write_unit(unit, unit_values(writer.manifest, unit))
         with pytest.raises(StoreError, match="is incomplete"):
             Store.open(files)
-        assert len(opened_writer(files).lacking) == 5
+        assert len(opened_writer(files).missing) == 5
         sealed = completed(files)
         assert opened_writer(files).complete
         write_store(tmp_path / "other.zarr")
@@ -263,7 +263,7 @@ def opened_writer(files: Files, wanted=None) -> StoreWriter:
 def completed(files: Files):
     """Compute what a store lacks and seal it."""
     writer = opened_writer(files)
-    for unit in writer.lacking:
+    for unit in writer.missing:
         writer.write_unit(unit, unit_values(writer.manifest, unit))
     return writer.seal()
 

@@ -67,7 +67,7 @@ def test_a_store_is_flushed_before_each_name_that_a_resume_goes_by(tmp_path, mon
     journal.events.clear()
     writer.record(writer.manifest.measured)
     journal.check(path / "zarr.json")
-    for unit in writer.lacking:
+    for unit in writer.missing:
         writer.write_unit(unit, unit_values(writer.manifest, unit))
     journal.events.clear()
     writer.seal()
@@ -97,7 +97,7 @@ def test_a_virtual_store_is_flushed_before_it_has_its_name(tmp_path, monkeypatch
 
 def begun(path: Path) -> None:
     writer = open_writer(path)
-    for unit in writer.lacking[:5]:
+    for unit in writer.missing[:5]:
         writer.write_unit(unit, unit_values(writer.manifest, unit))
 
 
@@ -110,7 +110,7 @@ def test_the_work_goes_on_without_the_manifest_of_an_unfinished_store(tmp_path, 
     root = tmp_path / "raw.zarr/zarr.json"
     root.unlink() if TORN[torn] is None else root.write_bytes(TORN[torn])
     writer = open_writer(tmp_path / "raw.zarr")
-    assert len(writer.lacking) == 4
+    assert len(writer.missing) == 4
     assert "zarr.json" in writer.mended
     whole = write_store(tmp_path / "whole.zarr")
     assert write_store(tmp_path / "raw.zarr").digest == whole.digest
@@ -120,7 +120,7 @@ def test_the_work_goes_on_without_the_manifest_of_an_unfinished_store(tmp_path, 
 def test_any_other_torn_file_of_an_unfinished_store_is_written_again(tmp_path, key):
     begun(tmp_path / "raw.zarr")
     (tmp_path / "raw.zarr" / key).write_bytes(b"")
-    assert len(open_writer(tmp_path / "raw.zarr").lacking) == 4
+    assert len(open_writer(tmp_path / "raw.zarr").missing) == 4
     assert (tmp_path / "raw.zarr" / key).stat().st_size > 0
 
 
