@@ -208,8 +208,7 @@ def _expected(hint: Any) -> str | None:
 
 
 def _inner(hint: Any, place: int | str = 0) -> Any:
-    """Return the annotation of a tuple's or mapping's entry, or of a field; None for other
-    hints."""
+    """Return the annotation of a tuple's or mapping's entry, or of a field, else None."""
     for part in _parts(hint):
         if get_origin(part) in (tuple, dict):
             return get_args(part)[get_origin(part) is dict]

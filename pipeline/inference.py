@@ -92,10 +92,13 @@ def _require_rows(model: LoadedModel, output: object, rows: int) -> None:
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != wanted:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise LogitbankError(
-            f"{model.spec} returns {found} for {rows} images, expected {wanted}: a row of logits each"
+            f"{model.spec} returns {found} for {rows} images, expected {wanted}: a row of logits "
+            "for each"
         )
     if not output.is_floating_point():
-        raise LogitbankError(f"{model.spec} returns {output.dtype} for logits, expected floating point")
+        raise LogitbankError(
+            f"{model.spec} returns logits of {output.dtype}, not of floating point"
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Filling a store: a task knows what to open and computes units; a driver decides who does, and when.
+"""Filling a store: a task opens what it needs and computes units; a driver decides who and when.
 
 A task is a small picklable value: whoever opens it, in any process, computes the same bytes for a
 unit, however often. It knows nothing about other processes, and a driver nothing about teachers or
@@ -27,11 +27,11 @@ Write = Callable[[Unit, UnitValues], object]
 
 
 def ignore_rows(rows: int) -> None:
-    """Show nothing."""
+    """Report no progress."""
 
 
 def ignore_progress(done: int, total: int) -> None:
-    """Show nothing."""
+    """Report no progress."""
 
 
 def never() -> bool:
@@ -199,8 +199,8 @@ def require_versions(wanted: Mapping[str, str]) -> None:
     differences = version_differences(shared_versions(), wanted)
     if differences:
         raise LogitbankError(
-            f"{platform.node()} has other package versions than the job: {'; '.join(differences)}: install "
-            "the same in both places"
+            f"{platform.node()} has other package versions than the job: {'; '.join(differences)}: "
+            "install the same in both places"
         )
 
 

@@ -168,7 +168,8 @@ def logits_cause(rows: ComparedRows) -> tuple[int, str] | None:
     row = int(worst.argmax())
     if worst[row] <= LOGITS[rows.manifest.teacher.precision]:
         return None
-    return row, f"differs from the teacher's logits by {100 * worst[row]:.1f}% of the row's range for"
+    share = f"{100 * worst[row]:.1f}% of the row's range"
+    return row, f"differs from the teacher's logits by {share} for"
 
 
 def order_cause(rows: ComparedRows) -> tuple[int, str] | None:

@@ -22,7 +22,7 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
     manifest = parent.manifest
     if manifest.correction is not None:
         raise UsageError(
-            f"{parent.where} is already corrected by {manifest.correction.name}: correct the raw "
+            f"{parent.where} is corrected by {manifest.correction.name} already: correct the raw "
             "store it was made from"
         )
     manifest.require_correctable(parent.where)

@@ -152,7 +152,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not allowed") from None
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
 
 
 def restricted_loads(content: bytes, where: str) -> Any:

@@ -61,24 +61,24 @@ class Listing:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if is_hidden(entry.name):
-                        hidden += [entry.name] * _leads(entry, os.DirEntry.is_dir)
+                        hidden += [entry.name] * _is_a(entry, os.DirEntry.is_dir)
                         continue
                     is_image = entry.name.lower().endswith(EXTENSIONS)
                     if is_image and entry.is_file(follow_symlinks=False):  # The usual case.
                         images.append(entry.name)
-                    elif _leads(entry, os.DirEntry.is_dir):
+                    elif _is_a(entry, os.DirEntry.is_dir):
                         folders.append(entry.name)
                         if entry.is_symlink():
                             links.append(entry.name)
-                    elif _leads(entry, os.DirEntry.is_file):
+                    elif _is_a(entry, os.DirEntry.is_file):
                         if is_image:
                             images.append(entry.name)
                     elif entry.is_symlink():
-                        raise DatasetError(
-                            f"{entry.path}: is a broken link: repair or remove it"
-                        )
+                        raise DatasetError(f"{entry.path}: is a broken link: repair or remove it")
                     elif is_image:
-                        raise DatasetError(f"{entry.path}: is named like an image, but is not a file")
+                        raise DatasetError(
+                            f"{entry.path}: is named like an image but is not a file"
+                        )
         except OSError as error:
             where = error.filename or folder
             raise DatasetError(f"{where}: can't be listed: {error.strerror}") from error
@@ -110,7 +110,7 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
             names = [
                 entry.name
                 for entry in entries
-                if not is_hidden(entry.name) and _leads(entry, os.DirEntry.is_dir)
+                if not is_hidden(entry.name) and _is_a(entry, os.DirEntry.is_dir)
             ]
     except (FileNotFoundError, NotADirectoryError):
         return ()
@@ -126,7 +126,7 @@ def class_folders(root: Path, listing: Listing) -> tuple[str, ...]:
     """
     if listing.hidden:
         _LOG.warning("%s: hidden folders are not classes: %s", root, ", ".join(listing.hidden))
-    above = _above(root)
+    above = _with_ancestors(root)
     return tuple(
         name
         for name in listing.folders
@@ -162,10 +162,10 @@ def ordered_classes(names: Sequence[str], order: str | None, spec: str) -> tuple
         )
         if as_text != sorted(as_text, key=_natural):
             raise DatasetError(
-                f"{spec}: {orders}: say {spec}@text or {spec}@natural, as the teacher was trained"
+                f"{spec}: {orders}: use {spec}@text or {spec}@natural, as the teacher was trained"
             )
         _LOG.warning(
-            "%s: %s, without regard to capitals; taken as text: %s@natural or %s@text says it",
+            "%s: %s, without regard to capitals; text is taken: choose by %s@natural or %s@text",
             *(spec, orders, spec, spec),
         )
     return tuple(as_text)
@@ -180,34 +180,34 @@ def image_files(root: Path, classes: Sequence[str]) -> list[list[bytes]]:
     Raises:
         DatasetError: as `Listing.of`; or one folder is part of two classes.
     """
-    above, ways = _above(root), dict[Identity, str]()
-    return [_images_of(root, name, above, ways) for name in classes]
+    above, paths = _with_ancestors(root), dict[Identity, str]()
+    return [_images_of(root, name, above, paths) for name in classes]
 
 
 def _images_of(
-    root: Path, name: str, above: frozenset[Identity], ways: dict[Identity, str]
+    root: Path, name: str, above: frozenset[Identity], paths: dict[Identity, str]
 ) -> list[bytes]:
     """Return one class's images; `paths` holds the path by which each folder was first reached."""
     found: dict[str, tuple[str, ...]] = {}
     folders, links = [name], list[str]()
     while folders or links:
-        way = folders.pop() if folders else links.pop(0)
-        here = _identity(root / way)
+        path = folders.pop() if folders else links.pop(0)
+        here = _identity(root / path)
         if here in above:
             continue
-        first = ways.setdefault(here, way)
+        first = paths.setdefault(here, path)
         if first.partition("/")[0] != name:
             raise DatasetError(
-                f"{root}: {first} and {path} are the same folder, by a link, so its images would be of "
-                "two classes: leave one of the two out"
+                f"{root}: {first} and {path} are the same folder, by a link, so its images would "
+                "have two classes: remove one of the two"
             )
-        if way in found or first != way:
+        if path in found or first != path:
             continue
-        listing = Listing.of(root / way)
-        found[way] = listing.images
+        listing = Listing.of(root / path)
+        found[path] = listing.images
         for folder in listing.folders:
-            (links if folder in listing.links else folders).append(f"{way}/{folder}")
-    return [os.fsencode(f"{way}/{image}") for way in sorted(found) for image in found[way]]
+            (links if folder in listing.links else folders).append(f"{path}/{folder}")
+    return [os.fsencode(f"{path}/{image}") for path in sorted(found) for image in found[path]]
 
 
 def _natural(name: str) -> list[str | int]:
@@ -217,7 +217,7 @@ def _natural(name: str) -> list[str | int]:
     return parts
 
 
-def _leads(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+def _is_a(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool]) -> bool:
     """Return whether an entry is of a kind; a link to itself is of none."""
     try:
         return is_kind(entry)
@@ -227,7 +227,7 @@ def _leads(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool])
         raise
 
 
-def _above(root: Path) -> frozenset[Identity]:
+def _with_ancestors(root: Path) -> frozenset[Identity]:
     """Return the identities of a folder and of all folders above it."""
     real = root.resolve()
     return frozenset(_identity(folder) for folder in (real, *real.parents))

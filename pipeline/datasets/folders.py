@@ -216,7 +216,7 @@ def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) 
         raise DatasetError(f"{name}:{location}: no such split, it has no folder {named}")
     if here[0].name not in wanted:
         _LOG.warning(
-            "%s:%s: %s/ is taken for the %s split, of class folders",
+            "%s:%s: %s/ is taken as the %s split of class folders",
             *(name, location, here[0].name, split),
         )
     if wanted[0] != "train" and "train" in splits:

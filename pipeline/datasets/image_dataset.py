@@ -204,7 +204,7 @@ def _numbers(targets: Any, where: str) -> tuple[str, ...]:
     least, largest = int(array.min()), int(array.max())
     if least < 0:
         sample = int(array.argmin())
-        raise DatasetError(f"{where}: target {least} of sample {sample} is not a class: it is below 0")
+        raise DatasetError(f"{where}: target {least} of sample {sample} is below 0, so not a class")
     if largest >= _MOST_CLASSES:
         sample = int(array.argmax())
         raise DatasetError(

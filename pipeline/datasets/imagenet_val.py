@@ -124,8 +124,7 @@ def _synset_labels(path: Path, images: Sequence[str]) -> _Published:
 
 
 def _caffe(path: Path, images: Sequence[str]) -> _Published:
-    """Read `ILSVRC2012_val_00000001.JPEG 65`, with the class's number in the order of WordNet
-    ids."""
+    """Read `ILSVRC2012_val_00000001.JPEG 65`, with a class's number in WordNet order."""
     pairs = [line.split() for line in _lines(path)]
     labels = {Path(pair[0]).stem: pair[-1] for pair in pairs}
     found = _of_images(path, labels, [Path(image).stem for image in images])

@@ -129,8 +129,7 @@ class MapStyleDataset:
 
     @cached_property
     def _one_pass(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        """The target and the id of each item; of all where they determine how many classes there
-        are."""
+        """The target and the id of each item; of all if these determine the classes."""
         targets, ids = [], []
         own = self._own("targets")
         for sample in range(len(self) if hasattr(self.dataset, "classes") else len(self.dataset)):
@@ -150,7 +149,7 @@ class MapStyleDataset:
             DatasetError: they differ; or as `load`.
         """
         if self._own("targets") is not None:
-            for sample in _spread(len(self)):
+            for sample in _evenly_spaced(len(self)):
                 require_own_target(
                     self.targets[sample], self.load(sample)[1], self.describe(sample)
                 )
@@ -170,7 +169,7 @@ def require_own_target(own: Any, target: int, where: str) -> None:
         )
 
 
-def _spread(count: int) -> list[int]:
+def _evenly_spaced(count: int) -> list[int]:
     """Return evenly spaced samples out of `count`, the first and the last included."""
     return sorted(set(np.linspace(0, count - 1, _COMPARED).round().astype(int).tolist()))
 
@@ -198,7 +197,8 @@ def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
         raise DatasetError(f"{source}: has no {split} split (the factory returned None)")
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DatasetError(
-            f"{source}: returned a {type(dataset).__name__}: expected a dataset with items and a length"
+            f"{source}: returned a {type(dataset).__name__}: expected a dataset with items "
+            "and a length"
         )
     if not len(dataset):
         raise DatasetError(f"{source}: no images")
@@ -216,7 +216,7 @@ def _require_items(memory: MemoryDataset, dataset: Any) -> None:
 
     Items of another size serve another purpose.
     """
-    for sample in _spread(len(memory)):
+    for sample in _evenly_spaced(len(memory)):
         where = memory.describe(sample)
         try:
             item = dataset[sample]

@@ -146,10 +146,10 @@ class Loss(ABC):
             raise UsageError(f"{self.name}: {error}") from error
 
     def require_one_label(self) -> None:
-        """Raise an error if the loss needs one label for each image: it can't learn from mixed ones.
+        """Check that the loss can learn from mixed images: some need one label for each.
 
         Raises:
-            UsageError: it needs one.
+            UsageError: it can't.
         """
         if self.needs_one_label:
             raise UsageError(

@@ -30,8 +30,8 @@ def imported_model(name: str) -> tuple[nn.Module, Inputs]:
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not isinstance(module, nn.Module) or not isinstance(inputs, Mapping):
         raise UsageError(
-            f"import:{name} returned a {type(made).__name__}: expected a torch.nn.Module, or the pair "
-            "(module, dict(input_size=…, mean=…, std=…))"
+            f"import:{name} returned a {type(made).__name__}: expected a torch.nn.Module, or the "
+            "pair (module, dict(input_size=…, mean=…, std=…))"
         )
     _require_weights(name, module)
     return module, parse_inputs(inputs, f"import:{name}")
@@ -41,8 +41,8 @@ def _require_weights(name: str, module: nn.Module) -> None:
     tensors = [*module.parameters(), *module.buffers()]
     if any(each.is_meta for each in tensors):
         raise LogitbankError(
-            f"import:{name} returned a network on the meta device, whose weights have no values: build "
-            "it on the CPU"
+            f"import:{name} returned a network on the meta device, whose weights have no values: "
+            "build it on the CPU"
         )
     if isinstance(module, torch.jit.ScriptModule) and not tensors:
         raise LogitbankError(

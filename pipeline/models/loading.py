@@ -26,10 +26,10 @@ from logitbank.pipeline.models.timm_models import (
     timm_tags,
 )
 from logitbank.pipeline.models.torchvision_models import (
+    current_parameter_name,
     published_names,
     published_top1,
     published_torchvision_model,
-    current_parameter_name,
     torchvision_file,
     torchvision_network,
     torchvision_weights,
@@ -263,7 +263,9 @@ def _build(parsed: ModelSpec, classes: int, input_size: int | None) -> _Built:
     checkpoint = read_checkpoint(file.path, file.part)
     built = _network_for(parsed, checkpoint, classes)
     is_torchvisions = parsed.kind == "torchvision"
-    load_state(built.module, checkpoint, str(parsed), current_parameter_name if is_torchvisions else str)
+    load_state(
+        built.module, checkpoint, str(parsed), current_parameter_name if is_torchvisions else str
+    )
     return built
 
 

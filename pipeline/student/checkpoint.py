@@ -202,7 +202,7 @@ def _start_again(run: RunFolder, why: str) -> None:
     for name in (LAST, METRICS, BEST, AVERAGE):
         if run.has(name):
             aside.append(run.set_aside(name, "damaged" if name == LAST else "earlier"))
-    _LOG.warning("%s: the run starts again, its earlier files are kept as %s", why, ", ".join(aside))
+    _LOG.warning("%s: the run starts again, earlier files are kept as %s", why, ", ".join(aside))
 
 
 def _set_torn_config_aside(run: RunFolder, found: TrainConfig | None) -> None:
@@ -284,5 +284,6 @@ def _require_same(run: Path, found: LearnedFrom, wanted: LearnedFrom) -> None:
     ]
     if different:
         raise LogitbankError(
-            f"{run} has learned from something else so far ({'; '.join(different)}): name another --out"
+            f"{run} has learned from something else so far ({'; '.join(different)}): name "
+            "another --out"
         )

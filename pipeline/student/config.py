@@ -144,7 +144,9 @@ class TrainConfig:
     momentum: Fraction = field(default=0.9, metadata=flag("momentum of SGD"))
     weight_decay: NonNegative = field(default=5e-4, metadata=flag("of SGD", published=True))
     sched: str = field(default="step", metadata=flag("step or cosine, by epoch"))
-    warmup_epochs: NonNegativeInt = field(default=0, metadata=flag("epochs of a rising rate", metavar="N"))
+    warmup_epochs: NonNegativeInt = field(
+        default=0, metadata=flag("epochs of a rising rate", metavar="N")
+    )
     milestones: tuple[NonNegativeInt, ...] | None = field(
         default=None,
         metadata=flag(
@@ -155,7 +157,9 @@ class TrainConfig:
     model_ema: bool = field(
         default=False, metadata=flag("average the weights as well, into ema.pt")
     )
-    model_ema_decay: Fraction = field(default=0.9998, metadata=flag("decay of that average", metavar="D"))
+    model_ema_decay: Fraction = field(
+        default=0.9998, metadata=flag("decay of that average", metavar="D")
+    )
     seed: Seed = field(default=0, metadata=flag("seed of weights, order and views"))
     limit: Count | None = field(
         default=None, metadata=flag("train on the first N samples alone", metavar="N")
@@ -176,9 +180,11 @@ class TrainConfig:
     device: str | None = field(
         default=None, metadata=flag("cpu or cuda[:N] (CUDA where there is one)")
     )
-    threads: Threads | None = field(default=None, metadata=flag("torch's threads on the CPU (its own number)"))
+    threads: Threads | None = field(default=None, metadata=flag("of torch, on the CPU"))
     workers: Workers = field(default=2, metadata=flag("processes that render image files"))
-    verify_pixels: str = field(default="all", metadata=flag("pixels to check: all, sample or off", train_alone=True))
+    verify_pixels: str = field(
+        default="all", metadata=flag("pixels to check: all, sample or off", train_alone=True)
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

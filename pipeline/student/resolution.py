@@ -90,7 +90,7 @@ def with_published_run(
     if dataset.name in run.datasets:
         line = f"as published for {run.benchmark}: {words}"
     else:
-        line = f"nothing is published for {dataset.name}, so as published for {run.benchmark}: {words}"
+        line = f"nothing is published for {dataset.name}, so as for {run.benchmark}: {words}"
     return dataclasses.replace(config, **settings), line
 
 

@@ -47,7 +47,7 @@ def require_run_folder(path: Path) -> None:
                     "--out"
                 )
         if others and not _is_run(path, others):
-            raise UsageError(f"{path} does not hold a run but {_shown(path, others)}: name another --out")
+            raise UsageError(f"{path} holds {_shown(path, others)}, but no run: name another --out")
     except OSError as error:
         raise StoreError(f"{path} can't be listed: {error.strerror or error}") from error
     except ValueError as error:  # a path with a null character

@@ -55,10 +55,12 @@ def require_sound_teacher(
     if (found := configured.difference(first, again, SAME_SHAPE)) is not None:
         raise LogitbankError(f"{teacher.spec} {_cause(configured, pixels, first)}: {found}")
     size = 3 if settings.batch_size != 3 else 2
-    if (found := configured.difference(first, configured.logits(pixels, size), OTHER_SHAPE)) is not None:
+    if (
+        found := configured.difference(first, configured.logits(pixels, size), OTHER_SHAPE)
+    ) is not None:
         raise LogitbankError(
-            f"{teacher.spec} gives other logits in batches of {size} than of {settings.batch_size}, "
-            f"and a teacher must be a function of the image alone: {found}"
+            f"{teacher.spec} gives other logits in batches of {size} than of "
+            f"{settings.batch_size}, and a teacher must be a function of the image alone: {found}"
         )
     if state_sha256(teacher.module) != weights:
         raise LogitbankError(

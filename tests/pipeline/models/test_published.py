@@ -110,7 +110,7 @@ def test_the_oldest_files_names_are_given_todays(old, today):
 
 
 def test_weights_of_features_alone_are_refused():
-    with pytest.raises(LogitbankError, match="has no classes: its weights are of features alone"):
+    with pytest.raises(LogitbankError, match="has no classes: its weights are for features alone"):
         load_model("torchvision:vgg16@IMAGENET1K_FEATURES", classes=1000)
 
 
