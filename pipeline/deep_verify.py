@@ -154,7 +154,7 @@ def _logit_problems(
     pixels, drawn = renderer.draw(manifest.augmentation.seed, batch.unit.view, batch.samples)
     labels = main_labels(renderer.augmentation, store.target, batch.samples, drawn)
     exact = teacher.logits(pixels)
-    stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
+    stored = _stored_rows(store, batch)
     correction = None if manifest.correction is None else _correction(store)
     for name, cause_of in (("logits", logits_cause), ("top", order_cause)):
         found = cause_of(stored, exact, labels, correction, manifest)
@@ -170,8 +170,7 @@ def _order_problems(store: Store, batch: _Batch) -> Iterator[Problem]:
 
     Yields a problem for the first row of the batch that disagrees.
     """
-    stored = StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
-    found = stored_order_cause(stored, store.manifest)
+    found = stored_order_cause(_stored_rows(store, batch), store.manifest)
     if found is not None:
         row, cause = found
         sample = int(batch.samples[row])
@@ -183,6 +182,10 @@ def _correction(store: Store) -> Correction:
     made = store.manifest.correction
     assert made is not None, "only a corrected store is asked for it"
     return correction_of_manifest(made.name, store.where, store.opening.allow_corrections)
+
+
+def _stored_rows(store: Store, batch: _Batch) -> StoredRows:
+    return StoredRows(_rows(store, "logits", batch), _rows(store, "top", batch))
 
 
 def _rows(store: Store, name: str, batch: _Batch) -> NDArray[Any]:
