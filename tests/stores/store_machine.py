@@ -150,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.is_touched = False
 
     def write(self, writer: StoreWriter, count: int, order: list[int]) -> None:
-        """Write some of the units that are lacking, in any order."""
+        """Write some of the missing units, in any order."""
         ranks = dict(zip(self.model.units, order, strict=True))
         for unit in sorted(writer._remaining, key=lambda unit: ranks[unit])[:count]:
             writer.write_unit(unit, unit_values(self.model.wanted, unit))

@@ -199,10 +199,9 @@ def write_other(path: Path, wanted: Manifest) -> None:
 
 
 def decoded(encoding: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Decode (B, ...) rows of an encoding's arrays, which are all those that no store lacks."""
+    """Decode (B, ...) rows of an encoding's arrays, which are all those that no store may be without."""
     codes = {name: rows for name, rows in values.items() if name not in BESIDE_LOGITS}
-    found: Any = encoding_named(encoding)
-    return found.decode(codes if hasattr(found, "arrays") else codes["logits"])
+    return encoding_named(encoding).decode(codes)
 
 
 def files_of(path: Path) -> dict[str, bytes]:
