@@ -199,7 +199,7 @@ def write_other(path: Path, wanted: Manifest) -> None:
 
 
 def decoded(encoding: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Decode (B, ...) rows of an encoding's arrays, which are all those that no store may be without."""
+    """Decode (B, ...) rows of an encoding's arrays: all but those that every store has."""
     codes = {name: rows for name, rows in values.items() if name not in BESIDE_LOGITS}
     return encoding_named(encoding).decode(codes)
 
