@@ -68,7 +68,7 @@ class CorrectionStage:
         Raises:
             StoreError: one is missing or of another size.
         """
-        names = [spec.name for spec in unit_arrays(self._parent.arrays)]
+        names = [spec.name for spec in reversed(unit_arrays(self._parent.arrays))]
         self._parent.require_chunks(names, {unit.view for unit in units})
 
     def check(self) -> Measured:
