@@ -396,7 +396,7 @@ class StoreMachine(RuleBasedStateMachine):
             bounds = slice(unit.block * 4, unit.block * 4 + 4)
             for name in names:
                 try:
-                    found = store.read_block(name, unit)
+                    found = store.read_unit(name, unit)
                 except StoreError as error:
                     assert keys[name] in damaged or name == "top", error
                     assert keys[name] in str(error) or name == "top"
