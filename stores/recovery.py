@@ -169,8 +169,8 @@ def _document_of(files: Files, key: str) -> dict[str, Any] | None:
     return document if "attributes" in document else None
 
 
-def _digest_copy(beside: dict[str, Any] | None) -> str | None:
-    attributes = {} if beside is None else beside["attributes"]
+def _digest_copy(document: dict[str, Any] | None) -> str | None:
+    attributes = {} if document is None else document["attributes"]
     digest = attributes.get("digest") if isinstance(attributes, dict) else None
-    whole = isinstance(digest, str) and beside == crc_group_document(digest)
+    whole = isinstance(digest, str) and document == crc_group_document(digest)
     return digest if whole else None

@@ -32,7 +32,7 @@ THREADS = 4
 
 Remedy = Literal["rerun", "delete", "none"]
 """What fixes a problem: `rerun`, running the job that made the store again; `delete`, removing the
-file by hand, since no job removes what may be somebody's; `none`, neither (the cause says more)."""
+file by hand, since no job removes what may be the user's; `none`, neither (the cause says more)."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class LocalFiles(Files):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            cause = f"can't be looked for: {error.strerror or error}"
+            cause = f"can't be accessed: {error.strerror or error}"
             raise FileError(self.where, key, cause) from error
 
     def sizes(self, keys: Sequence[str]) -> Sequence[int | None]:

@@ -1,7 +1,7 @@
 """Strays: what lies in a store's folder without being part of the store.
 
 A job removes only what a job can have left: temporary files, and anything that lies where a chunk
-would. Everything else may be somebody's, and stays.
+would. Everything else may be the user's, and stays.
 """
 
 from __future__ import annotations

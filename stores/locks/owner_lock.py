@@ -139,9 +139,9 @@ def touched(path: Path) -> float | None:
         return None
 
 
-def server_time(beside: Path) -> float:
+def server_time(near: Path) -> float:
     """Return the current time by the file server's clock, from a file created for it."""
-    clock = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}{CLOCK}")
+    clock = near.with_name(f".{near.name}.{uuid.uuid4().hex}{CLOCK}")
     try:
         with open(clock, "wb") as file:
             return os.fstat(file.fileno()).st_mtime

@@ -305,7 +305,7 @@ class TestLocal(Writing):
 
     def test_a_file_that_can_not_be_looked_for_is_named(self, files, monkeypatch):
         monkeypatch.setattr("os.listdir", refuse)
-        with pytest.raises(FileError, match="a can't be looked for: Permission denied"):
+        with pytest.raises(FileError, match="a can't be accessed: Permission denied"):
             files.exists("a", fresh=True)
 
 
