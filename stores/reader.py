@@ -64,7 +64,7 @@ class Store:
     tables: CrcTables
     parent: Store | None = None
     correction: str | None = None
-    options: OpenOptions = OpenOptions()
+    options: OpenOptions = dataclasses.field(default_factory=OpenOptions)
     _whole: dict[str, NDArray[Any]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -117,8 +117,8 @@ class StoredViews:
         return self.store.files.location, self.store.manifest.digest, self.store.options
 
     def __setstate__(self, state: tuple[str, str | None, OpenOptions]) -> None:
-        location, digest, opening = state
-        self._use(Store.open(location, **vars(opening)))
+        location, digest, options = state
+        self._use(Store.open(location, **vars(options)))
         if self.store.manifest.digest != digest:
             raise StoreError(
                 f"{self.store.where} was replaced by another store while it was in use"

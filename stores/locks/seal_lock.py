@@ -16,10 +16,10 @@ from logitbank.stores.files.folders import FILE, entries_of
 from logitbank.stores.files.interface import PARTIAL, SECONDS_UNTIL_STALE
 from logitbank.stores.locks.owner_lock import (
     Pace,
-    server_time,
     is_old,
     owner_lock,
     remove_free_locks,
+    server_time,
     touched,
 )
 

@@ -149,7 +149,9 @@ def test_a_parent_that_moved_beside_it_is_found(raw, tmp_path):
 def test_a_parent_that_is_gone_is_named_with_where_it_was_looked_for(raw):
     path = virtual(raw, "sort")
     shutil.rmtree(raw)
-    with pytest.raises(StoreError, match=rf"sort.zarr is virtual .* nothing is at {raw}.* move the"):
+    with pytest.raises(
+        StoreError, match=rf"sort.zarr is virtual .* nothing is at {raw}.* move the"
+    ):
         Store.open(path)
     assert [problem.key for problem in verify_store(path)] == ["zarr.json"]
     assert "virtual" in summary_lines(summarise(path))[0]
