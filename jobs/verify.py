@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 def advice(problems: list[Problem]) -> str:
     """Count the problems of a store, and say of each kind what mends it.
 
-    >>> advice([Problem("notes.txt", "is a file that is no part of the store", "delete")])
+    >>> advice([Problem("notes.txt", "is a file that is not part of the store", "delete")])
     '1 bad or stray file: delete it yourself, no job does'
     """
     kinds = Counter((problem.remedy, problem.parent or "it") for problem in problems)

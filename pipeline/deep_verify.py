@@ -182,19 +182,19 @@ def _correction(store: Store) -> Correction:
     """Return the correction that a store's manifest names, if the caller lets it be run."""
     made = store.manifest.correction
     assert made is not None, "only a corrected store is asked for it"
-    return correction_of_manifest(made.name, store.where, store.opening.allow_corrections)
+    return correction_of_manifest(made.name, store.where, store.options.allow_corrections)
 
 
 def _stored_rows(store: Store, batch: _Batch) -> StoredRows:
     start, _ = block_bounds(store.manifest, batch.unit.block)
-    codes = store.read_block_codes(batch.unit)
+    codes = store.read_unit_codes(batch.unit)
     chosen = {name: rows[batch.samples - start] for name, rows in codes.items()}
     return StoredRows(chosen, _rows(store, "top", batch))
 
 
 def _rows(store: Store, name: str, batch: _Batch) -> NDArray[Any]:
     start, _ = block_bounds(store.manifest, batch.unit.block)
-    return store.read_block(name, batch.unit)[batch.samples - start]
+    return store.read_unit(name, batch.unit)[batch.samples - start]
 
 
 def _key(store: Store, name: str, batch: _Batch) -> str:

@@ -207,7 +207,7 @@ def corrected_unit(parent: Store, unit: Unit, memory: UnitMemory) -> dict[str, A
     top = memory.top[: stop - start]
     changed = {**codes, "top": top}
     for name, rows in changed.items():
-        parent.read_block_into(name, unit, rows)
+        parent.read_unit_into(name, unit, rows)
     try:
         memory.correction(codes, top, parent.target[start:stop], memory.correct)
     except BadRowError as error:

@@ -253,7 +253,7 @@ def require_right_rows(
             # To correct `top`, the reader needs the logits as well.
             needed = damaged.intersection(keys.values() if name == "top" else [keys[name]])
             try:
-                found = store.read_block(name, unit)
+                found = store.read_unit(name, unit)
             except StoreError as error:
                 assert any(key in str(error) for key in needed), error
             else:
