@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.cluster.where import planned_device
+from logitbank.jobs.cluster.spec import planned_device
 from logitbank.jobs.command_line.arguments import (
     add_dataset_arguments,
     add_precision_arguments,
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         report=options.performance_report,
     )
     if sharing.devices and not options.dry_run:
-        return run_on_devices("cache", options.words, sharing.devices, sharing.part)
+        return run_on_devices("cache", options.argv, sharing.devices, sharing.part)
     return until_stopped("cache", lambda stop: _make_store(options, sharing, stop))
 
 
@@ -85,14 +85,15 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
         print("\n".join([*planned_lines(task, sharing.part), *_break_even(task.manifest)]))
         return
     require_room(options.out, store_bytes(task.manifest))
-    where = sharing.cluster
     filled = make_store(
         task.probed(),
         sharing,
         stop,
         job="cache",
         rows="view",
-        cluster_device=None if where is None else planned_device(where, options.device),
+        cluster_device=None
+        if sharing.cluster is None
+        else planned_device(sharing.cluster, options.device),
         on_checked=partial(
             _show_accuracy, options.teacher, options.expect_top1 or teacher.required_top1
         ),
@@ -122,7 +123,7 @@ def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, L
         seed=options.seed,
         encoding=options.encoding,
         batch_size=options.batch_size,
-        block_rows=options.block_rows or _rows_there(options.out),
+        block_rows=options.block_rows or _existing_chunk_rows(options.out),
         # A cluster's workers tell the device.
         device="cpu" if is_shared else open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
@@ -160,7 +161,7 @@ def _show_accuracy(teacher: str, expected: float | None, measured: Measured) -> 
         require_expected_top1(teacher, measured, expected)
 
 
-def _rows_there(location: str) -> int | None:
+def _existing_chunk_rows(location: str) -> int | None:
     """Return the rows of a chunk of the store that is there already, if one is."""
     from logitbank.stores.documents import read_manifest
     from logitbank.stores.errors import StoreError

@@ -44,17 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Idle OpenMP threads that spin cost a small torch operation beside other work 16 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     open_closed_descriptors()
     with readable_output():
-        return _exit_code(words)
+        return _exit_code(argv)
 
 
-def _exit_code(words: Sequence[str]) -> int:
+def _exit_code(argv: Sequence[str]) -> int:
     """Run what was asked for, and turn a failure into its line and code."""
-    job = words[0] if words else ""
+    job = argv[0] if argv else ""
     try:
-        code = _run(words)
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except UsageError as error:
@@ -62,7 +62,7 @@ def _exit_code(words: Sequence[str]) -> int:
     except LogitbankError as error:
         return _fail(job, error, 1)
     except BrokenPipeError as error:
-        return 128 + signal.SIGPIPE if _nobody_reads() else _fail(job, error, 1)
+        return 128 + signal.SIGPIPE if _reader_is_gone() else _fail(job, error, 1)
     except KeyboardInterrupt:
         return _fail(job, "interrupted; the same command again goes on from here", 130)
     except Exception as error:
@@ -72,15 +72,15 @@ def _exit_code(words: Sequence[str]) -> int:
         return _fail(job, line, 1)
 
 
-def _run(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
         print(usage())
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if argv else 2
+    if argv[0] == "--version":
         print(f"logitbank {__version__}")
         return 0
     _require_current_folder()
-    return run_job(words[0], words[1:])
+    return run_job(argv[0], argv[1:])
 
 
 def _require_current_folder() -> None:
@@ -121,7 +121,7 @@ def usage() -> str:
     )
 
 
-def _nobody_reads() -> bool:
+def _reader_is_gone() -> bool:
     """Say whether the reader of the output has had enough of it, as `head` has; then drop it."""
     try:
         descriptor = sys.stdout.fileno()

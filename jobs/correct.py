@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     )
     require_apart(options.store, options.out)
     if sharing.devices and not options.dry_run:
-        return run_on_devices("correct", options.words, sharing.devices, sharing.part)
+        return run_on_devices("correct", options.argv, sharing.devices, sharing.part)
     return until_stopped("correct", lambda stop: _make_store(options, sharing, stop))
 
 

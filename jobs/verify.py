@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"store": options.store, "good": not problems, "problems": found}))
     else:
         lines = [f"{problem.key}: {problem.cause}" for problem in problems]
-        print("\n".join(map(printable, lines or _praise(options))))
+        print("\n".join(map(printable, lines or _all_clear(options))))
     if problems:
         last = f"logitbank verify: error: {options.store} has {advice(problems)}"
         print(printable(last), file=sys.stderr)
@@ -61,22 +61,22 @@ def advice(problems: list[Problem]) -> str:
     '1 bad or stray file: delete it yourself, no job does'
     """
     kinds = Counter((problem.remedy, problem.parent or "it") for problem in problems)
-    words = []
+    actions = []
     for (remedy, whose), count in sorted(kinds.items(), key=lambda kind: ORDER.index(kind[0][0])):
         which = f"{count:,} of them"
         if len(kinds) == 1:
             which = "it" if count == 1 else "them"
         if remedy == "rerun":
-            words.append(f"run the job that made {whose} again to mend {which}")
+            actions.append(f"run the job that made {whose} again to mend {which}")
         elif remedy == "delete":
-            words.append(f"delete {which} yourself, no job does")
+            actions.append(f"delete {which} yourself, no job does")
         else:
-            words.append(f"running a job again does not mend {which}")
+            actions.append(f"running a job again does not mend {which}")
     noun = "file" if len(problems) == 1 else "files"
-    return f"{len(problems):,} bad or stray {noun}: {'; '.join(words)}"
+    return f"{len(problems):,} bad or stray {noun}: {'; '.join(actions)}"
 
 
-def _praise(options: argparse.Namespace) -> list[str]:
+def _all_clear(options: argparse.Namespace) -> list[str]:
     lines = [f"{options.store}: every chunk, table and document is as it was sealed"]
     if options.deep:
         lines.append(f"{options.store}: {options.dataset} gives the same samples, views and pixels")

@@ -23,7 +23,7 @@ from logitbank.jobs.bench.dask_tasks import (
 from logitbank.jobs.bench.timing import Slice, Spread, interleave, ratio
 from logitbank.jobs.cluster.clusters import open_cluster
 from logitbank.jobs.cluster.running import Workers
-from logitbank.jobs.cluster.where import LocalWorkers, RunningScheduler
+from logitbank.jobs.cluster.spec import LocalWorkers, RunningScheduler
 from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.writer import StoreWriter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from logitbank.stores.reader import Store
 
 WINDOW, AT_ONCE = "window", "all_at_once"
-HERE, HERE_AGAIN = "in_process", "in_process_again"
+IN_PROCESS, IN_PROCESS_AGAIN = "in_process", "in_process_again"
 WORKERS = (1, 2)
 COMMAND, TWO_PARTS = "command", "two_parts"
 
@@ -102,8 +102,8 @@ def measure_dask(
         finished = 1
         rates = measure_workers(Path(folder), settings, within)
     spreads = {name: Spread.of(values) for name, values in rates.items()}
-    compared = rates.keys() - {HERE, COMMAND, TWO_PARTS}
-    ratios = {name: ratio(rates[name], rates[HERE]) for name in rates if name in compared}
+    compared = rates.keys() - {IN_PROCESS, COMMAND, TWO_PARTS}
+    ratios = {name: ratio(rates[name], rates[IN_PROCESS]) for name in rates if name in compared}
     ratios[TWO_PARTS] = ratio(rates[TWO_PARTS], rates[COMMAND])
     return DaskMeasured(settings, milliseconds, many, spreads, ratios)
 
@@ -151,7 +151,7 @@ def measure_workers(
     parent, rows = Store.open(raw), settings.samples * settings.views
     with ExitStack() as stack:
         ways: dict[str, Slice] = {}
-        for name in (HERE, HERE_AGAIN):
+        for name in (IN_PROCESS, IN_PROCESS_AGAIN):
             ways[name] = _here(parent, folder / name, rows)
         for count in WORKERS:
             cluster = stack.enter_context(open_cluster(LocalWorkers(count)))
@@ -199,12 +199,12 @@ def _on(workers: Workers, raw: Path, parent: Store, out: Path, rows: int) -> Sli
 
 def _commands(raw: Path, out: Path, rows: int, flags: list[list[str]]) -> Slice:
     """Run `correct` as commands at the same time, each with flags of its own."""
-    words = ["correct", str(raw), "--correction", "sort", "--threads", "1", "--out", str(out)]
+    command = ["correct", str(raw), "--correction", "sort", "--threads", "1", "--out", str(out)]
 
     def work() -> int:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "logitbank.jobs.cli", *words, *own],
+                [sys.executable, "-m", "logitbank.jobs.cli", *command, *own],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -212,7 +212,7 @@ def _commands(raw: Path, out: Path, rows: int, flags: list[list[str]]) -> Slice:
         ]
         codes = [process.wait() for process in processes]
         if any(codes):
-            raise LogitbankError(f"{' '.join(words)} failed")
+            raise LogitbankError(f"{' '.join(command)} failed")
         return rows
 
     return work
@@ -233,7 +233,7 @@ def dask_lines(found: DaskMeasured) -> list[str]:
         "float16, workers of one thread: rows/s",
     ]
     for name, rate in found.rows_per_second.items():
-        of = COMMAND if name == TWO_PARTS else HERE
+        of = COMMAND if name == TWO_PARTS else IN_PROCESS
         told = f", {found.ratios[name]:.2f} of {of}" if name in found.ratios else ""
         lines.append(f"  {name:<17} {rate:,.0f}{told}")
     return lines

@@ -75,8 +75,8 @@ def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
     try:
         _wait_for(lambda: file.exists() and bool(file.read_text()))
         for _ in range(workers):
-            words = ["dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
-            started.append(_started([*words, "--no-nanny"]))
+            command = ["dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
+            started.append(_started([*command, "--no-nanny"]))
         yield json.loads(file.read_text())["address"]
     finally:
         for process in reversed(started):
@@ -84,9 +84,9 @@ def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
             process.wait()
 
 
-def _started(words: list[str]) -> subprocess.Popen[bytes]:
+def _started(command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", f"distributed.cli.{words[0]}", *words[1:], "--no-dashboard"],
+        [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:], "--no-dashboard"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -71,7 +71,7 @@ def demo_report(
         throughput=throughput,
         cost=_cost(settings, seconds, stages),
         setting=_setting(settings, found.stores, config),
-        commands=tuple(command_line(stage.words) for stage in stages),
+        commands=tuple(command_line(stage.argv) for stage in stages),
         stages={stage.title: seconds[stage.title] for stage in stages if stage.title in seconds},
     )
 

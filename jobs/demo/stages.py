@@ -99,7 +99,7 @@ class Stage:
     """One job: its command without the program's name, and the folder that it makes."""
 
     title: str
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     output: Path
 
 

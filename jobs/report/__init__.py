@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, above_zero, command_line
+from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, positive_number
 from logitbank.jobs.command_line.opening import add_allowance_argument, parents_of
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.stores.errors import UsageError
@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what the stores were made from, to show mistakes of the teacher: {DATASET_HELP}",
     )
     parser.add_argument(
-        "--temperature", type=above_zero, default=TEMPERATURE, help="of the distributions shown"
+        "--temperature",
+        type=positive_number,
+        default=TEMPERATURE,
+        help="of the distributions shown",
     )
     parser.add_argument(
         "--parent",
@@ -85,7 +88,7 @@ def _report(options: argparse.Namespace) -> Report:
     return dataclasses.replace(
         report,
         cost=cost_of(stores.values(), runs),
-        commands=(command_line(("report", *options.words)),),
+        commands=(command_line(("report", *options.argv)),),
     )
 
 

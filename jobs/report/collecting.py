@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from logitbank.jobs.report.findings import counted, listed
+from logitbank.jobs.report.findings import counted, join_names
 from logitbank.jobs.report.reading import find_mistakes, read_store
 from logitbank.jobs.report.results import (
     TEMPERATURE,
@@ -77,7 +77,7 @@ def cost_of(stores: Iterable[Store], runs: Sequence[FinishedRun]) -> TeacherCost
 
 
 def _title(stores: Mapping[str, Store], runs: Sequence[StudentRun]) -> str:
-    told = f"Report on {listed(list(stores))}"
+    told = f"Report on {join_names(list(stores))}"
     return f"{told} and {counted(len(runs), 'run')}" if runs else told
 
 

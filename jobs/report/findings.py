@@ -51,7 +51,7 @@ def accuracy_finding(report: Report) -> str:
             "that one of them is better than another."
         )
     others = len(report.comparisons) - len(clear)
-    told = f"Beyond the noise of the seeds, {listed(clear)}."
+    told = f"Beyond the noise of the seeds, {join_names(clear)}."
     return f"{told} Nothing follows from the other differences ({others})." if others else told
 
 
@@ -168,7 +168,7 @@ def cost_note(report: Report) -> str:
             f"{measured.clean_samples:,} centre crops of the {measured.clean_split} split, on "
             "which the teacher was checked before it was cached"
         )
-    told = f"Not counted: {listed(apart)}."
+    told = f"Not counted: {join_names(apart)}."
     if report.throughput is None:
         return told
     return (
@@ -186,10 +186,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """Write names in a row.
 
-    >>> listed(["raw", "sort", "swap"])
+    >>> join_names(["raw", "sort", "swap"])
     'raw, sort and swap'
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

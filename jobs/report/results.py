@@ -32,12 +32,12 @@ class StudentRun:
 
 @dataclass(frozen=True)
 class StoreOnDisk:
-    """A complete store and the bytes of its files, by array; `beside` is all that is no array."""
+    """A complete store and the bytes of its files; `other_bytes` are those outside of arrays."""
 
     name: str
     manifest: Manifest
     array_bytes: Mapping[str, int]
-    beside: int
+    other_bytes: int
 
     @property
     def rows(self) -> int:
@@ -47,7 +47,7 @@ class StoreOnDisk:
     @property
     def total_bytes(self) -> int:
         """All bytes of the store's files."""
-        return sum(self.array_bytes.values()) + self.beside
+        return sum(self.array_bytes.values()) + self.other_bytes
 
 
 @dataclass(frozen=True, eq=False)

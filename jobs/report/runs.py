@@ -14,8 +14,8 @@ from logitbank.pipeline.student import TrainConfig
 from logitbank.pipeline.student.run_folder import CONFIG
 from logitbank.stores.errors import LogitbankError, UsageError
 
-_MOST_BYTES = 1_000_000
-_CHANGE_NOTHING = ("seed", "workers", "verify_pixels", "device", "threads")
+_MAX_BYTES = 1_000_000
+_WITHOUT_EFFECT = ("seed", "workers", "verify_pixels", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_config(path: Path) -> TrainConfig:
         raise UsageError(f"{path} is not the folder of a training run: it has no {CONFIG}")
     try:
         with open(file, "rb") as opened:
-            text = opened.read(_MOST_BYTES).decode(errors="replace")
+            text = opened.read(_MAX_BYTES).decode(errors="replace")
     except OSError as error:
         raise LogitbankError(f"{file} can't be read: {error.strerror}") from error
     return TrainConfig.from_yaml(text, str(file))
@@ -112,7 +112,7 @@ def _last(location: str) -> str:
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that change what is learned, but for the seed."""
     found = dataclasses.asdict(config)
-    return {name: value for name, value in found.items() if name not in _CHANGE_NOTHING}
+    return {name: value for name, value in found.items() if name not in _WITHOUT_EFFECT}
 
 
 def _plain(value: Any) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from logitbank.jobs.report.results import Mistake
 from logitbank.stores.manifest import Measured
 
-MOST_CLASSES = 10
+MAX_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def shown_classes(mistake: Mistake) -> list[int]:
     At most ten: with more classes than that, the nine largest of the raw row beside the label.
     """
     raw = next(iter(mistake.logits.values()))
-    if len(raw) <= MOST_CLASSES:
+    if len(raw) <= MAX_CLASSES:
         return list(range(len(raw)))
     order = np.argsort(-raw, kind="stable").tolist()
     others = [number for number in order if number != mistake.label]
-    return sorted([mistake.label, *others[: MOST_CLASSES - 1]])
+    return sorted([mistake.label, *others[: MAX_CLASSES - 1]])
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ def bytes_table(report: Report) -> Table:
     names = dict.fromkeys(name for store in stores for name in store.array_bytes)
     rows = [(name, *(_count(store.array_bytes.get(name)) for store in stores)) for name in names]
     rows += [
-        ("crc, metadata", *(f"{store.beside:,}" for store in stores)),
+        ("crc, metadata", *(f"{store.other_bytes:,}" for store in stores)),
         ("all", *(f"{store.total_bytes:,}" for store in stores)),
         ("all, by cached row", *(f"{row_bytes(store):.1f}" for store in stores)),
     ]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, listed, threads
+from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, plan_count, threads
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.jobs.command_line.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -50,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="DIR", help="stores, runs and the table"
     )
-    parser.add_argument("--seeds", type=listed, default=3, help="students of each row")
+    parser.add_argument("--seeds", type=plan_count, default=3, help="students of each row")
     parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
     parser.add_argument(
         "--views",
-        type=listed,
+        type=plan_count,
         metavar="V",
         help="cached of each image (the recipes' own)",
     )
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     plan = Planner(request, len(dataset)).plan(recipes)
     _try_models(request, recipes, dataset)
     if options.dry_run:
-        print("\n".join(command_line(stage.words) for stage in plan.stages))
+        print("\n".join(command_line(stage.argv) for stage in plan.stages))
         return 0
     request.out.mkdir(parents=True, exist_ok=True)
     return _run_stages(request, recipes, plan)
@@ -96,9 +96,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _recipes(names: Sequence[str]) -> dict[str, Recipe]:
     """Read all recipes by name; UsageError where two files have one name."""
-    from logitbank.jobs.reproduce.recipe_files import find_recipes, together
+    from logitbank.jobs.reproduce.recipe_files import find_recipes, merge_recipes
 
-    entries = together(map(find_recipes, names))
+    entries = merge_recipes(map(find_recipes, names))
     return {name: entry.recipe() for name, entry in entries.items()}
 
 
@@ -144,7 +144,7 @@ def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int
     """Run the stages; the exit code of the first that was asked to stop, else 0."""
     from logitbank.jobs.cli import run_job
     from logitbank.jobs.command_line.stage_log import StageLog
-    from logitbank.jobs.command_line.stopping import tell_stopped
+    from logitbank.jobs.command_line.stopping import report_stopped
     from logitbank.jobs.reproduce.plot import save_plot
     from logitbank.jobs.reproduce.seconds import StageSeconds
     from logitbank.jobs.reproduce.table import MARKDOWN, shown_lines, write_table
@@ -154,9 +154,9 @@ def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int
     done: list[Student] = []
     for stage in plan.stages:
         with shown.stage(stage.title):
-            code = seconds.run(stage, partial(run_job, stage.words[0], stage.words[1:]))
+            code = seconds.run(stage, partial(run_job, stage.argv[0], stage.argv[1:]))
         if code:
-            tell_stopped("reproduce", f"a signal during: {stage.title}")
+            report_stopped("reproduce", f"a signal during: {stage.title}")
             return code
         if stage.output in plan.students:
             done.append(plan.students[stage.output])
@@ -176,7 +176,7 @@ def _write_page(request: Request, plan: Plan, results: Results) -> Path:
     from logitbank.stores.reader import Store
 
     makers = ("cache", "correct")
-    made = [stage.output for stage in plan.stages if stage.words[0] in makers]
+    made = [stage.output for stage in plan.stages if stage.argv[0] in makers]
     report = report_of(
         {path.name: Store.open(path) for path in made},
         [run for row in results.rows for run in row.runs],
@@ -189,7 +189,7 @@ def _write_page(request: Request, plan: Plan, results: Results) -> Path:
         title=f"Recipes on {request.dataset}",
         caveat=results.caveat,
         comparisons=tuple((run, first[row.name]) for row, run in pairs if run != first[row.name]),
-        commands=tuple(command_line(stage.words) for stage in plan.stages),
+        commands=tuple(command_line(stage.argv) for stage in plan.stages),
     )
     return write_report(report, request.out)
 
@@ -212,7 +212,7 @@ def _results(
         row = rows.setdefault(key, Row(name, recipes[name], correction, ()))
         rows[key] = dataclasses.replace(row, runs=(*row.runs, run))
     spent_on = {
-        kind: seconds.total(tuple(stage for stage in plan.stages if stage.words[0] == job))
+        kind: seconds.total(tuple(stage for stage in plan.stages if stage.argv[0] == job))
         for job, kind in _KINDS.items()
     }
     cost = Cost(plan.cached_rows, sum(student.soft_labels for student in done), spent_on)

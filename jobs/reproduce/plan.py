@@ -16,7 +16,7 @@ from logitbank.pipeline.views.augmentation import check_views
 from logitbank.pipeline.views.specs import parse_augmentation
 from logitbank.stores.errors import UsageError
 
-_OF_DIGITS = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
+_DIGITS_TEACHER = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
 """How the teacher of a recipe that has none is trained on digits: too short not to err."""
 
 
@@ -156,7 +156,7 @@ class Planner:
                 return given, None
         if "@" in recipe.teacher:
             return recipe.teacher, None
-        usual = _OF_DIGITS if self.request.dataset == "digits" else None
+        usual = _DIGITS_TEACHER if self.request.dataset == "digits" else None
         training = recipe.teacher_training or usual
         if training is None:
             raise UsageError(
@@ -184,8 +184,8 @@ class Planner:
         stores = []
         for augmentation in filter(None, (recipe.weak, recipe.strong)):
             check_views(parse_augmentation(augmentation), views)
-            words = (_architecture(teacher), augmentation, f"{views}x{samples}")
-            path = self.request.out / "stores" / f"{'-'.join(map(_file_name, words))}.zarr"
+            parts = (_architecture(teacher), augmentation, f"{views}x{samples}")
+            path = self.request.out / "stores" / f"{'-'.join(map(_file_name, parts))}.zarr"
             stores.append(_Store(path, teacher, augmentation, views, samples))
         return stores
 
@@ -300,5 +300,5 @@ def _given(flag: str, *values: object) -> tuple[object, ...]:
     return () if values in ((), (None,)) else (flag, *values)
 
 
-def _stage(title: str, output: Path, *words: object) -> Stage:
-    return Stage(title, tuple(map(str, words)), output)
+def _stage(title: str, output: Path, *argv: object) -> Stage:
+    return Stage(title, tuple(map(str, argv)), output)

@@ -62,7 +62,7 @@ def find_recipes(name: str) -> dict[str, RecipeEntry]:
     Raises:
         UsageError: there is no such file or folder, no recipe in it, or a file that is not YAML.
     """
-    shipped = {} if name.startswith((".", "/")) else _shipped(name)
+    shipped = {} if name.startswith((".", "/")) else _built_in(name)
     if shipped:
         return shipped
     path = Path(name)
@@ -73,11 +73,11 @@ def find_recipes(name: str) -> dict[str, RecipeEntry]:
         if not files:
             raise UsageError(f"{path} holds no recipe (NAME{_SUFFIX})")
         names = (file.relative_to(path).with_suffix("").as_posix() for file in files)
-        return dict(sorted(together(map(read_recipes, files, names)).items()))
+        return dict(sorted(merge_recipes(map(read_recipes, files, names)).items()))
     raise unknown_name("recipe", name, recipe_names(near=name))
 
 
-def together(found: Iterable[Mapping[str, RecipeEntry]]) -> dict[str, RecipeEntry]:
+def merge_recipes(found: Iterable[Mapping[str, RecipeEntry]]) -> dict[str, RecipeEntry]:
     """Put recipes of several files together.
 
     Raises:
@@ -125,7 +125,7 @@ def read_recipes(path: Path, name: str) -> dict[str, RecipeEntry]:
     }
 
 
-def _shipped(name: str) -> dict[str, RecipeEntry]:
+def _built_in(name: str) -> dict[str, RecipeEntry]:
     """Find what comes with logitbank by name; nothing if there is no such recipe."""
     wanted = PurePosixPath(name.removesuffix(_SUFFIX))
     file = RECIPES / f"{wanted.parts[0]}{_SUFFIX}" if wanted.parts else RECIPES
@@ -162,7 +162,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise UsageError(f"{path}: {_EXTENDS}: {base!r} is not the path of a file")
     # A home folder is a whole path, which the recipe's own folder is no part of.
     file = path.parent / os.path.expanduser(base)
-    shipped = {} if file.exists() else _shipped(base)
+    shipped = {} if file.exists() else _built_in(base)
     if base in shipped:
         return {**shipped[base].keys, **own}
     return _read(file, (*above, path.resolve())) | own

@@ -166,7 +166,7 @@ class TestPlan:
     def test_every_command_can_be_typed_by_hand(self, out):
         flags = {name[2:].replace("-", "_"): value for name, value in FLAGS.items()}
         for stage in demo_stages(DemoSettings(out=out, **flags)):
-            assert not run_job(stage.words[0], [*stage.words[1:], "--dry-run"])
+            assert not run_job(stage.argv[0], [*stage.argv[1:], "--dry-run"])
 
     def test_a_file_in_its_place_is_named(self, tmp_path, capsys):
         (tmp_path / "demo").touch()

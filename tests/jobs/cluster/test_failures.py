@@ -230,7 +230,7 @@ def test_a_scheduler_without_workers(tmp_path, raw, monkeypatch, capsys):
     monkeypatch.setattr(running, "SECONDS_UNTIL_WORKERS", 1.0)
     with scheduler(tmp_path) as cluster:
         assert run(*words(raw, "sort", cluster.address)) == 1
-    assert "has no workers, and none has come for 1 s" in one_error(capsys.readouterr().err)
+    assert "has no workers, and none has started in 1 s" in one_error(capsys.readouterr().err)
 
 
 def other_version(folder: Path, package: str) -> str:

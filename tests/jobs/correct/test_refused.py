@@ -45,8 +45,8 @@ def error_of(capsys, code: int, *words: object) -> str:
         ("raw.zarr/sort.zarr", "lies in the store"),
         ("link.zarr/deep/er/sort.zarr", "lies in the store"),
         ("../{name}", "holds the store that is to be corrected"),
-        (".", "is a folder that is there already"),
-        ("{here}/..", "is a folder that is there already"),
+        (".", "is an existing folder"),
+        ("{here}/..", "is an existing folder"),
     ],
 )
 def test_out_is_not_the_input(mine, tmp_path, capsys, monkeypatch, out, relation):

@@ -56,7 +56,7 @@ def planned(*recipes: Recipe, samples: int = 1000, **request: object) -> Plan:
 
 
 def flag(stage: Stage, name: str) -> str:
-    return stage.words[stage.words.index(name) + 1]
+    return stage.argv[stage.argv.index(name) + 1]
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ class TestPlan:
 
     def test_a_given_teacher_is_cached_not_trained(self):
         plan = planned(recipe(corrections=("none",)))
-        assert [stage.words[0] for stage in plan.stages] == ["cache", "train"]
+        assert [stage.argv[0] for stage in plan.stages] == ["cache", "train"]
         assert flag(plan.stages[0], "--teacher") == "cifar:resnet8@t.pt"
         assert plan.cached_rows == 10 * 1000
 
     def test_recipes_of_one_teacher_share_its_stores(self):
         strong = {"loss": "mlkd", "strong": "cifar-strong"}
         plan = planned(recipe(), recipe(loss="kd"), recipe(**strong))
-        assert [stage.words[0] for stage in plan.stages].count("cache") == 2
-        assert [stage.words[0] for stage in plan.stages].count("correct") == 4
-        assert [stage.words[0] for stage in plan.stages].count("train") == 9
+        assert [stage.argv[0] for stage in plan.stages].count("cache") == 2
+        assert [stage.argv[0] for stage in plan.stages].count("correct") == 4
+        assert [stage.argv[0] for stage in plan.stages].count("train") == 9
         assert plan.cached_rows == 2 * 10 * 1000
 
     @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ class TestPlan:
 
     def test_other_views_are_another_store(self):
         plan = planned(recipe(), recipe(views=12))
-        assert len({stage.output for stage in plan.stages if stage.words[0] == "cache"}) == 2
+        assert len({stage.output for stage in plan.stages if stage.argv[0] == "cache"}) == 2
         plan = planned(recipe(), recipe(views=12), views=3)
         assert plan.cached_rows == 3 * 1000
 
@@ -114,9 +114,9 @@ class TestPlan:
         plan = planned(recipe(epochs=240, milestones=(150, 180, 210)), scale=0.1, samples=50_000)
         student = plan.stages[-1]
         assert (flag(student, "--epochs"), flag(student, "--limit")) == ("24", "5000")
-        at = student.words.index("--milestones")
-        assert student.words[at + 1 : at + 4] == ("15", "18", "21")
-        assert "warmup=2" in student.words
+        at = student.argv.index("--milestones")
+        assert student.argv[at + 1 : at + 4] == ("15", "18", "21")
+        assert "warmup=2" in student.argv
         assert plan.cached_rows == 10 * 5_000
         assert plan.students[student.output].soft_labels == 24 * 5_000
 
