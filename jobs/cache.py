@@ -1,4 +1,4 @@
-"""`logitbank cache`: run a teacher over views of a dataset and keep its logits in a store."""
+"""`logitbank cache`: run a teacher over views of a dataset and store its logits."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from logitbank.stores.manifest import Manifest, Measured
 
 ACCEPT_HELP = (
-    "what is meant, though a teacher is refused for it: probabilities (or their logarithms) in the "
-    "place of logits, class-order (another one than the dataset's)"
+    "accept a teacher that would be refused: probabilities (its outputs are probabilities or their "
+    "logarithms, not logits), class-order (its classes are not in the dataset's order)"
 )
-AUGMENTATION_HELP = "NAME, NAME+mixup or NAME+cutmix, with :parameter=value,... behind it"
+AUGMENTATION_HELP = "NAME, NAME+mixup or NAME+cutmix, then :parameter=value,... to change defaults"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher", required=True, metavar="SPEC", help="a model with weights")
     parser.add_argument("--augmentation", required=True, help=AUGMENTATION_HELP)
     parser.add_argument(
-        "--views", type=view_count, required=True, metavar="V|all", help="views of each image"
+        "--views", type=view_count, required=True, metavar="V|all", help="views per image"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="of the views")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the views")
     parser.add_argument(
         "--encoding",
         default="float16",
         metavar="NAME[:parameter=value,...]",
-        help=f"{' or '.join(ENCODINGS)}: how logits are kept",
+        help=f"how logits are stored: {' or '.join(ENCODINGS)}",
     )
-    parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
+    parser.add_argument(
+        "--expect-top1", type=percent, help="the teacher's known accuracy in percent"
+    )
     parser.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=ACCEPT_HELP)
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="STORE", help="the store to make"
     )
-    parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
-    parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
+    parser.add_argument("--batch-size", type=positive, default=256, help="images per forward pass")
+    parser.add_argument("--block-rows", type=positive, help="rows per chunk (about 32 MiB)")
     parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     add_precision_arguments(parser)
     add_sharing_arguments(parser)
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute what is missing and seal the store."""
+    """Compute the missing units and seal the store."""
     sharing = Sharing.parse(
         part=options.part,
         devices=options.devices,
@@ -106,7 +108,7 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
 
 
 def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, LoadedModel]:
-    """Open the dataset and the teacher that the arguments name."""
+    """Return the task that the arguments describe, and its teacher."""
     from logitbank.pipeline.teacher import CacheSettings, Precision, TeacherTask
     from logitbank.pipeline.views import parse_augmentation, parse_views
 
@@ -124,7 +126,7 @@ def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, L
         encoding=options.encoding,
         batch_size=options.batch_size,
         block_rows=options.block_rows or _existing_chunk_rows(options.out),
-        # A cluster's workers tell the device.
+        # A cluster's workers choose their own device.
         device="cpu" if is_shared else open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
         workers=options.workers,
@@ -145,10 +147,10 @@ def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, L
 
 
 def _show_accuracy(teacher: str, expected: float | None, measured: Measured) -> None:
-    """Print what was found of a teacher before the first block; refuse one that is badly fed.
+    """Print a teacher's measured accuracy before the first block, and compare it with `expected`.
 
     Raises:
-        LogitbankError: its accuracy is not near the one expected, if one is.
+        LogitbankError: it is not near the expected accuracy.
     """
     from logitbank.pipeline.teacher import require_expected_top1
 
@@ -162,7 +164,7 @@ def _show_accuracy(teacher: str, expected: float | None, measured: Measured) -> 
 
 
 def _existing_chunk_rows(location: str) -> int | None:
-    """Return the rows of a chunk of the store that is there already, if one is."""
+    """Return the rows per chunk of an existing store, None if there is none."""
     from logitbank.stores.documents import read_manifest
     from logitbank.stores.errors import StoreError
     from logitbank.stores.files import open_files
@@ -176,10 +178,10 @@ def _existing_chunk_rows(location: str) -> int | None:
 
 
 def _break_even(manifest: Manifest) -> list[str]:
-    """Return lines on what the store costs in teacher passes, and when it has paid."""
+    """Return lines on what the store costs in teacher passes, and when it pays off."""
     samples, views = manifest.dataset.samples, manifest.views
     return [
-        f"  {samples * views:,} teacher forward passes, once; a teacher in the loop spends "
-        f"{samples:,} an epoch",
-        f"  pays from epoch {views + 1} on, counted over all students and seeds that share it",
+        f"  {samples * views:,} teacher forward passes, once; a teacher in the loop takes "
+        f"{samples:,} per epoch",
+        f"  pays off from epoch {views + 1} on, counted over all students and seeds that share it",
     ]

@@ -130,5 +130,8 @@ def stopped_prefix(job: str) -> str:
 
 def report_stopped(job: str, cause: str) -> int:
     """Print what stopped a job on stderr, and return its exit code."""
-    print(f"{stopped_prefix(job)}{cause}: the same command goes on from here", file=sys.stderr)
+    print(
+        f"{stopped_prefix(job)}{cause}: run the same command again to go on from here",
+        file=sys.stderr,
+    )
     return TRY_AGAIN

@@ -1,4 +1,4 @@
-"""`logitbank demo`: everything end to end on scikit-learn's digits, with a report."""
+"""`logitbank demo`: run everything end to end on scikit-learn's digits, with a report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOG = "demo.log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the job's arguments; the defaults take some two minutes and a half on 2 cores."""
+    """Declare the job's arguments; the defaults take about two and a half minutes on 2 cores."""
     defaults = DemoSettings()
     parser.add_argument(
         "--out",
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run what is missing of every stage, write the report and print the accuracies."""
+    """Run every stage that is not done yet, write the report and print the accuracies."""
     settings = _settings(options)
     require_outside_stores(settings.out)
     stages = demo_stages(settings)
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _try_settings(settings: DemoSettings) -> None:
-    """Find out at once what a stage would find out after those before it."""
+    """Fail early on settings that only a later stage would reject."""
     from logitbank.jobs.command_line.opening import open_device, open_model
     from logitbank.pipeline.datasets import open_dataset
     from logitbank.pipeline.views import check_views, parse_augmentation
@@ -102,7 +102,7 @@ def _settings(options: argparse.Namespace) -> DemoSettings:
 def _report(
     settings: DemoSettings, stages: tuple[Stage, ...], times: StageTimes, shown: StageLog
 ) -> None:
-    """Measure throughput, if it isn't yet, and write the page."""
+    """Measure throughput, unless an earlier run has, and write the page."""
     from logitbank.jobs.demo.report import demo_report
     from logitbank.jobs.demo.throughput import throughput_of
     from logitbank.jobs.report.page import write_report

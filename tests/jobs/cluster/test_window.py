@@ -141,10 +141,8 @@ def test_of_a_task_that_kills_its_workers_the_unit_to_blame_is_found():
     dask = Dask(unit_seconds=0.1, deadly=frozenset({guilty}))
     with pytest.raises(LogitbankError) as raised:
         dask.run(SINGLE)
-    assert (
-        "(view 4, block 1) killed every worker that tried it, the last of them tcp://node7:1234"
-        in str(raised.value)
-    )
+    line = "(view 4, block 1) killed every worker that tried it, the last of them tcp://node7:1234"
+    assert line in str(raised.value)
     first = next(task for task in dask.tasks if guilty in task)
     assert len(first) > 1
     # Tried again one by one, and what was innocent is kept.

@@ -102,7 +102,7 @@ class TestStreams:
         finally:
             os.chdir(ROOT)
         assert capsys.readouterr().err == (
-            "logitbank demo: error: the current folder is gone: go to one that is there\n"
+            "logitbank demo: error: the current folder was removed: change to another one\n"
         )
 
 

@@ -127,9 +127,9 @@ class TestOtherWork:
         (here / "link").symlink_to("raw.zarr")
         words = ["correct", "raw.zarr", "--correction", "sort", *flags, "--out"]
         error = refused(capsys, *words, out.replace("link/..", "."), code=2)
-        assert "is the store that is to be corrected, which stays as it is: name another" in error
+        assert "is the store to be corrected, which must stay as it is: name another" in error
         url = ["correct", f"file://{here}/raw.zarr", *words[2:], out.replace("link/..", ".")]
-        assert "is the store that is to be corrected" in refused(capsys, *url, code=2)
+        assert "is the store to be corrected" in refused(capsys, *url, code=2)
         assert Store.open("raw.zarr").manifest.correction is None
 
     @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

@@ -177,7 +177,7 @@ class TestAgain:
             assert run("reproduce", *words) == 75
         error = capsys.readouterr().err
         assert error.startswith("logitbank reproduce: stopped by a signal during: cache 2 views")
-        assert "the same command goes on from here" in error
+        assert "run the same command again to go on from here" in error
         assert not (tmp_path / "out" / "students").exists()
 
     def test_another_recipe_reuses_the_stores(self, out, recipes, tmp_path, capsys):
