@@ -47,8 +47,9 @@ def test_with_nothing_in_hand_it_ends_where_it_stands(number, capfd):
 
     assert until_stopped("cache", work) == 75
     assert reached == []
+    cause = f"stopped by {number.name}"
     assert capfd.readouterr().err == (
-        f"logitbank cache: stopped by {number.name}: run the same command again to go on from here\n"
+        f"logitbank cache: {cause}: run the same command again to go on from here\n"
     )
 
 
