@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 LOG = "reproduce.log"
 RECIPE_HELP = (
-    "a recipe (cifar100/resnet32x4-resnet8x4/dkd), a pair (cifar100/resnet32x4-resnet8x4, all of "
-    "its losses), a dataset (digits), or a file or folder of your own"
+    "a recipe (cifar100/resnet32x4-resnet8x4/dkd), a pair with all of its losses "
+    "(cifar100/resnet32x4-resnet8x4), a dataset (digits), or your own file or folder"
 )
 _KINDS = {
     "train-teacher": "to train teachers",
@@ -39,29 +39,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     parser.add_argument("recipes", type=location, nargs="+", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
-    parser.add_argument("--eval-dataset", metavar="SPEC", help="its test split is evaluated on")
+    parser.add_argument(
+        "--eval-dataset", metavar="SPEC", help="the dataset whose test split to evaluate on"
+    )
     parser.add_argument(
         "--teacher",
         nargs="+",
         default=[],
         metavar="SPEC",
-        help="the recipes' teachers with weights, one a network; digits need none",
+        help="the recipes' teachers with weights, one per network (not needed for digits)",
     )
     parser.add_argument(
-        "--out", type=out_path, required=True, metavar="DIR", help="stores, runs and the table"
+        "--out",
+        type=out_path,
+        required=True,
+        metavar="DIR",
+        help="folder for stores, runs and the table",
     )
-    parser.add_argument("--seeds", type=plan_count, default=3, help="students of each row")
-    parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
+    parser.add_argument("--seeds", type=plan_count, default=3, help="students per row")
+    parser.add_argument(
+        "--scale", type=scale, default=1.0, help="share of epochs and data to use, for a trial"
+    )
     parser.add_argument(
         "--views",
         type=plan_count,
         metavar="V",
-        help="cached of each image (the recipes' own)",
+        help="views to cache per image (by default the recipes' own)",
     )
-    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--workers", type=threads, default=2, help="that render image files")
-    parser.add_argument("--amp", action="store_true", help="mixed precision of students, on CUDA")
-    parser.add_argument("--channels-last", action="store_true", help="that memory format")
+    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA if available)")
+    parser.add_argument("--workers", type=threads, default=2, help="workers that render images")
+    parser.add_argument(
+        "--amp", action="store_true", help="train students in mixed precision, on CUDA"
+    )
+    parser.add_argument(
+        "--channels-last", action="store_true", help="use the channels_last memory format"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
 
 
@@ -77,7 +89,7 @@ def scale(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is missing of every stage, and write the table after each student."""
+    """Run every stage that is not done yet, and write the table after each student."""
     from logitbank.jobs.reproduce.plan import Planner
 
     recipes = _recipes(options.recipes)
@@ -95,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _recipes(names: Sequence[str]) -> dict[str, Recipe]:
-    """Read all recipes by name; UsageError where two files have one name."""
+    """Read all recipes, by name; raise UsageError if two files have the same name."""
     from logitbank.jobs.reproduce.recipe_files import find_recipes, merge_recipes
 
     entries = merge_recipes(map(find_recipes, names))
@@ -111,15 +123,15 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _dataset(request: Request) -> ImageDataset:
-    """Open the training split; UsageError where no split of its classes can be evaluated on."""
+    """Open the training split; raise UsageError if there is no test split of the same classes."""
     from logitbank.pipeline.datasets import has_split, open_dataset
     from logitbank.pipeline.student.sources import check_evaluation_classes
 
     evaluated = request.eval_dataset or request.dataset
     if not has_split(evaluated, "test"):
         raise UsageError(
-            f"{evaluated} has no test split, and a table of accuracies needs one: --eval-dataset "
-            "names another dataset's"
+            f"{evaluated} has no test split, and a table of accuracies needs one: name a dataset "
+            "that has one by --eval-dataset"
         )
     dataset = open_dataset(request.dataset, "train")
     check_evaluation_classes(dataset, open_dataset(evaluated, "test"))
@@ -127,13 +139,13 @@ def _dataset(request: Request) -> ImageDataset:
 
 
 def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageDataset) -> None:
-    """Load every network once: one that there is not would else be found only hours later."""
+    """Load every network once, to fail now rather than hours later."""
     from logitbank.jobs.command_line.opening import open_model
     from logitbank.pipeline.devices import usable_device
 
     device = usable_device(request.device)
     if request.amp and device.type != "cuda":
-        raise UsageError(f"--amp needs a CUDA device, this machine has {device}")
+        raise UsageError(f"--amp needs a CUDA device, not {device}: leave --amp out")
     for student in dict.fromkeys(recipe.student for recipe in recipes.values()):
         open_model(student, dataset, pretrained=False)
     for teacher in request.teachers:
@@ -141,7 +153,7 @@ def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageData
 
 
 def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int:
-    """Run the stages; the exit code of the first that was asked to stop, else 0."""
+    """Run the stages; return the exit code of the first that was asked to stop, else 0."""
     from logitbank.jobs.cli import run_job
     from logitbank.jobs.command_line.stage_log import StageLog
     from logitbank.jobs.command_line.stopping import report_stopped
@@ -201,7 +213,7 @@ def _results(
     done: Sequence[Student],
     seconds: StageSeconds,
 ) -> Results:
-    """Read what the students that are done have reached, and add up what it took."""
+    """Read the results of finished students, and add up their cost."""
     from logitbank.jobs.report.reading import read_run
     from logitbank.jobs.reproduce.table import Cost, Results, Row
 
