@@ -24,7 +24,8 @@ def require_store_place(location: str | Path) -> None:
         return
     if not (files.is_free() and _is_absent(files)):
         raise StoreError(
-            f"{files.where} is not a store: it contains {describe_contents(files)}; name another --out"
+            f"{files.where} is not a store: it contains {describe_contents(files)}; name another "
+            "--out"
         )
 
 
