@@ -23,7 +23,7 @@ from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.stores.encodings import ENCODINGS
+from logitbank.stores.encodings import DEFAULT_ENCODING, ENCODINGS
 
 if TYPE_CHECKING:
     from logitbank.pipeline.models import LoadedModel
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of the views")
     parser.add_argument(
         "--encoding",
-        default="float16",
+        default=DEFAULT_ENCODING,
         metavar="NAME[:parameter=value,...]",
         help=f"{' or '.join(ENCODINGS)}: how logits are kept",
     )

@@ -23,6 +23,7 @@ from logitbank.pipeline.student.config import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
 from logitbank.pipeline.views import Mixed, parse_augmentation
 from logitbank.stores.corrections.registry import correction_named
+from logitbank.stores.encodings import DEFAULT_ENCODING, encoding_named
 from logitbank.stores.errors import UsageError, unknown_name
 
 UNCORRECTED = "none"
@@ -137,6 +138,7 @@ class Recipe:
                 f"{self.loss} learns from labels alone, there are no logits to correct: "
                 f"corrections: [{UNCORRECTED}]"
             )
+        self._require_accepted()
         for augmentation in filter(None, (self.weak, self.strong)):
             # Partners of mixed views are drawn from as many samples as a run has.
             if isinstance(parse_augmentation(augmentation, samples=1), Mixed):
@@ -170,14 +172,19 @@ class Recipe:
                 )
             correction_named(name)
 
+    def _require_accepted(self) -> None:
+        """Refuse a loss that can't learn from the stores that it would be given."""
+        for correction in self.tabled_corrections if self.needs_soft_labels else ():
+            made = None if correction == UNCORRECTED else correction
+            reason = self._own_loss.refusal(encoding_named(DEFAULT_ENCODING), made)
+            if reason is not None:
+                raise UsageError(f"corrections: {correction}: --loss {self.loss} {reason}")
+
     def _require_mixable(self, augmentation: str) -> None:
         """Refuse mixed views where something needs one label, or the two views of one image."""
-        if self._own_loss.views == 2:
-            raise UsageError(
-                f"{self.loss} learns from two views of each image, and {augmentation} would mix "
-                "them with different others"
-            )
-        self._own_loss.require_one_label()
+        reason = self._own_loss.refusal_of_mixed(augmentation)
+        if reason is not None:
+            raise UsageError(f"--loss {self.loss} {reason}")
         if self.corrections != (UNCORRECTED,):
             raise UsageError(
                 f"{augmentation} makes views of two labels, and a correction puts one first: say "
