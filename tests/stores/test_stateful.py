@@ -129,7 +129,10 @@ class StoreMachine(RuleBasedStateMachine):
             self.start_over()
             return False
         if misplaced and tables_are_bad:
-            assert set(writer.missing) <= set(damaged)
+            # Another store's table can't be told from its own where not all are left, and what it
+            # does not vouch for is computed again.
+            is_doubted = any(key.startswith("crc/") for key in misplaced)
+            assert set(writer.missing) <= set(self.model.units if is_doubted else damaged)
         else:
             assert writer.missing == damaged
         assert self.model.strays(self.path) == strays
