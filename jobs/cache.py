@@ -23,7 +23,7 @@ from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.stores.encodings import ENCODINGS
+from logitbank.stores.encodings import DEFAULT_ENCODING, ENCODINGS
 from logitbank.stores.files import Files, open_files
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="seed of the views")
     parser.add_argument(
         "--encoding",
-        default="float16",
+        default=DEFAULT_ENCODING,
         metavar="NAME[:parameter=value,...]",
         help=f"how logits are stored: {' or '.join(ENCODINGS)}",
     )
