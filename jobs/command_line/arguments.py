@@ -180,11 +180,6 @@ def positive(text: str) -> int:
     return whole(text, 1, MOST_COUNT)
 
 
-def non_negative(text: str) -> int:
-    """Parse a count of at least 0."""
-    return whole(text, 0, MOST_COUNT)
-
-
 def listed(text: str) -> int:
     """Parse a count of at least 1 of what a plan lists one by one."""
     return whole(text, 1, MOST_PLANNED)
@@ -208,11 +203,6 @@ def above_zero(text: str) -> float:
 def threads(text: str) -> int:
     """Parse a number of threads or processes, of at least 1."""
     return whole(text, 1, MOST_THREADS)
-
-
-def threads_or_none(text: str) -> int:
-    """Parse a number of threads or processes, of at least 0."""
-    return whole(text, 0, MOST_THREADS)
 
 
 def seed(text: str) -> int:
