@@ -74,18 +74,11 @@ def evaluate(
     """
     samples = np.arange(len(dataset)) if samples is None else samples
     _require_classes(model, dataset, samples)
+    precision = {"amp": amp, "tf32": tf32, "channels_last": channels_last}
     ranks: list[torch.Tensor] = []
     parts = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
     for part, pixels in zip(parts, _crops(model, dataset, parts, workers), strict=True):
-        logits = forward_logits(
-            model,
-            pixels,
-            batch_size=batch_size,
-            device=device,
-            amp=amp,
-            tf32=tf32,
-            channels_last=channels_last,
-        )
+        logits = forward_logits(model, pixels, batch_size=batch_size, device=device, **precision)
         on_logits(logits)
         targets = torch.from_numpy(dataset.targets[part].astype(np.int64))
         ranks.append(label_ranks(logits, targets.to(logits.device)).cpu())

@@ -201,8 +201,7 @@ def load_model(
     )
     require_logits(module, spec, model.input_size, classes)
     if pretrained:
-        module.eval()
-        for parameter in module.parameters():  # TorchScript modules have no requires_grad_
+        for parameter in module.eval().parameters():  # TorchScript modules have no requires_grad_
             parameter.requires_grad_(False)
     return model
 

@@ -11,11 +11,9 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
-from unittest import mock
 
 import numpy as np
 
-from logitbank.stores import writer as writer_module
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
@@ -25,8 +23,8 @@ from logitbank.stores.writer import StoreWriter
 from tests.stores.store_examples import (
     CLASSES,
     SAMPLES,
+    files_of,
     manifest,
-    open_writer,
     sample_id,
     target,
     unit_values,
@@ -92,13 +90,7 @@ class MortalFiles(LocalFiles):
 
 def open_mortal(path: Path, wanted: Manifest, fuse: Fuse) -> StoreWriter:
     """Open a writer whose every file goes through the fuse."""
-    if not hasattr(writer_module, "LocalFiles"):
-        files: Any = MortalFiles(path, fuse)
-        return StoreWriter.open(files, wanted, target(), sample_id())
-    with mock.patch.object(
-        writer_module, "LocalFiles", lambda root, durable=False: MortalFiles(Path(root), fuse)
-    ):
-        return open_writer(path, wanted)
+    return StoreWriter.open(MortalFiles(path, fuse), wanted, target(), sample_id())
 
 
 @dataclass(frozen=True)
@@ -196,14 +188,7 @@ def write_other(path: Path, wanted: Manifest) -> None:
 def decoded(encoding: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Decode (B, ...) rows of an encoding's arrays, which are all those that no store lacks."""
     codes = {name: rows for name, rows in values.items() if name not in BESIDE_LOGITS}
-    found: Any = encoding_named(encoding)
-    return found.decode(codes if hasattr(found, "arrays") else codes["logits"])
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    """Every file of a folder, by key."""
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
+    return encoding_named(encoding).decode(codes)
 
 
 def same(key: str, found: bytes | None, wanted: bytes) -> bool:
