@@ -1,4 +1,4 @@
-"""Making a store: look at what is there, have what is missing computed, and seal it."""
+"""Making a store: check what exists, have the missing units computed, and seal it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from logitbank.jobs.command_line.plan import store_plan
 from logitbank.jobs.command_line.stopping import StopSignals
-from logitbank.jobs.fill.here import Here
+from logitbank.jobs.fill.in_process import InProcess
 from logitbank.jobs.fill.parts import Part, seal_when_whole
 from logitbank.jobs.fill.sharing import Sharing
 from logitbank.pipeline.store_task import OpenTask, StoreTask
@@ -20,20 +20,20 @@ from logitbank.stores.writer import StoreWriter, unit_rows
 
 
 class Driver(Protocol):
-    """Has a task's units computed by somebody."""
+    """Has the units of a task computed: in this process or elsewhere."""
 
     def check(self) -> Manifest:
         """Have the task checked before the first unit is computed.
 
         Returns:
-            The manifest of the store to be made, with what was found and what computes it.
+            The manifest of the store to be made, with what was measured and what computes it.
 
         Raises:
-            LogitbankError: as `OpenTask.check`, or nobody is there to compute.
+            LogitbankError: as `OpenTask.check`, or there is nothing to compute on.
         """
 
     def compute(self, writer: StoreWriter) -> None:
-        """Have the units computed that a store, or a share of it, is missing.
+        """Have the missing units of a store, or of a share of it, computed.
 
         Raises:
             LogitbankError: a unit can't be computed.
@@ -42,14 +42,14 @@ class Driver(Protocol):
 
 @dataclass(frozen=True)
 class Filled:
-    """A store that was sealed in this run, and the rows that were computed for it in this run."""
+    """A store sealed in this run, and the number of rows computed for it in this run."""
 
     manifest: Manifest
     rows: int
 
 
 def accept_all(measured: Measured) -> None:
-    """Refuse nothing."""
+    """Accept any measurement."""
 
 
 def make_store(
@@ -62,40 +62,41 @@ def make_store(
     cluster_device: str | None = None,
     on_checked: Callable[[Measured], None] = accept_all,
 ) -> Filled | None:
-    """Make a task's store, or a part of it, by whoever is to compute.
+    """Make a task's store, or a part of it.
 
     Args:
-        task: whose store, as this process has made it.
+        task: the task, with the store's location.
         sharing: who computes.
-        stop: the signals that ask for an end.
-        job: what the progress calls the job.
+        stop: the stop signals.
+        job: what the progress bar calls the job.
         rows: what it calls the rows.
-        cluster_device: what a cluster's workers compute on, None where they are to tell.
-        on_checked: called with what was found before the first unit is computed; it may refuse.
+        cluster_device: the device of a cluster's workers; None to let them choose.
+        on_checked: called with the measurements before the first unit is computed; it may raise.
 
     Returns:
-        The sealed store; None where there was nothing to do, or other parts are not done yet.
+        The sealed store; None if nothing was missing, or if other parts are not done yet.
 
     Raises:
-        LogitbankError: a unit can't be computed, or the store not be written or sealed.
+        LogitbankError: a unit can't be computed, or the store can't be written or sealed.
         StopRequested: a signal came.
     """
     with ExitStack() as stack:
         opened = stack.enter_context(closing(task.open()))
-        driver: Driver = Here(task, opened, stop, job, rows)
+        driver: Driver = InProcess(task, opened, stop, job, rows)
         if sharing.cluster is not None:
             from logitbank.jobs.cluster.driver import OnCluster
 
-            where, report = sharing.cluster, sharing.report
-            driver = OnCluster(task, opened, job, where, cluster_device, report, stack)
+            driver = OnCluster(
+                task, opened, job, sharing.cluster, cluster_device, sharing.report, stack
+            )
         return _Run(task, opened, driver, sharing.part, on_checked).fill()
 
 
 def planned_lines(task: StoreTask, part: Part | None) -> list[str]:
-    """Describe what making a task's store, or a part of it, will take.
+    """Return lines that describe what making a task's store, or a part of it, will take.
 
     Raises:
-        StoreError: another store lies there.
+        StoreError: the location holds a different store.
     """
     with closing(task.open()) as opened:
         share = None if part is None else _share(part, opened, task.manifest)
@@ -104,7 +105,7 @@ def planned_lines(task: StoreTask, part: Part | None) -> list[str]:
 
 @dataclass(frozen=True)
 class _Run:
-    """What `make_store` works with."""
+    """The state of `make_store`."""
 
     task: StoreTask
     opened: OpenTask
@@ -113,7 +114,7 @@ class _Run:
     on_checked: Callable[[Measured], None]
 
     def fill(self) -> Filled | None:
-        """Compute what is missing, and seal the store once every part has done its share."""
+        """Compute the missing units, and seal the store once every part has done its share."""
         out, wanted = self.task.store, self.task.manifest
         share = None if self.part is None else _share(self.part, self.opened, wanted)
         if open_files(out).is_free():
@@ -125,8 +126,8 @@ class _Run:
         writer = open_writer(share)
         self.opened.require_begun(writer.manifest.measured)
         if writer.complete:
-            whose = "" if self.part is None else f" of part {self.part}"
-            print(f"{out} is complete: every chunk{whose} was checked, nothing is missing")
+            of_part = "" if self.part is None else f" of part {self.part}"
+            print(f"{out} is complete: every chunk{of_part} was checked, nothing is missing")
             return None
         for key in writer.mended:
             print(f"{out}: {key} was bad or stale; mending it")
@@ -138,7 +139,7 @@ class _Run:
         return None if sealed is None else Filled(sealed, rows)
 
     def _complete(self, writer: StoreWriter) -> Manifest:
-        """Have all computed that is missing in a whole store, and seal it."""
+        """Have every missing unit of a whole store computed, and seal it."""
         if not self.opened.is_checked(writer.manifest.measured):
             writer.record(self._checked(all_units(writer.manifest)).measured)
         self.driver.compute(writer)
@@ -152,5 +153,5 @@ class _Run:
 
 
 def _share(part: Part, opened: OpenTask, manifest: Manifest) -> list[Unit]:
-    """Return the units of a part, a run of those of the whole store as they are best computed."""
+    """Return the units of a part: a run of all units in the order in which they are computed."""
     return part.share([unit for group in opened.groups(all_units(manifest)) for unit in group])

@@ -1,5 +1,8 @@
 """What the stateful test knows of a store without asking it: NumPy arrays, and files as bytes."""
 
+# Which errors may come depends on what is damaged: `pytest.raises` can't say so.
+# ruff: noqa: PT017
+
 from __future__ import annotations
 
 import json
@@ -13,12 +16,22 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
-from logitbank.stores.layout import Unit, all_units, store_arrays, unit_arrays, unit_index
+from logitbank.stores.layout import (
+    Unit,
+    all_units,
+    block_bounds,
+    store_arrays,
+    unit_arrays,
+    unit_index,
+)
 from logitbank.stores.manifest import DatasetIdentity, Manifest
+from logitbank.stores.reader import Store
+from logitbank.stores.slab import SlabLoader
 from logitbank.stores.writer import StoreWriter
 from tests.stores.store_examples import (
     CLASSES,
@@ -31,6 +44,7 @@ from tests.stores.store_examples import (
     write_store,
 )
 
+CPU = torch.device("cpu")
 BESIDE_LOGITS = ("view_params", "pixel_crc", "top")
 MANIFEST, COPY, WITNESS = "zarr.json", "crc/zarr.json", "unfinished/zarr.json"
 
@@ -186,7 +200,7 @@ def write_other(path: Path, wanted: Manifest) -> None:
 
 
 def decoded(encoding: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Decode (B, ...) rows of an encoding's arrays, which are all those that no store lacks."""
+    """Decode (B, ...) rows of an encoding's arrays: all but those that every store has."""
     codes = {name: rows for name, rows in values.items() if name not in BESIDE_LOGITS}
     return encoding_named(encoding).decode(codes)
 
@@ -216,3 +230,34 @@ def manifest_word(path: Path, wanted: Manifest) -> Word:
     if found.status != "complete":
         return "incomplete"
     return "complete" if found.seal == found.seal_value() else "edited"
+
+
+def require_right_rows(
+    model: StoreModel,
+    store: Store,
+    raw: Path,
+    rows: Mapping[str, np.ndarray],
+    logits: np.ndarray,
+) -> None:
+    """Require blocks and slabs to be these rows; what is damaged in the raw store is refused."""
+    damaged = model.damaged(raw)
+    for unit in model.units:
+        keys = dict(zip(model.rows, model.unit_keys(unit), strict=True))
+        bounds = slice(*block_bounds(model.wanted, unit.block))
+        for name, wanted in rows.items():
+            # To correct `top`, the reader needs the logits as well.
+            needed = damaged.intersection(keys.values() if name == "top" else [keys[name]])
+            try:
+                found = store.read_unit(name, unit)
+            except StoreError as error:
+                assert any(key in str(error) for key in needed), error
+            else:
+                np.testing.assert_array_equal(found, wanted[unit.view, bounds])
+    loader = SlabLoader(store)
+    for view in range(model.wanted.views):
+        try:
+            slab = loader.load(view, None, CPU)
+        except StoreError as error:
+            assert any(key in str(error) for key in damaged), error
+        else:
+            np.testing.assert_array_equal(slab[slab.rows].numpy(), logits[view])

@@ -53,10 +53,8 @@ CASES = [
     Case("no image folder", {"dataset": "imagefolder:{absent}"}, 1, "{absent}"),
     Case("no hdf5 file", {"dataset": "hdf5:{absent}"}, 1, "{absent}"),
     Case("an empty class", {"dataset": "imagefolder:{empty_class}"}, 1, "empty_class"),
-    Case("one class", {"dataset": "imagefolder:{photos}"}, 1, "has one class alone, 'a'"),
-    Case(
-        "train on one class", train(dataset="imagefolder:{photos}"), 1, "has one class alone, 'a'"
-    ),
+    Case("one class", {"dataset": "imagefolder:{photos}"}, 1, "has only one class, 'a'"),
+    Case("train on one class", train(dataset="imagefolder:{photos}"), 1, "has only one class, 'a'"),
     Case("a truncated image", train(dataset="imagefolder:{broken}"), 1, "0.png"),
     Case("no checkpoint", {"teacher": "cifar:resnet8@{absent}"}, 1, "{absent}"),
     Case("no config", ["inspect", "x", "--config", "{absent}"], 2, "--config {absent} can't be"),
@@ -108,7 +106,7 @@ CASES = [
         1,
         "holds 10 classes, but imagefolder train has 1",
     ),
-    Case("more samples than the store", taught_by("{raw}"), 1, "say --limit 160"),
+    Case("more samples than the store", taught_by("{raw}"), 1, "use --limit 160"),
     Case(
         "corrected twice",
         ["correct", "{sorted}", "--correction", "swap", "--out", "{out}"],

@@ -76,7 +76,7 @@ class TestUrl(Reading):
             monkeypatch.setattr(filled._store.fs, name, fail)
         told = f"memory://bank/store.zarr: b can't be fetched: {type(error).__name__}"
         uses = [filled.get, filled.exists, lambda key: filled.sizes([key])]
-        uses += [lambda key: filled.opened(key).__enter__()]
+        uses += [lambda key: filled.open(key).__enter__()]
         for use in uses:
             with pytest.raises(FileError) as caught:
                 use("b")
