@@ -25,7 +25,6 @@ from tests.pipeline.student.student_examples import (
     small_config,
     small_dataset,
     small_store,
-    small_teacher,
 )
 from tests.pipeline.student.student_nets import DROPOUT_NET
 from tests.pipeline.student.test_batches import all_batches, photos
@@ -36,18 +35,8 @@ AUGMENTATIONS = {"mixup": "cifar-weak+mixup:alpha=1", "cutmix": "cifar-weak+cutm
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mixed")
-
-
-@pytest.fixture(scope="module")
 def dataset():
     return small_dataset(SAMPLES)
-
-
-@pytest.fixture(scope="module")
-def teacher(folder):
-    return small_teacher(folder)
 
 
 @pytest.fixture(scope="module")
