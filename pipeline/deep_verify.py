@@ -75,22 +75,19 @@ def verify_deeply(
     problems = list(_sample_problems(store, dataset))
     if problems:
         return problems  # Every view would differ: this is another dataset.
+    identity = store.manifest.augmentation
+    augmentation = augmentation_from(identity.name, identity.parameters)
+    teacher = None
+    if depth.teacher is not None:
+        teacher = StoredTeacher(depth.teacher, store.manifest, depth.device)
+        problems += teacher.problems(dataset, augmentation)
+    compared = None if problems else teacher
     total, done = store.manifest.views * len(dataset), 0
     with ThreadPoolExecutor(depth.workers, thread_name_prefix="render") as pool:
-        identity = store.manifest.augmentation
-        augmentation = augmentation_from(identity.name, identity.parameters)
         renderer = ViewRenderer(dataset, augmentation, pool=pool)
-        teacher = None
-        if depth.teacher is not None:
-            teacher = StoredTeacher(depth.teacher, store.manifest, depth.device)
-            problems += teacher.problems(dataset, augmentation)
-        compared = None if problems else teacher
         for batch in _batches(store):
             problems += _view_problems(store, renderer, batch)
-            if compared is not None and batch.is_first:
-                problems += _logit_problems(store, renderer, batch, compared)
-            else:
-                problems += _order_problems(store, batch)
+            problems += _row_problems(store, renderer, batch, compared)
             done += len(batch.samples)
             progress(done, total)
     return problems
@@ -146,6 +143,15 @@ def _view_problems(store: Store, renderer: ViewRenderer, batch: _Batch) -> Itera
             yield Problem(_key(store, name, batch), cause, "none")
 
 
+def _row_problems(
+    store: Store, renderer: ViewRenderer, batch: _Batch, teacher: StoredTeacher | None
+) -> Iterator[Problem]:
+    """Run the teacher on a unit's first batch; elsewhere the order of the logits is compared."""
+    if teacher is not None and batch.is_first:
+        return _logit_problems(store, renderer, batch, teacher)
+    return _order_problems(store, batch)
+
+
 def _logit_problems(
     store: Store, renderer: ViewRenderer, batch: _Batch, teacher: StoredTeacher
 ) -> Iterator[Problem]:
@@ -181,19 +187,19 @@ def _correction(store: Store) -> Correction:
     """Return the correction that a store's manifest names, if the caller allows it."""
     made = store.manifest.correction
     assert made is not None, "only a corrected store is asked for it"
-    return correction_of_manifest(made.name, store.where, store.opening.allow_corrections)
+    return correction_of_manifest(made.name, store.where, store.options.allow_corrections)
 
 
 def _stored_rows(store: Store, batch: _Batch) -> StoredRows:
     start, _ = block_bounds(store.manifest, batch.unit.block)
-    codes = store.read_block_codes(batch.unit)
+    codes = store.read_unit_codes(batch.unit)
     chosen = {name: rows[batch.samples - start] for name, rows in codes.items()}
     return StoredRows(chosen, _rows(store, "top", batch))
 
 
 def _rows(store: Store, name: str, batch: _Batch) -> NDArray[Any]:
     start, _ = block_bounds(store.manifest, batch.unit.block)
-    return store.read_block(name, batch.unit)[batch.samples - start]
+    return store.read_unit(name, batch.unit)[batch.samples - start]
 
 
 def _key(store: Store, name: str, batch: _Batch) -> str:

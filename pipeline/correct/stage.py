@@ -68,7 +68,7 @@ class CorrectionStage:
         Raises:
             StoreError: one is missing or of another size.
         """
-        names = [spec.name for spec in unit_arrays(self._parent.arrays)]
+        names = [spec.name for spec in reversed(unit_arrays(self._parent.arrays))]
         self._parent.require_chunks(names, {unit.view for unit in units})
 
     def check(self) -> Measured:
@@ -208,7 +208,7 @@ def corrected_unit(parent: Store, unit: Unit, memory: UnitMemory) -> dict[str, A
     top = memory.top[: stop - start]
     changed = {**codes, "top": top}
     for name, rows in changed.items():
-        parent.read_block_into(name, unit, rows)
+        parent.read_unit_into(name, unit, rows)
     try:
         memory.correction(codes, top, parent.target[start:stop], memory.correct)
     except BadRowError as error:

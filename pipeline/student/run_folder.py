@@ -187,7 +187,7 @@ class RunFolder:
         if self._lock is None or self._lock.is_held():
             return
         owner = self._lock.next_owner()
-        cause = f"has been taken over by {owner.told()}" if owner else "has lost its lock"
+        cause = f"has been taken over by {owner.describe()}" if owner else "has lost its lock"
         raise LogitbankError(
             f"{self.path} {cause}, while this process slept or its disk did not answer: it stops "
             "here, and overwrites nothing"
@@ -199,7 +199,7 @@ class RunFolder:
 
         def busy(held: Held) -> None:
             nonlocal has_warned
-            owner = held.owner.told() if held.owner else "another process"
+            owner = held.owner.describe() if held.owner else "another process"
             if held.is_alive:
                 raise LogitbankError(
                     f"{self.path} is being written by {owner}: a run's folder takes one process at "

@@ -12,16 +12,18 @@ from logitbank.stores.encodings.floats import Float16, Float32
 from logitbank.stores.errors import UsageError, unknown_name
 
 ENCODINGS: dict[str, type[Encoding]] = {kind.name: kind for kind in (Float32, Float16)}
+DEFAULT_ENCODING = Float16.name
+"""What a store is cached in where nothing else is asked for."""
 
 
 def encoding_named(text: str) -> Encoding:
-    """Parse the text form of an encoding: a name, and after a colon parameters between commas.
+    """Parse the text form of an encoding: a name, then parameters after a colon, if any.
 
     >>> str(encoding_named("float16"))
     'float16'
 
     Raises:
-        UsageError: an unknown name or parameter, one that is given twice, or a value out of bounds.
+        UsageError: the name or a parameter is unknown, given twice, or out of bounds.
     """
     name, _, listed = text.partition(":")
     if name not in ENCODINGS:

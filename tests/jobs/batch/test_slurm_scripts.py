@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.cache.test_killed import same_store
 from tests.jobs.command import ROOT, done
-from tests.jobs.conftest import cache_words
-from tests.jobs.fill.test_parts import correct_words, ledger
+from tests.jobs.conftest import cache_words, correct_words, ledger, same_store
 from tests.jobs.held_job import wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
@@ -154,7 +152,7 @@ def test_without_a_job_they_say_so(script, slurm):
     job = submit(script, slurm, 0, [])
     _, complaints = job.communicate(timeout=60)
     assert job.returncode == 2
-    assert complaints == f"{script.name}: error: which job? cache ... or correct ...\n"
+    assert complaints == f"{script.name}: error: no job given: add cache ... or correct ...\n"
 
 
 def test_the_client_of_a_cluster(slurm, tmp_path):

@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(tmp_path, raw):
     os.killpg(job.pid, signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert job.returncode == 130
-    assert "interrupted; the same command again goes on from here" in one_error(err)
+    assert "interrupted: run the same command again to go on from here" in one_error(err)
     wait_until(lambda: group_members(job.pid) == [])
     before = chunks(tmp_path / "out.zarr")
     assert 2 < before < UNITS
@@ -154,11 +154,6 @@ def test_a_dry_run_opens_no_cluster(tmp_path, raw, capsys):
     assert "24 units of 4 rows, 24 missing" in capsys.readouterr().out
 
 
-def test_a_virtual_store_has_nothing_to_share(tmp_path, raw, capsys):
-    assert run(*words(raw, "sort", "local:2"), "--virtual") == 2
-    assert "--cluster can't be given with --virtual" in one_error(capsys.readouterr().err)
-
-
 def test_with_all_workers_lost_the_job_stops_and_can_go_on(tmp_path, raw, monkeypatch, capsys):
     monkeypatch.setattr(window, "SECONDS_WITHOUT_WORKERS", 1.0)
     monkeypatch.chdir(tmp_path)
@@ -176,7 +171,7 @@ def test_with_all_workers_lost_the_job_stops_and_can_go_on(tmp_path, raw, monkey
         killer.join()
         line = one_error(capsys.readouterr().err)
         assert "all workers are gone" in line
-        assert "the same command again goes on from here" in line
+        assert "run the same command again to go on from here" in line
         assert 2 < chunks(tmp_path / "out.zarr") < UNITS
         cluster.add_worker()
         assert run(*words(raw, correction, cluster.address)) == 0
@@ -230,7 +225,7 @@ def test_a_scheduler_without_workers(tmp_path, raw, monkeypatch, capsys):
     monkeypatch.setattr(running, "SECONDS_UNTIL_WORKERS", 1.0)
     with scheduler(tmp_path) as cluster:
         assert run(*words(raw, "sort", cluster.address)) == 1
-    assert "has no workers, and none has come for 1 s" in one_error(capsys.readouterr().err)
+    assert "has no workers, and none has started in 1 s" in one_error(capsys.readouterr().err)
 
 
 def other_version(folder: Path, package: str) -> str:

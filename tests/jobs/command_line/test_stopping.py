@@ -21,13 +21,9 @@ from logitbank.jobs.command_line.stopping import (
 from logitbank.stores.layout import all_units
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
-from tests.jobs.cache.test_killed import same_store
 from tests.jobs.command import ROOT, done
-from tests.jobs.conftest import cache_words
-from tests.jobs.fill.test_parts import correct_words, ledger
+from tests.jobs.conftest import UNITS, cache_words, correct_words, ledger, same_store
 from tests.jobs.held_job import HeldJob, wait_for
-
-UNITS = 12
 
 
 def send(number: int) -> None:
@@ -47,8 +43,9 @@ def test_with_nothing_in_hand_it_ends_where_it_stands(number, capfd):
 
     assert until_stopped("cache", work) == 75
     assert reached == []
+    cause = f"stopped by {number.name}"
     assert capfd.readouterr().err == (
-        f"logitbank cache: stopped by {number.name}: the same command goes on from here\n"
+        f"logitbank cache: {cause}: run the same command again to go on from here\n"
     )
 
 
@@ -159,16 +156,9 @@ def stopped_at(place: str, gate: Path, number: int, words: list[object]) -> str:
     assert code == 75, (code, printed, complaints)
     last = complaints.splitlines()[-1]
     name = signal.Signals(number).name
-    assert last.endswith(f": stopped by {name}: the same command goes on from here")
+    assert last.endswith(f": stopped by {name}: run the same command again to go on from here")
     assert "Traceback" not in complaints
     return complaints
-
-
-@pytest.fixture(scope="module")
-def corrected(raw, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("corrected") / "sort.zarr"
-    done(*correct_words(raw, path))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -214,14 +204,16 @@ def test_while_torch_is_being_imported(teacher, tmp_path):
     job.send_signal(signal.SIGTERM)
     _, complaints = job.communicate(timeout=120)
     assert job.returncode == 75, complaints
-    assert complaints.endswith(b"stopped by SIGTERM: the same command goes on from here\n")
+    assert complaints.endswith(
+        b"stopped by SIGTERM: run the same command again to go on from here\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_while_sealing(raw, corrected, tmp_path):
     """The lock is given back, and the store is one that the same command seals."""
     out = tmp_path / "sort.zarr"
-    words = correct_words(raw, out, "0/1")
+    words = correct_words(raw, out, "--part", "0/1")
     stopped_at("seal", tmp_path / "gate", signal.SIGTERM, words)
     assert verify_store(out) != []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "sort.zarr"]

@@ -107,7 +107,7 @@ def test_every_job_that_reads_it_takes_parent(moved, tmp_path, capsys):
         assert run(*words) == 1
         assert "--parent PATH" in "".join(capsys.readouterr())
     done("inspect", path, "--parent", parent)
-    assert f"reads         {parent}: 12 of 12 units are there" in capsys.readouterr().out
+    assert f"reads         {parent}: 12 of 12 units are present" in capsys.readouterr().out
     done("verify", path, "--parent", parent)
     (tmp_path / "job.yaml").write_text(f"parent: {parent}\n")
     done(*train, "--config", tmp_path / "job.yaml")
@@ -134,7 +134,7 @@ def test_a_dry_run_tells_of_chunks_that_lack(moved, tmp_path, capsys):
     )
     words = (*words, "--soft-labels", path, "--parent", parent, "--out", tmp_path / "run")
     done(*words, "--dry-run")
-    assert "  50 chunks that its epochs will read are there" in capsys.readouterr().out
+    assert "  50 chunks that it will read exist" in capsys.readouterr().out
     (parent / "top/c/1/0/0").unlink()
     assert run(*words, "--dry-run") == run(*words) == 1
     lines = capsys.readouterr().err.splitlines()

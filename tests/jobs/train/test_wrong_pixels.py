@@ -111,7 +111,7 @@ def test_stored_parameters_that_were_changed_and_sealed_again(digits_store, tmp_
     writer = StoreWriter.open(forged, store.manifest.unsealed(), store.target, store.sample_id)
     for unit in all_units(store.manifest):
         names = ("view_params", "pixel_crc", "top", "logits")
-        values = {name: store.read_block(name, unit).copy() for name in names}
+        values = {name: store.read_unit(name, unit).copy() for name in names}
         if unit.block == 1:
             values["view_params"][5, 0] = (values["view_params"][5, 0] + 3) % 9
         writer.write_unit(unit, values)
