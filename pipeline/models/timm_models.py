@@ -130,7 +130,8 @@ def published_timm_model(name: str, tag: str, classes: int) -> tuple[nn.Module, 
     published = _timm().get_pretrained_cfg(tagged)
     if published.num_classes != classes:
         raise LogitbankError(
-            f"timm:{architecture}@{tag} has {published.num_classes} classes, expected for"
+            f"timm:{architecture}@{tag} has {published.num_classes} classes, expected "
+            f"{classes}"
         )
     try:
         module = _timm().create_model(tagged, pretrained=True)

@@ -175,14 +175,14 @@ def test_names_that_both_readers_order_alike_ask_for_nothing(names, caplog):
 
 def test_capitals_come_first_as_in_torchvision_and_it_is_said(caplog):
     assert ordered_classes(["ant", "Bee"], None, "imagefolder:x") == ("Bee", "ant")
-    assert "imagefolder:x@natural or imagefolder:x@text says it" in caplog.records[0].getMessage()
+    assert "choose by imagefolder:x@natural or imagefolder:x@text" in caplog.records[0].getMessage()
     assert ordered_classes(["ant", "Bee"], "natural", "imagefolder:x") == ("ant", "Bee")
 
 
 def test_the_order_holds_for_both_splits(tmp_path):
     for split in ("train", "val"):
         write(tmp_path / split, "9", "10", images=1)
-    with pytest.raises(DatasetError, match=f"say imagenet:{tmp_path}@text"):
+    with pytest.raises(DatasetError, match=f"use imagenet:{tmp_path}@text"):
         imagenet(tmp_path, "test")
     for split in ("train", "val"):
         assert open_dataset(f"imagenet:{tmp_path}@natural", split).classes == ("9", "10")

@@ -104,7 +104,7 @@ def test_an_empty_class_is_named(root):
 def test_missing_folders_and_splits_are_named(tmp_path):
     with pytest.raises(DatasetError, match="imagefolder: .*nowhere is not a folder"):
         imagefolder(tmp_path / "nowhere", "train")
-    with pytest.raises(DatasetError, match="imagenet:.*nowhere: is not a folder"):
+    with pytest.raises(DatasetError, match="imagenet:.*nowhere is not a folder"):
         imagenet(tmp_path / "nowhere", "train")
     with pytest.raises(DatasetError, match="holds no class folders"):
         imagefolder(tmp_path, "train")

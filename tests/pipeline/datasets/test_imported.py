@@ -266,7 +266,7 @@ def test_class_names_may_be_tuples_of_synonyms():
     ("targets", "message"),
     [
         ([1, 2, 1], "run from 1 to 2, so class 0 has no samples: number the classes from 0"),
-        ([0, 70_000, 1], "target 70000 of sample 1 would make 70,001 classes, and 65,536 are"),
+        ([0, 70_000, 1], "target 70000 of sample 1 would make 70,001 classes, but 65,536 are"),
         ([0, 2**70, 1], "must be whole numbers in one row"),
         ([[0], [1, 2], [0]], "must be whole numbers in one row"),
     ],
