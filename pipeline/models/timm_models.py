@@ -130,8 +130,7 @@ def published_timm_model(name: str, tag: str, classes: int) -> tuple[nn.Module, 
     published = _timm().get_pretrained_cfg(tagged)
     if published.num_classes != classes:
         raise LogitbankError(
-            f"timm:{architecture}@{tag} has {published.num_classes} classes, expected "
-            f"{classes}"
+            f"timm:{architecture}@{tag} has {published.num_classes} classes, expected {classes}"
         )
     try:
         module = _timm().create_model(tagged, pretrained=True)

@@ -156,7 +156,9 @@ def test_torchvision_weights_are_known_by_each_name(monkeypatch):
 
 
 def test_torchvision_weights_of_another_class_count_name_both():
-    with pytest.raises(LogitbankError, match="resnet18@IMAGENET1K_V1 has 1000 classes, expected 10"):
+    with pytest.raises(
+        LogitbankError, match="resnet18@IMAGENET1K_V1 has 1000 classes, expected 10"
+    ):
         load_model("torchvision:resnet18@DEFAULT", classes=10, pretrained=True)
 
 
