@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def advice(problems: list[Problem]) -> str:
     """Return how many problems a store has, and what mends each kind of them.
 
-    >>> advice([Problem("notes.txt", "is not a file of the store", "delete")])
+    >>> advice([Problem("notes.txt", "is a file that is not part of the store", "delete")])
     '1 bad or stray file: delete it yourself, no job does'
     """
     kinds = Counter((problem.remedy, problem.parent or "it") for problem in problems)

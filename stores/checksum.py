@@ -1,4 +1,4 @@
-"""CRC-32C, as Zarr's `crc32c` codec defines it, by a library that lets other threads run."""
+"""CRC-32C as Zarr's `crc32c` codec defines it, from a library that releases the GIL."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 
 def crc32c(data: Any, crc: int = 0) -> int:
-    """Give the CRC-32C of a contiguous buffer, going on from `crc`.
+    """Return the CRC-32C of a contiguous buffer, continued from `crc`.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
     """
-    # The library takes arrays and bytes, but no memoryview; none of these is copied.
+    # The library takes arrays and bytes but not memoryviews; nothing is copied here.
     flat = as_bytes(data) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
     return google_crc32c.extend(crc, flat)
 

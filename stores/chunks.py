@@ -1,4 +1,4 @@
-"""Single chunks: their bytes, the CRC that ends them, and reading them where they are wanted."""
+"""Single chunks: writing them with their CRC, and reading and checking them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE_BYTES = 2 * 2**20
 
 
 class ChunkError(StoreError):
-    """One chunk that is absent or is not what was written there."""
+    """A chunk that is missing, or is not the one that was written."""
 
     def __init__(self, where: str, key: str, cause: str) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class ChunkError(StoreError):
 
 @dataclass(frozen=True)
 class CheckedChunk:
-    """The payload of a whole chunk as it is stored, and the CRC that it was found to have."""
+    """The payload of a whole chunk as it is stored, and its verified CRC."""
 
     payload: memoryview
     crc: int
@@ -41,16 +41,16 @@ class CheckedChunk:
 def write_checked(
     files: Files, spec: ArraySpec, index: tuple[int, ...], chunk: CheckedChunk
 ) -> int:
-    """Write a chunk that was read whole from an array of the same layout, and return its CRC."""
+    """Write a chunk that was read from an array of the same layout, and return its CRC."""
     files.put(spec.chunk_key(index), [chunk.payload, chunk.crc.to_bytes(TRAILER_BYTES, "little")])
     return chunk.crc
 
 
 def write_chunk(files: Files, spec: ArraySpec, index: tuple[int, ...], values: NDArray[Any]) -> int:
-    """Write a chunk from values that may fall short of a full one at the array's edge.
+    """Write a chunk, from values that may be less than a full one at the array's edge.
 
     Returns:
-        The CRC-32C of the chunk's payload, as its trailer has it.
+        The CRC-32C of the chunk's payload, as in its trailer.
     """
     parts = chunk_parts(spec, values)
     files.put(spec.chunk_key(index), parts)
@@ -58,7 +58,7 @@ def write_chunk(files: Files, spec: ArraySpec, index: tuple[int, ...], values: N
 
 
 def chunk_parts(spec: ArraySpec, values: NDArray[Any]) -> tuple[NDArray[np.uint8] | bytes, bytes]:
-    """Return a chunk's payload and trailer, from values as `write_chunk` takes them."""
+    """Return a chunk's payload and trailer; arguments as for `write_chunk`."""
     full = values
     if values.shape != spec.chunks:
         full = np.zeros(spec.chunks, spec.dtype)
@@ -76,15 +76,16 @@ def read_chunk(
     Args:
         files: the store's files.
         spec: the array.
-        index: the chunk's place along each axis.
-        expected: the CRC that `crc/` has for this place; None while the store is not sealed, when
-            the trailer alone is the check.
+        index: the chunk's index along each axis.
+        expected: the CRC that `crc/` has for this chunk; None before the store is sealed, when the
+            trailer is the only check.
 
     Returns:
         A read-only array of shape `spec.chunks`.
 
     Raises:
-        ChunkError: the chunk is missing, no file, of another size, damaged, or belongs elsewhere.
+        ChunkError: the chunk is missing, damaged, not a file, of the wrong size, or belongs
+            elsewhere.
         FileError: it can't be reached or read.
     """
     payload = read_checked(files, spec, index, expected).payload
@@ -110,7 +111,7 @@ def verify_chunk(
 def read_checked(
     files: Files, spec: ArraySpec, index: tuple[int, ...], expected: int | None
 ) -> CheckedChunk:
-    """Read the bytes of one chunk with the checks, arguments and errors of `read_chunk`."""
+    """Read the payload of one chunk; checks, arguments and errors as for `read_chunk`."""
     key = spec.chunk_key(index)
     with _chunk_file(files, spec, key) as file:
         array = aligned_empty(file.size, np.uint8)
@@ -130,20 +131,20 @@ def read_chunk_into(
     out: NDArray[Any],
     on_rows: Callable[[slice], None] | None = None,
 ) -> None:
-    """Read the rows of a chunk into memory that is there already, straight where files allow it.
+    """Read the rows of a chunk into existing memory, without a copy where the files allow it.
 
     Args:
         files: the store's files.
         spec: the array.
-        index: the chunk's place along each axis.
-        expected: as of `read_chunk`.
-        out: a C-contiguous (rows, ...) array that takes the first rows of the chunk, whose first
-            axis has one element; what pads the chunk is read aside and checked with the rest.
-        on_rows: called with rows that are in memory while more are read; they are counted in the
-            CRC by then, so that they may be changed, but the chunk may still turn out to be bad.
+        index: the chunk's index along each axis.
+        expected: as for `read_chunk`.
+        out: a C-contiguous (rows, ...) array for the first rows of the chunk, whose first axis has
+            length one; the chunk's padding is read separately and checked with the rest.
+        on_rows: called with the rows that have arrived, before more are read. The CRC includes them
+            by then, so they may be changed, but the chunk may still turn out to be bad.
 
     Raises:
-        ChunkError, FileError: as `read_chunk`; `out` may then hold anything.
+        ChunkError, FileError: as `read_chunk`; `out` is then undefined.
     """
     if spec.compressor is not None:
         _read_compressed_into(files, spec, index, expected, out)
@@ -152,7 +153,7 @@ def read_chunk_into(
         return
     key = spec.chunk_key(index)
     trailer = np.empty(TRAILER_BYTES, np.uint8)
-    # Each piece is counted while it is in cache.
+    # The CRC of each piece is computed while it is in cache.
     step = max(1, PIECE_BYTES * len(out) // max(1, out.nbytes))
     found = 0
     with _chunk_file(files, spec, key) as file:
@@ -160,7 +161,7 @@ def read_chunk_into(
         for first in range(0, len(out), step):
             rows = slice(first, first + step)
             piece, last = as_bytes(out[rows]), first + step >= len(out)
-            # What follows the rows comes with the last of them, in the same call.
+            # Padding and trailer are read with the last rows, in the same call.
             file.read_into([piece, padding, trailer] if last else [piece])
             found = crc32c(piece, found)
             if on_rows is not None:
@@ -176,7 +177,7 @@ def _read_compressed_into(
     expected: int | None,
     out: NDArray[Any],
 ) -> None:
-    """Read a compressed chunk; arguments and errors as of `read_chunk_into`."""
+    """Read a compressed chunk; arguments and errors as for `read_chunk_into`."""
     payload = read_checked(files, spec, index, expected).payload
     if out.nbytes == spec.payload_bytes:
         _decompress(files.where, spec, index, payload, out)
@@ -189,12 +190,12 @@ def _read_compressed_into(
 def _decompress(
     where: str, spec: ArraySpec, index: tuple[int, ...], payload: memoryview, out: NDArray[Any]
 ) -> None:
-    """Decompress a payload that was found good into contiguous memory of a whole chunk.
+    """Decompress a verified payload into contiguous memory of a whole chunk.
 
     Raises:
-        ChunkError: whoever wrote it did not write it by the layout.
+        ChunkError: it was not written according to the layout.
     """
-    assert spec.compressor is not None, "asked before"
+    assert spec.compressor is not None, "checked by the caller"
     try:
         spec.compressor.decompress(payload, as_bytes(out))
     except ValueError as error:
@@ -203,15 +204,15 @@ def _decompress(
 
 
 def check_size(where: str, spec: ArraySpec, index: tuple[int, ...], size: int | None) -> None:
-    """Check the size that a chunk's file has, None where there is none, against the layout.
+    """Check the size of a chunk's file, None if it is missing, against the layout.
 
     Raises:
-        ChunkError: as `read_chunk`, of a chunk that is missing or of another size.
+        ChunkError: the chunk is missing or has the wrong size.
     """
     key = spec.chunk_key(index)
     if size is None:
         raise ChunkError(where, key, "is missing")
-    if size != UNKNOWN_SIZE and not spec.may_be(size):
+    if size != UNKNOWN_SIZE and not spec.allows_size(size):
         raise _wrong_size(where, key, size, spec)
 
 
@@ -219,11 +220,11 @@ def check_crc(where: str, key: str, found: int, trailer: int, expected: int | No
     """Compare a payload's CRC with the chunk's trailer and with the store's table.
 
     Raises:
-        ChunkError: they differ; the message tells damage from a chunk that belongs elsewhere.
+        ChunkError: they differ; the message distinguishes damage from a misplaced chunk.
     """
     if found != trailer:
         raise ChunkError(
-            where, key, f"is damaged (its bytes have CRC {found:08x}, it says {trailer:08x})"
+            where, key, f"is damaged (its bytes have CRC {found:08x}, its trailer {trailer:08x})"
         )
     if expected is not None and found != expected:
         raise ChunkError(
@@ -236,15 +237,15 @@ def check_crc(where: str, key: str, found: int, trailer: int, expected: int | No
 
 @contextmanager
 def _chunk_file(files: Files, spec: ArraySpec, key: str) -> Iterator[OpenedFile]:
-    """Open a chunk of the right size, for the time of a `with` block that reads it.
+    """Yield the open file of a chunk, after checking its size.
 
     Raises:
-        ChunkError: it is missing, no file, or of another size.
+        ChunkError: it is missing, not a file, or of the wrong size.
         FileError: it can't be reached or read.
     """
     try:
-        with files.opened(key) as file:
-            if not spec.may_be(file.size):
+        with files.open(key) as file:
+            if not spec.allows_size(file.size):
                 raise _wrong_size(files.where, key, file.size, spec)
             yield file
     except FileNotFoundError:
@@ -254,5 +255,5 @@ def _chunk_file(files: Files, spec: ArraySpec, key: str) -> Iterator[OpenedFile]
 
 
 def _wrong_size(where: str, key: str, size: int, spec: ArraySpec) -> ChunkError:
-    wanted = spec.chunk_bytes or f"{TRAILER_BYTES + 1} to {spec.most_chunk_bytes}"
+    wanted = spec.chunk_bytes or f"{TRAILER_BYTES + 1} to {spec.max_chunk_bytes}"
     return ChunkError(where, key, f"is truncated or foreign ({size} bytes, expected {wanted})")

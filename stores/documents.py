@@ -1,4 +1,4 @@
-"""Metadata documents as they lie in a store: parsing them and holding them against the layout."""
+"""The metadata documents of a store: parsing them and checking them against the layout."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from logitbank.stores.errors import NotAStoreError, StoreError
 from logitbank.stores.files import Files, OddFileError
 from logitbank.stores.files.printable import shortened
-from logitbank.stores.housekeeping.contents import contents
+from logitbank.stores.housekeeping.contents import describe_contents
 from logitbank.stores.layout import GROUP_DOCUMENT, ArraySpec
 from logitbank.stores.manifest import Manifest
 
 ROOT_KEY = "zarr.json"
 CRC_GROUP_KEY = "crc/zarr.json"
 UNFINISHED, UNFINISHED_KEY = "unfinished", "unfinished/zarr.json"
-"""A group that is there until the store is sealed: its attributes are a copy of the identity."""
-DOCUMENT_BYTES = 4 * 2**20
-"""More than any document of ours has."""
-LEVELS = 32
-"""Deeper than any document of ours is nested."""
+"""A group that exists until the store is sealed: its attributes hold a copy of the identity."""
+MAX_DOCUMENT_BYTES = 4 * 2**20
+"""More than any document of a store takes."""
+MAX_DEPTH = 32
+"""Deeper than any document of a store is nested."""
 
 
 class DamagedDocumentError(StoreError):
-    """A metadata document that is missing, unreadable or not what the layout asks for."""
+    """A metadata document that is missing, unreadable or does not match the layout."""
 
     def __init__(self, where: str, key: str, cause: str) -> None:
         super().__init__(
@@ -33,10 +33,10 @@ class DamagedDocumentError(StoreError):
 
 
 def read_document(files: Files, key: str) -> dict[str, Any]:
-    """Parse a metadata document.
+    """Read and parse a metadata document.
 
     Raises:
-        DamagedDocumentError: it is missing, no file, or not JSON.
+        DamagedDocumentError: it is missing, not a file, or not JSON.
         FileError: it can't be reached or read.
     """
     document = _document_there(files, key)
@@ -46,14 +46,14 @@ def read_document(files: Files, key: str) -> dict[str, Any]:
 
 
 def read_manifest(files: Files) -> Manifest:
-    """Parse the root group's document; what it says is not checked against the seal here.
+    """Read and parse the manifest, the root group's document, without checking its seal.
 
     Raises:
-        StoreError: there is no store, or none that this release reads.
+        StoreError: there is no store, or not one that this release reads.
     """
     document = _document_there(files, ROOT_KEY)
     if document is None:
-        held = contents(files)
+        held = describe_contents(files)
         found = "" if held is None else f", it holds {held}"
         raise NotAStoreError(f"{files.where} is not a store: it has no zarr.json{found}")
     attributes = document.pop("attributes", None)
@@ -64,14 +64,14 @@ def read_manifest(files: Files) -> Manifest:
 
 
 def _document_there(files: Files, key: str) -> dict[str, Any] | None:
-    """Parse a metadata document, None where there is none.
+    """Read and parse a metadata document, or return None if there is none.
 
     Raises:
         DamagedDocumentError: it is not a file, or not JSON.
         FileError: it can't be reached or read.
     """
     try:
-        data = files.get(key, DOCUMENT_BYTES)
+        data = files.get(key, MAX_DOCUMENT_BYTES)
     except OddFileError as error:
         raise DamagedDocumentError(files.where, key, error.cause) from None
     if data is None:
@@ -83,25 +83,25 @@ def _document_there(files: Files, key: str) -> dict[str, Any] | None:
         raise DamagedDocumentError(files.where, key, cause) from None
     except RecursionError:
         document = None
-    if not isinstance(document, dict) or not _is_flat(document):
-        raise DamagedDocumentError(files.where, key, "is damaged (it is not an object of a store)")
+    if not isinstance(document, dict) or not _is_shallow(document):
+        raise DamagedDocumentError(files.where, key, "is damaged (it is not a metadata document)")
     return document
 
 
-def _is_flat(document: dict[str, Any]) -> bool:
-    """Say whether a document is nested no deeper than ours: deeper ones can't be compared."""
+def _is_shallow(document: dict[str, Any]) -> bool:
+    """Return whether a document is nested at most `MAX_DEPTH` deep, so that it can be compared."""
     layer: list[Any] = [document]
-    for _ in range(LEVELS):
+    for _ in range(MAX_DEPTH):
         inner = [each.values() if isinstance(each, dict) else each for each in layer]
         layer = [item for items in inner for item in items if isinstance(item, (dict, list))]
     return not layer
 
 
 def check_array_document(files: Files, spec: ArraySpec) -> None:
-    """Check that an array has the very metadata that the layout gives it.
+    """Check that an array's metadata is exactly what the layout says.
 
     Raises:
-        DamagedDocumentError: it is missing, damaged or differs; one difference is named.
+        DamagedDocumentError: it is missing or damaged, or differs; the first difference is named.
         FileError: it can't be reached or read.
     """
     found, wanted = read_document(files, spec.document_key), spec.document()
@@ -116,7 +116,7 @@ def check_array_document(files: Files, spec: ArraySpec) -> None:
 
 
 def check_seal(files: Files, manifest: Manifest) -> None:
-    """Check that a manifest is complete and as it was sealed.
+    """Check that a manifest is complete and unchanged since it was sealed.
 
     Raises:
         StoreError: the store is incomplete.
@@ -124,7 +124,7 @@ def check_seal(files: Files, manifest: Manifest) -> None:
     """
     if manifest.status != "complete":
         raise StoreError(
-            f"{files.where} is incomplete: run the job that makes it again, it goes on where it "
+            f"{files.where} is incomplete: run the job that makes it again, it continues where it "
             "stopped"
         )
     if manifest.seal != manifest.seal_value():

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class LogitbankError(Exception):
-    """A run that failed for a reason the user can act on; a job prints it and exits with 1."""
+    """A failure that the user can act on; a job prints its message and exits with 1."""
 
 
 class UsageError(LogitbankError):
-    """A request that can't be meant: an unknown name, a negative size; a job exits with 2."""
+    """A request that makes no sense, such as an unknown name; a job exits with 2."""
 
 
 class StoreError(LogitbankError):
@@ -19,7 +19,7 @@ class StoreError(LogitbankError):
 
 
 class NotAStoreError(StoreError):
-    """A folder that holds something else than a store of ours."""
+    """A folder that does not hold a logitbank store."""
 
 
 class DatasetError(LogitbankError):
@@ -27,11 +27,11 @@ class DatasetError(LogitbankError):
 
 
 class PixelError(LogitbankError):
-    """Pixels that are not those the teacher labelled."""
+    """Pixels other than those the teacher saw."""
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
-    """Build the error for an unknown name, with the nearest valid one suggested.
+    """Return the error for an unknown name, suggesting the closest valid one.
 
     >>> unknown_name("correction", "sorted", ["sort", "swap"]).args[0]
     "unknown correction 'sorted': did you mean 'sort'? (known: sort, swap)"

@@ -1,7 +1,7 @@
-"""Importing a user's own code by its name, `import:package.module:name`: here and nowhere else.
+"""Importing a user's own code by name, `import:package.module:name`, in this one place.
 
-It lies with the stores because a store that was pickled to a worker process imports the correction
-that it was allowed to, where it is read.
+It is part of `stores` because a store that is unpickled in a worker process imports the correction
+that it was allowed to.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def import_spec(spec: str, kind: str) -> tuple[ModuleType, str]:
     """Import the module of a spec `import:package.module:name`.
 
     Args:
-        spec: the whole of it.
-        kind: what its last part is called in an error.
+        spec: the whole spec.
+        kind: what errors call its last part.
 
     Returns:
-        The module, and the name behind it.
+        The module, and the name after it.
 
     Raises:
-        UsageError: the spec has another form, or there is no such module, or it fails.
+        UsageError: the spec has another form, or there is no such module, or importing it fails.
     """
     module, colon, name = spec.removeprefix(IMPORT).partition(":")
     if not (spec.startswith(IMPORT) and module and colon and name):
@@ -63,11 +63,11 @@ def import_spec(spec: str, kind: str) -> tuple[ModuleType, str]:
 def import_module(name: str, spec: str) -> ModuleType:
     """Import a module that a spec names.
 
-    The current folder is put at the end of `sys.path` and stays there, so that what the module
-    imports later, and what worker processes unpickle, is found as well.
+    The current folder is appended to `sys.path` and stays there, so that later imports by the
+    module, and unpickling in worker processes, find it too.
 
     Raises:
-        UsageError: there is no such module, or it fails; `spec` is named.
+        UsageError: there is no such module, or importing it fails; `spec` is named.
     """
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
@@ -86,7 +86,7 @@ def import_module(name: str, spec: str) -> ModuleType:
 
 
 def module_of_spec(spec: str) -> str | None:
-    """Name the module that a spec imports, None for a spec of another kind.
+    """Return the name of the module that a spec imports, None for a spec of another kind.
 
     >>> module_of_spec("import:mine.nets:teacher@weights.pth"), module_of_spec("cifar:resnet8")
     ('mine.nets', None)
@@ -97,17 +97,16 @@ def module_of_spec(spec: str) -> str | None:
 
 
 def forget_modules(names: Iterable[str]) -> list[str]:
-    """Forget modules that were imported before, so that the next import reads their files again.
+    """Remove imported modules from `sys.modules`, so that the next import reads their files again.
 
-    With each module goes all that was imported from the folder that it lies in, unless that is one
-    of installed packages: what a user edits between two jobs of one worker. Objects made of the old
-    code live on with it.
+    Everything imported from the same folder goes too, unless it is one of installed packages: a
+    user may edit any of it between two jobs on one worker. Existing objects keep the old code.
 
     Args:
-        names: of modules, such as `package.module`.
+        names: module names, such as `package.module`.
 
     Returns:
-        The names of the modules forgotten.
+        The names of the modules removed.
     """
     roots = set()
     for name in names:
@@ -121,7 +120,7 @@ def forget_modules(names: Iterable[str]) -> list[str]:
 
 
 def _root(module: ModuleType) -> Path | None:
-    """Return the folder that a top-level module was found in, None for an installed one's."""
+    """Return the folder of a module's top-level package, None if it is installed."""
     top = sys.modules.get(module.__name__.partition(".")[0], module)
     file = getattr(top, "__file__", None)
     if file is None or top.__name__ in ("__main__", "logitbank"):

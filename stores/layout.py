@@ -1,6 +1,6 @@
-"""Which arrays a store has, how they are cut into chunks, and what Zarr v3 says of them.
+"""The arrays of a store: their shapes, their chunks and their Zarr v3 metadata.
 
-The metadata documents are written out here, not by a library, so that the same work gives the same
+The metadata documents are written here rather than by a library, so that the same work has the same
 bytes, and so the same digest, under every release of zarr-python.
 """
 
@@ -27,7 +27,7 @@ GROUP_DOCUMENT: dict[str, Any] = {"zarr_format": 3, "node_type": "group"}
 
 @dataclass(frozen=True, order=True)
 class Unit:
-    """The unit of work and of loss: the rows of one block of samples under one view."""
+    """The unit of work, done whole or not at all: the rows of one block of samples in one view."""
 
     view: int
     block: int
@@ -37,7 +37,7 @@ class Unit:
 class ArraySpec:
     """One Zarr v3 array: little-endian chunks, each with a CRC-32C as its trailer.
 
-    Chunks are as they are in memory where there is no `compressor`, and then all of one size.
+    Without a `compressor`, chunks are stored as they are in memory and all have one size.
     """
 
     name: str
@@ -56,25 +56,25 @@ class ArraySpec:
 
     @property
     def payload_bytes(self) -> int:
-        """The bytes of one chunk's values, uncompressed; edge chunks are padded to full ones."""
+        """The size of one chunk's values, uncompressed; edge chunks are padded to full ones."""
         return math.prod(self.chunks) * self.dtype.itemsize
 
     @property
     def chunk_bytes(self) -> int | None:
-        """The size of every chunk's file, trailer included; None where chunks are compressed."""
+        """The size of every chunk's file, trailer included; None if chunks are compressed."""
         return self.payload_bytes + TRAILER_BYTES if self.compressor is None else None
 
     @property
-    def most_chunk_bytes(self) -> int:
-        """The most that the file of a chunk can take."""
+    def max_chunk_bytes(self) -> int:
+        """The largest possible size of a chunk's file, trailer included."""
         values = self.payload_bytes
-        stored = values if self.compressor is None else self.compressor.most_bytes(values)
+        stored = values if self.compressor is None else self.compressor.max_bytes(values)
         return stored + TRAILER_BYTES
 
-    def may_be(self, size: int) -> bool:
-        """Say whether a whole chunk's file can have this size."""
+    def allows_size(self, size: int) -> bool:
+        """Return whether a whole chunk's file can have this size."""
         if self.chunk_bytes is None:
-            return TRAILER_BYTES < size <= self.most_chunk_bytes
+            return TRAILER_BYTES < size <= self.max_chunk_bytes
         return size == self.chunk_bytes
 
     @property
@@ -91,7 +91,7 @@ class ArraySpec:
         return "/".join([self.name, "c", *map(str, index)])
 
     def indices(self) -> Iterator[tuple[int, ...]]:
-        """Yield the places of all chunks, in order."""
+        """Yield the indices of all chunks, in order."""
         return product(*map(range, self.grid))
 
     def document(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class ArraySpec:
 
 
 def rows_per_chunk(samples: int, row_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:
-    """Choose B, the rows of a block: about `chunk_bytes`, and less than a row a block of padding.
+    """Return B, the rows of a block: about `chunk_bytes`, with less than a row of padding a block.
 
     >>> rows_per_chunk(50_000, 2_000), rows_per_chunk(10, 2_000)
     (12500, 10)
@@ -132,9 +132,9 @@ def index_dtype(classes: int) -> np.dtype[Any]:
 
 
 def store_arrays(manifest: Manifest) -> dict[str, ArraySpec]:
-    """Lay out the arrays of a store, by name and in the order that they are written in.
+    """Return the arrays of a store by name, in the order they are written.
 
-    `crc/` is left out (see `crc_arrays`).
+    Those of `crc/` are not included (see `crc_arrays`).
     """
     samples, classes = manifest.dataset.samples, manifest.dataset.classes
     augmentation, integers = manifest.augmentation, index_dtype(classes)
@@ -154,7 +154,7 @@ def store_arrays(manifest: Manifest) -> dict[str, ArraySpec]:
 
 
 def _of_rows(manifest: Manifest, array: RowArray) -> ArraySpec:
-    """Lay out an array that has something for each view of each sample."""
+    """Return the spec of an array that has a row for each view and sample."""
     return ArraySpec(
         array.name,
         (manifest.views, manifest.dataset.samples, *array.inner),
@@ -166,7 +166,7 @@ def _of_rows(manifest: Manifest, array: RowArray) -> ArraySpec:
 
 
 def crc_arrays(arrays: dict[str, ArraySpec]) -> dict[str, ArraySpec]:
-    """Lay out `crc/`: for each array the CRC of each of its chunks, by the chunk's place."""
+    """Return the arrays of `crc/`: for each array, the CRCs of its chunks, by chunk index."""
     return {
         name: ArraySpec(
             f"crc/{name}",
@@ -180,22 +180,22 @@ def crc_arrays(arrays: dict[str, ArraySpec]) -> dict[str, ArraySpec]:
 
 
 def unit_arrays(arrays: dict[str, ArraySpec]) -> list[ArraySpec]:
-    """List the arrays that a unit writes, in their order; the ledger's array comes last."""
+    """Return the arrays that a unit writes, in order; the ledger array is the last."""
     return [spec for spec in arrays.values() if spec.dimensions[:2] == ROW_DIMENSIONS]
 
 
 def ledger_array(arrays: dict[str, ArraySpec]) -> ArraySpec:
-    """Return the array whose chunk a unit writes last."""
+    """Return the ledger array, whose chunk a unit writes last."""
     return unit_arrays(arrays)[-1]
 
 
 def unit_index(spec: ArraySpec, unit: Unit) -> tuple[int, ...]:
-    """Return the place of a unit's chunk in an array that has a row for each view and sample."""
+    """Return the index of a unit's chunk in an array that has a row for each view and sample."""
     return (unit.view, unit.block, *(0,) * (len(spec.shape) - 2))
 
 
 def store_keys(arrays: dict[str, ArraySpec]) -> list[str]:
-    """List the keys of some arrays: each one's metadata document and all its chunks."""
+    """Return the keys of some arrays: their metadata documents and all their chunks."""
     return [
         key
         for spec in arrays.values()
@@ -204,12 +204,12 @@ def store_keys(arrays: dict[str, ArraySpec]) -> list[str]:
 
 
 def block_bounds(manifest: Manifest, block: int) -> tuple[int, int]:
-    """Return the first sample of a block and the one after its last."""
+    """Return the first sample of a block, and the one after its last."""
     start = block * manifest.rows_per_chunk
     return start, min(start + manifest.rows_per_chunk, manifest.dataset.samples)
 
 
 def all_units(manifest: Manifest) -> list[Unit]:
-    """List the units of a store, view by view."""
+    """Return the units of a store, view by view."""
     blocks = math.ceil(manifest.dataset.samples / manifest.rows_per_chunk)
     return [Unit(view, block) for view in range(manifest.views) for block in range(blocks)]

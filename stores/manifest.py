@@ -1,8 +1,8 @@
-"""The manifest: what a store is, by whom it was made and how wrong it is.
+"""The manifest: what a store holds, how it was made and how accurate it is.
 
-The manifest is the attributes of the store's root group. Its *identity* fields say which work the
-store holds: two runs of the same work have the same identity, the same arrays and the same digest.
-Times, versions, devices and measurements stand beside it and may differ.
+The manifest is the attributes of the store's root group. Its *identity* fields define the work: two
+runs of the same work have the same identity, the same arrays and the same digest. Times, versions,
+devices and measurements are not part of it and may differ.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from logitbank.stores.files.printable import printable, shortened
 FORMAT = "logitbank"
 FORMAT_VERSION = 1
 PARTNER = "partner"
-"""The column of `view_params` that says which second sample a view is mixed with."""
+"""The column of `view_params` with the second sample that a view is mixed with."""
 
-MOST_UNITS = 2**22
-"""Units of a store, 16 times this many files at the most: what lists them stays in memory."""
+MAX_UNITS = 2**22
+"""The most units of a store, with up to 16 files each, so that listing them fits in memory."""
 
-# What is parsed stays within these, so that nothing is divided by zero or takes memory without end.
-# The generator of views counts samples in 32 bits, and `top` holds classes in 16.
+# Bounds of parsed numbers, so that nothing divides by zero or allocates unbounded memory. The
+# generator of views counts samples in 32 bits, and `top` holds classes in 16.
 _Count = Annotated[int, Field(ge=1, le=2**32)]
 _Classes = Annotated[int, Field(ge=1, le=2**16)]
 _Side = Annotated[int, Field(ge=1, le=2**16)]
@@ -39,15 +39,19 @@ _Rows = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _Positive = Annotated[float, Field(gt=0)]
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-# Fields that were not there from the first release on: left out where they hold nothing, so that a
-# store keeps its digest and seal, and older releases read what they know.
-_LATER = (("correction", "temperature"), ("measured", "probe"), ("provenance", "parent_places"))
+# Fields added since the first release: omitted if empty, so that stores keep their digest and
+# seal, and older releases can still read them.
+_ADDED_LATER = (
+    ("correction", "temperature"),
+    ("measured", "probe"),
+    ("provenance", "parent_places"),
+)
 _BESIDE_IDENTITY = ("format", "status", "measured", "provenance", "digest", "seal")
 
 
 @dataclass(frozen=True)
 class DatasetIdentity:
-    """One split of a dataset: N samples in their order, C classes.
+    """One split of a dataset: N samples in dataset order, C classes.
 
     `fingerprint` is the sha256 over the samples' ids and targets.
     """
@@ -62,7 +66,7 @@ class DatasetIdentity:
 
 @dataclass(frozen=True)
 class AugmentationIdentity:
-    """How the views were drawn; `columns` names what a row of `view_params` holds."""
+    """How the views were drawn; `columns` names the columns of `view_params`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: str
@@ -74,13 +78,13 @@ class AugmentationIdentity:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether each view is mixed of two images, and so has two labels."""
+        """Whether each view mixes two images, and so has two labels."""
         return PARTNER in self.columns
 
 
 @dataclass(frozen=True)
 class TeacherIdentity:
-    """Which network spoke, and all that its logits depend on.
+    """The network that computed the logits, and everything they depend on.
 
     `spec` names the architecture without the path of its checkpoint; `state_sha256` covers the
     names, dtypes, shapes and bytes of its state dict.
@@ -99,9 +103,9 @@ class TeacherIdentity:
 
 @dataclass(frozen=True)
 class CorrectionIdentity:
-    """Which correction made this store, from the store of which digest.
+    """The correction that made this store, and the digest of the store it was made from.
 
-    `temperature` is the one that a correction of values acts at, None where that is no question.
+    `temperature` is the one that the correction acts at, None if its result is the same at any.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -112,11 +116,11 @@ class CorrectionIdentity:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the teacher said of view 0 of the store's first samples, a row of C logits a sample.
+    """The teacher's logits for view 0 of the store's first samples, a row of C per sample.
 
-    Computed in float32 whatever the store's precision, and kept to six digits. It is no part of the
-    identity, since devices differ in the last bits; who computes a unit must come near it, so that
-    a teacher of the same weights and other code is found out.
+    They are computed in float32 whatever the store's precision, and kept to six digits. They are
+    not part of the identity, since devices differ in the last bits. Any process that computes units
+    must reproduce them closely, which detects a teacher with the same weights but different code.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -125,12 +129,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured: accuracies in percent, by the design's rule of right and wrong.
+    """Measurements; accuracies are in percent, and right means that the label attains the maximum.
 
-    `clean_*` are the teacher's on centre crops of `clean_split`, before the first block; `top1`,
-    `top5` and `label_ranks` are of the rows of this store. `label_ranks[r]` counts the rows whose
-    label has rank r (0 is right); the last entry counts all the rows beyond `top`. `probe` is
-    None of a store that was begun by an earlier release.
+    `clean_*` are the teacher's on centre crops of `clean_split`, measured before the first unit;
+    `top1`, `top5` and `label_ranks` are those of this store's rows. `label_ranks[r]` counts the
+    rows whose label has rank r (0 is right); the last entry counts the labels that `top` omits.
+    `probe` is None in stores begun by earlier releases.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -144,23 +148,23 @@ class Measured:
     probe: Probe | None = None
 
     def inconsistency(self) -> str | None:
-        """Say which figures are there without those that they were measured with, None if none."""
+        """Return which figures are missing though others of their kind are not, None if none."""
         clean = (self.clean_top1, self.clean_top5, self.clean_split, self.clean_samples)
         if any(figure is None for figure in clean) != all(figure is None for figure in clean):
-            return "of clean_top1, clean_top5, clean_split and clean_samples some are null"
+            return "some of clean_top1, clean_top5, clean_split, clean_samples are null, others not"
         if len({self.top1 is None, self.top5 is None, not self.label_ranks}) > 1:
-            return "of top1, top5 and label_ranks some are there, some are not"
+            return "some of top1, top5 and label_ranks are missing, others are not"
         if self.label_ranks and not any(self.label_ranks):
-            return "label_ranks counts no row"
+            return "label_ranks counts no rows"
         return None
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where and when the store was made; no part of its identity.
+    """Where and when the store was made; not part of its identity.
 
-    `parent_places` is where a virtual store looks for its parent: relative to its own folder, then
-    as an absolute path or URL.
+    `parent_places` are the locations where a virtual store looks for its parent: relative to its
+    own folder, then an absolute path or URL.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -175,12 +179,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a store says of itself; shapes are V = `views`, N and C of `dataset`.
+    """The description of a store; V is `views`, N and C are those of `dataset`.
 
     A virtual store is corrected as it is read, and its arrays are its parent's (see
     `stores/virtual.py`). `encoding` is in text form (see `stores/encodings`). `rows_per_chunk` is
-    B, the rows of one (view, block); `top_classes` is K.
-    `digest` and `seal` are there once `status` is "complete" (see `stores/seal.py`).
+    B, the rows of a unit; `top_classes` is K. `digest` and `seal` are None until `status` is
+    "complete" (see `stores/seal.py`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -206,13 +210,13 @@ class Manifest:
         """Parse a root group's attributes.
 
         Raises:
-            StoreError: not a logitbank store, one of another format version, a field that is
-                missing, unknown, of the wrong type or out of bounds, fields that can't go together,
-                or a correction of mixed views; the message begins with `where`.
+            StoreError: it is not a logitbank store or of another format version, a field is
+                missing, unknown, of the wrong type or out of bounds, fields contradict each other,
+                or mixed views are corrected; the message begins with `where`.
         """
         if not isinstance(attributes, Mapping) or attributes.get("format") != FORMAT:
             raise NotAStoreError(
-                f"{where} is not a logitbank store: its attributes have no manifest"
+                f"{where} is not a logitbank store: its attributes are not a manifest"
             )
         version = attributes.get("format_version")
         if version != FORMAT_VERSION:
@@ -226,15 +230,15 @@ class Manifest:
             first = error.errors()[0]
             name = shortened(".".join(str(part) for part in first["loc"]))
             raise StoreError(f"{where}: manifest field {name}: {first['msg']}") from None
-        cause = manifest.impossibility()
+        cause = manifest.inconsistency()
         if cause is not None:
             raise StoreError(f"{where}: manifest field {cause}")
         if manifest.kind != "raw" and manifest.augmentation.is_mixed:
             raise StoreError(f"{where} can't be corrected: {manifest.why_uncorrectable()}")
         return manifest
 
-    def impossibility(self) -> str | None:
-        """Say which field can't go with the others, its name first; None where all can be."""
+    def inconsistency(self) -> str | None:
+        """Return which field contradicts the others, beginning with its name; None if none does."""
         samples, rows = self.dataset.samples, self.rows_per_chunk
         try:
             encoding_named(self.encoding)
@@ -244,32 +248,32 @@ class Manifest:
         if rows > samples:
             return f"'rows_per_chunk' is {rows:,}, more than the {samples:,} samples"
         if self.top_classes > self.dataset.classes:
-            return f"'top_classes' is {self.top_classes:,}, more than the classes"
-        if (units := self.views * -(-samples // rows)) > MOST_UNITS:
+            return f"'top_classes' is {self.top_classes:,}, of {self.dataset.classes:,} classes"
+        if (units := self.views * -(-samples // rows)) > MAX_UNITS:
             return (
                 f"'views': {self.views:,} of {samples:,} samples in blocks of {rows:,} are "
-                f"{units:,} units, more than {MOST_UNITS:,}"
+                f"{units:,} units, more than {MAX_UNITS:,}"
             )
         if (cause := self.measured.inconsistency()) is not None:
             return f"'measured': {cause}"
         probe, classes = self.measured.probe, self.dataset.classes
         if probe is not None and any(len(row) != classes for row in probe.logits):
-            return f"'measured.probe' has rows of another length than {classes} classes"
+            return f"'measured.probe' has rows that are not of {classes:,} classes"
         if self.status == "complete" and not self.measured.label_ranks:
             return "'measured.label_ranks' is empty, though the store is complete"
         return None
 
     def require_correctable(self, where: str) -> None:
-        """Require views of one label each, which a correction can put first.
+        """Check that each view has one label, which a correction can rank first.
 
         Raises:
-            UsageError: mixed views; the message begins with `where`.
+            UsageError: views are mixed; the message begins with `where`.
         """
         if self.augmentation.is_mixed:
             raise UsageError(f"{where} can't be corrected: {self.why_uncorrectable()}")
 
     def why_uncorrectable(self) -> str:
-        """Say why a store of mixed views takes no correction, and what to do."""
+        """Return why a store of mixed views can't be corrected, and what to do."""
         return (
             f"its views are {self.augmentation.name}, each mixed of two images with a label of its "
             "own, and a correction puts one label first: use the store as it is, or cache without "
@@ -277,26 +281,26 @@ class Manifest:
         )
 
     def to_attributes(self) -> dict[str, Any]:
-        """Give the JSON-able attributes that `from_attributes` parses."""
+        """Return the JSON-serialisable attributes that `from_attributes` parses."""
         attributes = json.loads(json.dumps(dataclasses.asdict(self)))
-        for part, name in _LATER:
+        for part, name in _ADDED_LATER:
             if attributes[part] and attributes[part][name] in (None, []):
                 del attributes[part][name]
         return attributes
 
     def identity(self) -> dict[str, Any]:
-        """Give the fields that say which work this is, JSON-able."""
+        """Return the fields that define the work, JSON-serialisable."""
         attributes = self.to_attributes()
         return {name: attributes[name] for name in attributes if name not in _BESIDE_IDENTITY}
 
     def seal_value(self) -> str:
-        """Compute the sha256 hex over the whole manifest but `seal` itself."""
+        """Return the sha256 hex over the whole manifest except `seal` itself."""
         attributes = self.to_attributes()
         del attributes["seal"]
         return hashlib.sha256(canonical_json(attributes)).hexdigest()
 
     def sealed(self, digest: str, when: str) -> Manifest:
-        """Give the complete manifest of a store whose files have this digest."""
+        """Return the manifest marked complete, for files with this digest."""
         provenance = dataclasses.replace(self.provenance, sealed=when)
         complete = dataclasses.replace(
             self, status="complete", digest=digest, seal=None, provenance=provenance
@@ -304,7 +308,7 @@ class Manifest:
         return dataclasses.replace(complete, seal=complete.seal_value())
 
     def unsealed(self) -> Manifest:
-        """Give the manifest of the same work while some of it is missing."""
+        """Return the manifest marked incomplete."""
         return dataclasses.replace(self, status="incomplete", digest=None, seal=None)
 
 
@@ -312,14 +316,14 @@ _ADAPTER = TypeAdapter(Manifest)
 
 
 def canonical_json(value: Any) -> bytes:
-    """Serialise to the one JSON text that a digest covers: sorted keys, no spaces."""
+    """Serialise to the canonical JSON that digests cover: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def identity_differences(found: Manifest, wanted: Manifest, holder: str = "the store") -> list[str]:
-    """List the identity fields that differ, one line each, empty if none does.
+    """Return the identity fields that differ, one line each, empty if none does.
 
-    `holder` is who has what was found.
+    `holder` is what the lines call the owner of `found`.
 
     >>> # doctest: +SKIP
     >>> identity_differences(found, wanted)
@@ -331,7 +335,7 @@ def identity_differences(found: Manifest, wanted: Manifest, holder: str = "the s
 def differences(
     found: Mapping[str, Any], wanted: Mapping[str, Any], holder: str = "the store"
 ) -> list[str]:
-    """List the differing fields of two identities as `Manifest.identity` gives them."""
+    """Return the fields in which two identities, as from `Manifest.identity`, differ."""
     have, want = _flat(found), _flat(wanted)
     return [
         f"{printable(name)}: {holder} has {shortened(have.get(name))}, this job wants "

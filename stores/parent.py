@@ -1,7 +1,7 @@
 """Finding the parent of a virtual store: where the caller says, else where it was, or beside it.
 
-A place that a manifest names is only looked at: on this disk for a store on this disk, on its own
-host for a store behind a URL. All else takes the caller's word.
+A manifest only leads to the same disk for a store on a disk, and to the same host for a store
+behind a URL. Anywhere else, the caller has to name the parent.
 """
 
 from __future__ import annotations
@@ -25,18 +25,15 @@ from logitbank.stores.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Opening:
-    """What a caller said beside a store's place, so that a worker opens it in the same way.
+class OpenOptions:
+    """How a store was opened, so that a worker can open it in the same way.
 
-    `parent` is where a virtual store's parent is, None where it is looked for. `allow_corrections`
-    are the corrections of a user's own that the store's manifest may import.
+    `parent` is the location of a virtual store's parent, None to search for it.
+    `allow_corrections` are the names of corrections that the store's manifest may import.
     """
 
     parent: str | None = None
     allow_corrections: tuple[str, ...] = ()
-
-
-UNSAID = Opening()
 
 
 def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None) -> str:
@@ -45,17 +42,18 @@ def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None)
     Args:
         files: the virtual store's.
         manifest: its manifest.
-        given: the parent's path or URL; a relative path is looked for from the current folder, then
-            beside the store. None looks where the parent was, and for its name beside the store.
+        given: the parent's path or URL; a relative path is resolved from the current folder, then
+            from the store's parent folder. None searches where the parent was when the store was
+            made, then beside the store.
 
     Returns:
         The path or URL of the raw store that has the parent's digest.
 
     Raises:
-        StoreError: it is nowhere, what is there has another digest, or its place is a URL that only
-            the caller may name.
+        StoreError: it is not found, has another digest, or is at a URL that only the caller may
+            name.
     """
-    assert manifest.correction is not None, "check_virtual requires it"
+    assert manifest.correction is not None, "checked by check_virtual"
     wanted, where = manifest.correction.parent_digest, files.where
     if given is not None:
         return _given_parent(files, str(given), wanted)
@@ -72,25 +70,25 @@ def parent_of(files: Files, manifest: Manifest, given: str | Path | None = None)
         for place in map(without_secrets, recorded)
         if is_url(place) and place not in places
     ]
-    told = " or ".join(map(without_secrets, places))
-    nothing = f"nothing is at {told}" if places else "its manifest names no place"
+    tried = " or ".join(map(without_secrets, places))
+    nothing = f"nothing is at {tried}" if places else "its manifest names no location"
     raise StoreError(
-        f"{where} is virtual and its parent can't be found: {'; '.join(refusals) or nothing}: put "
-        f"the parent back, or beside {where}, or say where it is by --parent PATH"
+        f"{where} is virtual and its parent can't be found: {'; '.join(refusals) or nothing}: move "
+        f"the parent back, or beside {where}, or name it with --parent PATH"
     )
 
 
 def require_no_parent(files: Files, manifest: Manifest, given: str | Path | None) -> None:
-    """Refuse a parent that the caller names for a store that has its own rows; UsageError."""
+    """Raise UsageError if the caller names a parent for a store that has its own rows."""
     if given is not None:
         raise UsageError(
-            f"--parent {given}: {files.where} is {manifest.kind} and has rows of its own; the "
-            "parent of a virtual store can be named"
+            f"--parent {given}: {files.where} is {manifest.kind} and has rows of its own; only a "
+            "virtual store has a parent to name"
         )
 
 
 def _given_parent(files: Files, given: str, wanted: str) -> str:
-    """Find the parent where the caller says that it is."""
+    """Find the parent where the caller says it is."""
     places = [given]
     if not is_url(given):
         named = os.path.expanduser(given)
@@ -102,15 +100,15 @@ def _given_parent(files: Files, given: str, wanted: str) -> str:
         if problem is None:
             return place
         problems.append(problem)
-    told = " or ".join(map(without_secrets, places))
-    cause = "; ".join(filter(None, problems)) or f"nothing is at {told}"
+    tried = " or ".join(map(without_secrets, places))
+    cause = "; ".join(filter(None, problems)) or f"nothing is at {tried}"
     raise StoreError(f"{without_secrets(given)} is not the parent of {files.where}: {cause}")
 
 
 def _problem(place: str, wanted: str) -> str | None:
-    """Say what keeps a place from being the parent's: empty for nothing there, None for nothing.
+    """Return why a location is not the parent's, empty if nothing exists there; None if it is.
 
-    A parent is a raw store: no virtual one leads to another, or back to itself.
+    A parent is a raw store: a virtual one never leads to another, or back to itself.
     """
     try:
         files = files_at(place)
@@ -121,8 +119,8 @@ def _problem(place: str, wanted: str) -> str | None:
         return str(error)
     if found.digest != wanted:
         return (
-            f"{files.where} changed, or is another store (digest {(found.digest or 'none')[:12]}, "
-            f"expected {wanted[:12]})"
+            f"{files.where} has changed, or is another store (digest "
+            f"{(found.digest or 'none')[:12]}, expected {wanted[:12]})"
         )
     if found.kind != "raw":
         return f"{files.where} is {found.kind} itself, and a virtual store reads a raw one"
@@ -130,7 +128,7 @@ def _problem(place: str, wanted: str) -> str | None:
 
 
 def _candidates(location: str, places: tuple[str, ...]) -> list[str]:
-    """List where a parent may be, in order: the places, then its name beside the store.
+    """Return where a parent may be, in order: the recorded places, then beside the store.
 
     >>> _candidates("s3://bucket/a/v.zarr", ("../../raw.zarr",))
     ['s3://bucket/raw.zarr', 's3://bucket/a/raw.zarr']

@@ -1,4 +1,4 @@
-"""Reading a complete store: nothing is handed out that its tables do not vouch for."""
+"""Reading a complete store, checking everything against its tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from logitbank.stores.layout import (
     unit_index,
 )
 from logitbank.stores.manifest import Manifest
-from logitbank.stores.parent import UNSAID, Opening, parent_of, require_no_parent
+from logitbank.stores.parent import OpenOptions, parent_of, require_no_parent
 from logitbank.stores.seal import CrcTables, crc_group_document, digest_of, read_table
 from logitbank.stores.virtual import check_virtual
 
@@ -53,9 +53,9 @@ from logitbank.stores.virtual import check_virtual
 class Store:
     """A complete store whose manifest, metadata and tables have been checked.
 
-    It holds no open file and pickles as it is. Chunks are checked as they are read. `correction` is
-    applied to the rows and `top` as they are read, after their check: that of a virtual store,
-    whose chunks lie in `parent`, or the one asked of `corrected_by`.
+    It holds no open files and can be pickled. Chunks are checked as they are read. `correction` is
+    applied to rows and `top` as they are read, after the check: the one of a virtual store, whose
+    chunks lie in `parent`, or the one passed to `corrected_by`.
     """
 
     files: Files
@@ -64,7 +64,7 @@ class Store:
     tables: CrcTables
     parent: Store | None = None
     correction: str | None = None
-    opening: Opening = UNSAID
+    options: OpenOptions = dataclasses.field(default_factory=OpenOptions)
     _whole: dict[str, NDArray[Any]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -77,28 +77,28 @@ class Store:
         parent: str | Path | None = None,
         allow_corrections: Collection[str] = (),
     ) -> Store:
-        """Open a store by its path or URL, from its small files alone; no folder is listed.
+        """Open a store by its path or URL, reading small files only and listing no folder.
 
-        Nothing that the store says is imported, and no other host is asked.
+        Nothing is imported because the store says so, and no other host is contacted.
 
         Args:
             location: path or URL, or the opened files.
             parent: where the parent of a virtual store is, if it has moved; a relative path is
-                looked for from the current folder, then beside the store.
+                resolved from the current folder, then from the store's parent folder.
             allow_corrections: corrections `import:MODULE:NAME` that a virtual store may import,
-                each by its very name.
+                each by exactly that name.
 
         Raises:
-            StoreError: it is absent, incomplete, of another format version, or its manifest,
-                metadata or tables are not as they were sealed; or it is virtual and its parent is
-                absent or changed, or its correction would have to be imported.
+            StoreError: it is missing, incomplete or of another format version, or its manifest,
+                metadata or tables have changed since it was sealed; or it is virtual and its parent
+                is missing or changed, or its correction would have to be imported.
             UsageError: a parent is named for a store that is not virtual.
         """
         files = files_at(location)
         manifest = read_manifest(files)
-        opening = Opening(None if parent is None else str(parent), tuple(allow_corrections))
+        options = OpenOptions(None if parent is None else str(parent), tuple(allow_corrections))
         if manifest.kind == "virtual":
-            return cls._open_virtual(files, manifest, opening)
+            return cls._open_virtual(files, manifest, options)
         require_no_parent(files, manifest, parent)
         check_seal(files, manifest)
         arrays = store_arrays(manifest)
@@ -115,29 +115,29 @@ class Store:
             raise DamagedDocumentError(
                 files.where, CRC_GROUP_KEY, "does not match the digest of the manifest"
             )
-        return cls(files, manifest, arrays, tables, opening=opening)
+        return cls(files, manifest, arrays, tables, options=options)
 
     @classmethod
-    def _open_virtual(cls, files: Files, manifest: Manifest, opening: Opening) -> Store:
+    def _open_virtual(cls, files: Files, manifest: Manifest, options: OpenOptions) -> Store:
         check_virtual(files, manifest)
-        assert manifest.correction is not None, "check_virtual requires it"
+        assert manifest.correction is not None, "checked by check_virtual"
         name = manifest.correction.name
-        correction_of_manifest(name, files.where, opening.allow_corrections)
-        parent = cls.open(parent_of(files, manifest, opening.parent))
+        correction_of_manifest(name, files.where, options.allow_corrections)
+        parent = cls.open(parent_of(files, manifest, options.parent))
         if store_arrays(manifest) != parent.arrays:
             raise DamagedDocumentError(
-                files.where, ROOT_KEY, "describes other arrays than its parent's"
+                files.where, ROOT_KEY, "describes arrays other than its parent's"
             )
-        if opening.parent is not None:
-            # Found from wherever it is opened again.
-            opening = dataclasses.replace(opening, parent=parent.files.location)
-        return cls(files, manifest, parent.arrays, parent.tables, parent, name, opening)
+        if options.parent is not None:
+            # As it was found, so that it can be opened again from any folder.
+            options = dataclasses.replace(options, parent=parent.files.location)
+        return cls(files, manifest, parent.arrays, parent.tables, parent, name, options)
 
     def corrected_by(self, name: str) -> Store:
-        """Return the same store, its rows corrected as they are read.
+        """Return the same store with its rows corrected as they are read.
 
         Raises:
-            UsageError: an unknown correction, or the store is corrected already, or holds mixed
+            UsageError: the correction is unknown, or the store is corrected already or holds mixed
                 views, which have two labels each.
         """
         if (done := self.manifest.correction) is not None:
@@ -156,12 +156,12 @@ class Store:
 
     @property
     def encoding(self) -> Encoding:
-        """How rows of logits are kept."""
+        """The encoding of the rows of logits."""
         return encoding_named(self.manifest.encoding)
 
     @property
     def row_arrays(self) -> tuple[str, ...]:
-        """The names of the arrays that hold the rows of logits, as the encoding has them."""
+        """The names of the arrays that hold the rows of logits, in the encoding's order."""
         return tuple(array.name for array in self.encoding.arrays(self.manifest.dataset.classes))
 
     @property
@@ -174,39 +174,39 @@ class Store:
         """The (N,) ids of the samples, in dataset order."""
         return self._kept("sample_id")
 
-    def read_block(self, name: str, unit: Unit) -> NDArray[Any]:
-        """Read the rows of one (view, block), without the padding, into a new array.
+    def read_unit(self, name: str, unit: Unit) -> NDArray[Any]:
+        """Read the rows of one unit, without the padding, into a new array.
 
         Raises:
-            StoreError: as `read_block_into`.
+            StoreError: as `read_unit_into`.
         """
         start, stop = block_bounds(self.manifest, unit.block)
         out = self._memory([name], stop - start)
-        self._read_blocks({unit: out})
+        self._read_units({unit: out})
         return out[name]
 
-    def read_block_into(self, name: str, unit: Unit, out: NDArray[Any]) -> None:
-        """Read the rows of one (view, block) into (rows, ...) C-contiguous memory that is there.
+    def read_unit_into(self, name: str, unit: Unit, out: NDArray[Any]) -> None:
+        """Read the rows of one unit into existing (rows, ...) C-contiguous memory.
 
         Raises:
             ChunkError: the chunk is missing, damaged or belongs elsewhere; `out` is then undefined.
-            BadRowError: a row that can't be corrected; its sample is named.
+            BadRowError: a row can't be corrected; its view and sample are named.
         """
-        self._read_blocks({unit: {name: out}})
+        self._read_units({unit: {name: out}})
 
-    def read_block_codes(self, unit: Unit) -> dict[str, NDArray[Any]]:
-        """Read the encoded rows of one (view, block): of each of `row_arrays` its (rows, ...).
+    def read_unit_codes(self, unit: Unit) -> dict[str, NDArray[Any]]:
+        """Read the encoded rows of one unit: the (rows, ...) of each of `row_arrays`.
 
         Raises:
-            StoreError: as `read_block_into`.
+            StoreError: as `read_unit_into`.
         """
         start, stop = block_bounds(self.manifest, unit.block)
         out = self._memory(self.row_arrays, stop - start)
-        self._read_blocks({unit: out})
+        self._read_units({unit: out})
         return out
 
     def read_checked(self, name: str, unit: Unit) -> CheckedChunk:
-        """Read the chunk of one (view, block) as it is stored, with its CRC, to be written again.
+        """Read the chunk of one unit as it is stored, with its CRC, for writing it elsewhere.
 
         Raises:
             ChunkError: the chunk is missing, damaged or belongs elsewhere.
@@ -221,14 +221,14 @@ class Store:
         Args:
             name: one of `row_arrays`, `top`, `view_params` or `pixel_crc`.
             view: 0 to V - 1.
-            out: (N, ...) C-contiguous memory of the array's dtype to read into; local chunks go
-                straight there.
+            out: (N, ...) C-contiguous memory of the array's dtype to read into, without a copy for
+                local files.
 
         Returns:
             `out`, or a new (N, ...) array.
 
         Raises:
-            StoreError: as `read_block_into`; `out` is then undefined.
+            StoreError: as `read_unit_into`; `out` is then undefined.
         """
         if out is None:
             out = self._memory([name], self.manifest.dataset.samples)[name]
@@ -238,17 +238,17 @@ class Store:
     def read_codes(
         self, view: int, out: Mapping[str, NDArray[Any]] | None = None
     ) -> Mapping[str, NDArray[Any]]:
-        """Read the encoded rows of one view: of each of `row_arrays` its (N, ...).
+        """Read the encoded rows of one view: the (N, ...) of each of `row_arrays`.
 
         Args:
             view: 0 to V - 1.
-            out: for each of `row_arrays` memory as of `read_view`.
+            out: memory for each of `row_arrays`, as for `read_view`.
 
         Returns:
             `out`, or new arrays.
 
         Raises:
-            StoreError: as `read_block_into`; `out` is then undefined.
+            StoreError: as `read_unit_into`; `out` is then undefined.
         """
         if out is None:
             out = self._memory(self.row_arrays, self.manifest.dataset.samples)
@@ -259,7 +259,7 @@ class Store:
         """Read and decode the (N, C) float32 logits of one view.
 
         Raises:
-            StoreError: as `read_block_into`.
+            StoreError: as `read_unit_into`.
         """
         return self.encoding.decode(self.read_codes(view))
 
@@ -274,7 +274,7 @@ class Store:
             raise IndexError(f"view {view} of {self.where}, which has {self.manifest.views}")
         blocks = range(ledger_array(self.arrays).grid[1])
         bounds = {Unit(view, block): block_bounds(self.manifest, block) for block in blocks}
-        self._read_blocks(
+        self._read_units(
             {
                 unit: {name: out[start:stop] for name, out in wanted.items()}
                 for unit, (start, stop) in bounds.items()
@@ -282,20 +282,20 @@ class Store:
         )
 
     def require_chunks(self, names: Iterable[str], views: Iterable[int]) -> int:
-        """Require the chunks of some views to be there, whole, without reading them.
+        """Check that the chunks of some views exist and have the right size, without reading them.
 
-        Bytes are not looked at: each chunk is checked as it is read.
+        Their bytes are checked only as they are read.
 
         Args:
-            names: arrays, as `read_view` takes them; what a correction changes needs all that it
-                reads, `top` among it, and `target` and `sample_id` are always looked for.
+            names: arrays, as for `read_view`; for those that a correction changes, all that it
+                reads are checked too, and `target` and `sample_id` always are.
             views: 0 to V - 1.
 
         Returns:
-            How many chunks there are.
+            The number of chunks.
 
         Raises:
-            ChunkError: the first that is missing or of another size, and how many more are.
+            ChunkError: the first that is missing or of the wrong size, and how many more are.
         """
         wanted = dict.fromkeys(names)
         changed = _changed(self._encoded_correction())
@@ -311,26 +311,26 @@ class Store:
         return len(chunks)
 
     def _encoded_correction(self) -> EncodedCorrection | None:
-        """Return what corrects rows as they are read, None where nothing does."""
+        """Return the correction applied as rows are read, None if there is none."""
         if self.correction is None:
             return None
         classes = self.manifest.dataset.classes
         return EncodedCorrection.of(correction_named(self.correction), self.encoding, classes)
 
-    def _read_blocks(self, blocks: Mapping[Unit, Mapping[str, NDArray[Any]]]) -> None:
-        """Read arrays of blocks, each into its memory, as they are stored or corrected."""
+    def _read_units(self, units: Mapping[Unit, Mapping[str, NDArray[Any]]]) -> None:
+        """Read arrays of some units, each into its memory, as stored or corrected."""
         correct = self._encoded_correction()
         changed = _changed(correct)
-        for unit, wanted in blocks.items():
+        for unit, wanted in units.items():
             for name in wanted.keys() - set(changed):
                 self._read_stored(name, unit, wanted[name])
-        if correct is None or not any(wanted.keys() & set(changed) for wanted in blocks.values()):
+        if correct is None or not any(wanted.keys() & set(changed) for wanted in units.values()):
             return
         with ThreadPoolExecutor(1, thread_name_prefix="correct") as pool:
             corrected = [
-                self._read_corrected(unit, wanted, correct, pool) for unit, wanted in blocks.items()
+                self._read_corrected(unit, wanted, correct, pool) for unit, wanted in units.items()
             ]
-        # What is wrong with a row is told only when every chunk was found good.
+        # A bad row is reported only once every chunk has been found good.
         for future in corrected:
             future.result()
 
@@ -341,10 +341,10 @@ class Store:
         correct: EncodedCorrection,
         pool: ThreadPoolExecutor,
     ) -> Future[None]:
-        """Read what a correction reads of a block, and correct rows as they come in.
+        """Read the arrays that a correction needs for a unit, and correct rows as they arrive.
 
-        What is not wanted of it is read aside. The pool's one thread corrects a piece, while it is
-        in cache, as the next is read.
+        Those that are not wanted are read into memory of their own. The pool's one thread corrects
+        a piece, while it is in cache, as the next one is read.
         """
         start, stop = block_bounds(self.manifest, unit.block)
         aside = [name for name in _changed(correct) if name not in wanted]
@@ -386,9 +386,9 @@ class Store:
         read_chunk_into(files, spec, index, expected, out, on_rows)
 
     def _kept(self, name: str) -> NDArray[Any]:
-        """Read an array of one chunk when it is first asked for, and keep it."""
-        # Not by `cached_property`, which holds a lock in Python 3.11: one that another thread holds
-        # as a process is forked stays shut in there.
+        """Return an array of one chunk, read on first use and then cached."""
+        # Not with `cached_property`, which takes a lock in Python 3.11: if another thread holds it
+        # while a process is forked, it stays locked in the child.
         if name not in self._whole:
             files, expected = (self.parent or self).files, int(self.tables[name][0])
             self._whole[name] = read_chunk(files, self.arrays[name], (0,), expected)
@@ -396,5 +396,5 @@ class Store:
 
 
 def _changed(correct: EncodedCorrection | None) -> tuple[str, ...]:
-    """List the arrays that a correction changes, and reads to do so."""
+    """Return the arrays that a correction reads and changes."""
     return () if correct is None else (*correct.arrays, "top")

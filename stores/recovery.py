@@ -1,10 +1,10 @@
-"""Telling, from what is on disk, whether a folder is the store a job wants to go on with.
+"""Recognising, from what is on disk, whether a folder holds the store that a job wants to resume.
 
-A store that was complete leaves three witnesses: the manifest with its digest, the tables in
-`crc/`, and a copy of the digest beside them. While two of them agree, the third can be mended. One
-that was never sealed leaves two, the manifest and a copy of its identity in `crc/`: with the copy
-alone the work goes on. What is left of a torn manifest is then replaced, not kept: the job knows
-the identity, and measures again what else was in it.
+A store that was complete has three witnesses: the manifest with its digest, the tables in `crc/`,
+and a copy of the digest beside them. As long as two of them agree, the third can be mended. A store
+that was never sealed has two: the manifest, and a copy of its identity in `unfinished/`, which is
+enough to resume. A torn manifest is then replaced, not repaired: the job knows the identity, and
+measures everything else in it again.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from logitbank.stores.seal import (
 
 @dataclass(frozen=True)
 class Recognised:
-    """A folder that holds the wanted store, finished or not.
+    """The wanted store as it was found, finished or not.
 
-    `tables` are the CRCs that bind chunks to their places, for the arrays whose tables can be
-    trusted; empty for a store that was never sealed. `digest` is the one the store was sealed with,
-    where it is known and the tables alone can't prove it again. `intact` says that manifest and
-    tables are as they were sealed; `manifest_lost`, that the one on disk can't be read;
-    `witness_lost`, that nothing beside the manifest of an unfinished store says its identity.
+    `tables` holds the CRCs that bind chunks to their places, for the arrays whose tables can be
+    trusted; it is empty if the store was never sealed. `digest` is the one the store was sealed
+    with, if it is known but the tables alone can't prove it again. `intact` means that manifest and
+    tables are as they were sealed, `manifest_lost` that the manifest on disk can't be read, and
+    `witness_lost` that an unfinished store has no copy of its identity.
     """
 
     manifest: Manifest
@@ -54,15 +54,15 @@ class Recognised:
 
 
 def recognise(files: Files, wanted: Manifest) -> Recognised:
-    """Decide whether a folder holds the wanted work.
+    """Check that a folder holds the wanted store, and return what of it can be trusted.
 
     Raises:
         FileError: a file can't be reached or read.
         StoreError: it is not a store, or one of another identity (each differing field is named),
-            or so damaged that what it holds can't be proved.
+            or too damaged to prove what it holds.
     """
-    # First the manifest: another process may be sealing, which writes it after the tables.
-    found = _manifest_there(files)
+    # The manifest comes first: another process may be sealing, which writes it after the tables.
+    found = _manifest_or_error(files)
     tables, tables_whole = _trusted_tables(files, wanted)
     copy = _digest_copy(_document_of(files, CRC_GROUP_KEY))
     witness = _document_of(files, UNFINISHED_KEY)
@@ -82,7 +82,7 @@ def recognise(files: Files, wanted: Manifest) -> Recognised:
     if found.status != "complete":
         return Recognised(found, {}, None, intact=False, witness_lost=witness is None)
     if tables_whole and proven in (found.digest, copy):
-        agrees = sealed_as_it_is and proven == found.digest == copy and _described(files, wanted)
+        agrees = sealed_as_it_is and proven == found.digest == copy and _tables_match(files, wanted)
         kept = found if sealed_as_it_is else wanted.unsealed()
         return Recognised(kept, tables, None, intact=agrees)
     return Recognised(
@@ -93,17 +93,17 @@ def recognise(files: Files, wanted: Manifest) -> Recognised:
     )
 
 
-def _manifest_there(files: Files) -> Manifest | StoreError:
+def _manifest_or_error(files: Files) -> Manifest | StoreError:
     try:
         return read_manifest(files)
     except FileError:
-        raise  # It may be whole: nothing is known of it.
+        raise  # It may well be whole.
     except StoreError as error:
         return error
 
 
 def _trusted_tables(files: Files, wanted: Manifest) -> tuple[CrcTables, bool]:
-    """Read the tables that are not damaged; say whether that is all of them."""
+    """Return the tables that are not damaged, and whether that is all of them."""
     tables: CrcTables = {}
     specs = crc_arrays(store_arrays(wanted))
     for name, spec in specs.items():
@@ -114,8 +114,8 @@ def _trusted_tables(files: Files, wanted: Manifest) -> tuple[CrcTables, bool]:
     return tables, len(tables) == len(specs)
 
 
-def _described(files: Files, wanted: Manifest) -> bool:
-    """Say whether the tables' own metadata is as it should be."""
+def _tables_match(files: Files, wanted: Manifest) -> bool:
+    """Return whether the tables' own metadata matches the layout."""
     try:
         for spec in crc_arrays(store_arrays(wanted)).values():
             check_array_document(files, spec)
@@ -125,23 +125,23 @@ def _described(files: Files, wanted: Manifest) -> bool:
 
 
 def other_work(where: str, differing: list[str]) -> StoreError:
-    """Build the error for a store of another identity."""
+    """Return the error for a store of another identity."""
     return StoreError(f"{where} holds other work: {'; '.join(differing)}. Name another --out")
 
 
 def _require_own_chunks(
     files: Files, witness: dict[str, Any] | None, wanted: Manifest, found: StoreError
 ) -> None:
-    """Check that the copy of the identity is the wanted one, where no manifest can be read.
+    """Check the copy of the identity when the manifest can't be read.
 
     Args:
         files: the store's.
         witness: the document of `unfinished/`.
-        wanted: what the job wants.
+        wanted: the manifest that the job wants.
         found: why the manifest can't be read.
 
     Raises:
-        StoreError: it is another one, or there is none: the chunks may be of any work.
+        StoreError: the copy is missing or differs, so the chunks may be of other work.
     """
     attributes = {} if witness is None else witness["attributes"]
     identity = attributes.get("identity") if isinstance(attributes, dict) else None
@@ -161,7 +161,7 @@ def _require_own_chunks(
 
 
 def _document_of(files: Files, key: str) -> dict[str, Any] | None:
-    """Read a group's document, None where it is missing or damaged."""
+    """Return a group's document, None if it is missing or damaged."""
     try:
         document = read_document(files, key)
     except DamagedDocumentError:
@@ -169,8 +169,8 @@ def _document_of(files: Files, key: str) -> dict[str, Any] | None:
     return document if "attributes" in document else None
 
 
-def _digest_copy(beside: dict[str, Any] | None) -> str | None:
-    attributes = {} if beside is None else beside["attributes"]
+def _digest_copy(document: dict[str, Any] | None) -> str | None:
+    attributes = {} if document is None else document["attributes"]
     digest = attributes.get("digest") if isinstance(attributes, dict) else None
-    whole = isinstance(digest, str) and beside == crc_group_document(digest)
+    whole = isinstance(digest, str) and document == crc_group_document(digest)
     return digest if whole else None

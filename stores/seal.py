@@ -1,4 +1,4 @@
-"""Sealing: the tables and hashes that make a finished store tell-tale.
+"""Sealing: the tables and hashes that make any later change to a store evident.
 
 `crc/ARRAY` binds each chunk to its place. `digest` covers these tables, each array's metadata and
 the identity fields of the manifest: it names the work. `seal` covers the whole manifest.
@@ -23,7 +23,7 @@ CrcTables = dict[str, NDArray[np.uint32]]
 
 
 def digest_of(manifest: Manifest, arrays: dict[str, ArraySpec], tables: CrcTables) -> str:
-    """Compute a store's digest: sha256 hex over chunks' CRCs, arrays' metadata and identity."""
+    """Return a store's digest: sha256 hex over chunks' CRCs, arrays' metadata and identity."""
     lines = sorted(
         f"{spec.chunk_key(index)} {int(tables[name][index]):08x}"
         for name, spec in arrays.items()
@@ -37,24 +37,24 @@ def digest_of(manifest: Manifest, arrays: dict[str, ArraySpec], tables: CrcTable
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:
-    """Serialise a metadata document as it lies in the store."""
+    """Serialise a metadata document to the bytes of its file."""
     return json.dumps(document, indent=2).encode()
 
 
 def root_document(manifest: Manifest) -> dict[str, Any]:
-    """Give the metadata document of the root group: the manifest is its attributes."""
+    """Return the metadata document of the root group, with the manifest as its attributes."""
     return {**GROUP_DOCUMENT, "attributes": manifest.to_attributes()}
 
 
 def crc_group_document(digest: str) -> dict[str, Any]:
-    """Give the metadata document of `crc/`; its copy of the digest can mend a lost manifest."""
+    """Return the metadata document of `crc/`, whose copy of the digest can mend a lost manifest."""
     return {**GROUP_DOCUMENT, "attributes": {"digest": digest}}
 
 
 def unfinished_group_document(identity: dict[str, Any]) -> dict[str, Any]:
-    """Give the document of `unfinished/`, which is there until the store is sealed.
+    """Return the metadata document of `unfinished/`, which exists until the store is sealed.
 
-    Should the manifest be lost before there are tables, this says which work the chunks are of.
+    If the manifest is lost before there are tables, it tells which work the chunks belong to.
     """
     return {**GROUP_DOCUMENT, "attributes": {"identity": identity}}
 

@@ -1,7 +1,7 @@
-"""The slab: one view's soft labels in memory, read once an epoch and gathered from by row.
+"""The slab: the soft labels of one view in memory, read once per epoch and gathered by row.
 
-A row number carries both identities: row = view * N + sample. A slab refuses rows of another view,
-and refuses to speak at all once its memory has been given to another one, by whichever thread.
+A row number identifies both view and sample: row = view * N + sample. A slab refuses rows of other
+views, and refuses all rows once its memory is reused for another view, by whichever thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from logitbank.stores.reader import Store
 
 
 class WrongRowError(LogitbankError):
-    """A row that a slab doesn't hold."""
+    """A row that the slab does not hold."""
 
 
 @dataclass(eq=False)
@@ -29,8 +29,8 @@ class Slab:
     """The encoded rows of one view, on the training device.
 
     `codes` holds an (N, ...) tensor for each array of the encoding, all on one `device`. `view` is
-    the view's number; `current` turns false, for good, before the memory is used again. Any thread
-    may gather, and a forked process. Pickled or copied it has memory of its own.
+    the view's number. `current` becomes false, for good, before the memory is reused. Any thread
+    or forked process may gather. A pickled or copied slab has memory of its own.
     """
 
     view: int
@@ -42,7 +42,7 @@ class Slab:
 
     def __post_init__(self) -> None:
         first = next(iter(self.codes.values()))
-        # Kept, since every gather asks for them.
+        # Computed once, since every gather needs them.
         self.device, self._samples = first.device, len(first)
 
     def __len__(self) -> int:
@@ -65,8 +65,8 @@ class Slab:
             (B, C) float32 logits on the slab's device.
 
         Raises:
-            WrongRowError: a row belongs to another view, or the slab's memory holds another view
-                by now.
+            WrongRowError: a row belongs to another view, or the slab's memory has been reused for
+                another view.
         """
         if not self.current:
             raise self._gone()
@@ -75,20 +75,20 @@ class Slab:
         if bool(((sample < 0) | (sample >= samples)).any()):
             raise self._wrong_row(row, sample)
         gathered = self._gathered(sample)
-        # Asked once more instead of locked: memory is written to only after `current` has turned
-        # false, so what was gathered while it was true is of this view.
+        # Checked again instead of locking: memory is only overwritten after `current` has become
+        # false, so rows that were gathered while it was true are of this view.
         if not self.current:
             raise self._gone()
         return gathered
 
     def _gathered(self, sample: torch.Tensor) -> torch.Tensor:
         device = self.device
-        # On the CPU, numbers that come from a GPU are waited for: else they would be read before
-        # they are here.
+        # Row numbers that come from a GPU to the CPU must be waited for: otherwise they would be
+        # read before they arrive.
         sample = sample.to(device, non_blocking=device.type != "cpu")
         if device.type == "cuda":
-            # The gather is only queued: until this stream is through with it, the memory of a slab
-            # that nobody holds any more is no other tensor's.
+            # The gather is only queued: if the slab is freed meanwhile, its memory must not go to
+            # another tensor before this stream has finished.
             stream = torch.cuda.current_stream(device)
             for codes in self.codes.values():
                 codes.record_stream(stream)
@@ -96,13 +96,13 @@ class Slab:
         return self.encoding.decode_tensors(gathered)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy with other memory.
+        """Pickle and copy with memory of its own.
 
-        torch moves what it sends to a process into memory that both share, where the sender's next
-        view would follow.
+        torch moves tensors sent to another process into shared memory, which the sender would
+        overwrite with its next view.
 
         Raises:
-            WrongRowError: the slab's memory holds another view by now.
+            WrongRowError: the slab's memory has been reused for another view.
         """
         codes = {name: tensor.clone() for name, tensor in self.codes.items()}
         if not self.current:
@@ -111,7 +111,7 @@ class Slab:
 
     def _gone(self) -> WrongRowError:
         return WrongRowError(
-            f"the slab of view {self.view} is no longer in memory: another epoch began since"
+            f"the slab of view {self.view} is no longer in memory: another epoch has begun"
         )
 
     def _wrong_row(self, row: torch.Tensor, sample: torch.Tensor) -> WrongRowError:
@@ -119,14 +119,14 @@ class Slab:
         bad = int(row[(sample < 0) | (sample >= samples)][0])
         return WrongRowError(
             f"row {bad} is sample {bad % samples} of view {bad // samples}, but this epoch's slab "
-            f"holds view {self.view}: draw rows from this epoch's slab.rows (a sampler or worker "
+            f"holds view {self.view}: take rows from this epoch's slab.rows (a sampler or worker "
             "still has those of another epoch)"
         )
 
 
 @dataclass(eq=False)
 class _LoadedView:
-    """A view in the host's memory, and its slabs: one for each device that it was wanted on."""
+    """A view in host memory, and its slabs, one for each device that needed it."""
 
     view: int
     memory: Mapping[str, torch.Tensor]
@@ -134,19 +134,19 @@ class _LoadedView:
     slabs: dict[torch.device, Slab] = field(default_factory=dict)
 
     def slab(self, device: torch.device) -> Slab:
-        """Return the slab on a device; on the CPU it lies in the host's memory itself."""
+        """Return the slab on a device; on the CPU it uses the host memory itself."""
         if device not in self.slabs:
-            # Not `non_blocking`, from pinned memory either: it is used again once this is done.
+            # Not `non_blocking`, even from pinned memory, which may be reused after this.
             codes = {name: tensor.to(device) for name, tensor in self.memory.items()}
             self.slabs[device] = Slab(self.view, codes, self.encoding)
         return self.slabs[device]
 
 
 class SlabLoader:
-    """Two views' worth of memory that slabs take turns in; the next view is read meanwhile.
+    """Loads slabs into memory for two views, which take turns, reading the next view ahead.
 
-    Any thread may load. A forked process has none of the threads that its parent reads with: it
-    begins anew, with memory of its own, and what the parent has in memory stays as it is.
+    Any thread may load. A forked process does not inherit the thread that reads ahead: it starts
+    afresh with memory of its own, and the parent's memory is left untouched.
     """
 
     def __init__(self, store: Store, correction: str | None = None) -> None:
@@ -155,34 +155,34 @@ class SlabLoader:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin with nothing in memory, in this process."""
+        """Start afresh in this process, with nothing in memory."""
         self._process = os.getpid()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="slab")
         self._loaded: list[_LoadedView] = []
         self._ahead: tuple[int, Future[_LoadedView]] | None = None
-        # Memory is here, in a loaded view, or in the hands of who reads into it; never in two.
+        # Memory is either here, in a loaded view, or being read into: never in two of these.
         self._spare: list[Mapping[str, torch.Tensor]] = []
 
     def load(self, view: int, following: int | None, device: torch.device) -> Slab:
-        """Return the slab of a view, and begin to read the one that follows.
+        """Return the slab of a view, and start reading the next view ahead.
 
         Args:
-            view: the view wanted now.
-            following: the view that will be wanted next, None where there is none.
-            device: where the slab is to lie.
+            view: the view needed now.
+            following: the view needed next, if any.
+            device: the device for the slab.
 
         Raises:
             StoreError: a chunk of the view is missing, damaged or belongs elsewhere.
         """
-        # `cuda` is the calling thread's current one, which another thread doesn't know.
+        # `cuda` means the calling thread's current device, which another thread doesn't know.
         device = torch.empty(0, device=device).device
         process = os.getpid()
-        # One for each process: a lock that was held as a process was forked stays shut in there.
+        # One for each process: a lock that is held during a fork stays locked in the child.
         with self._locks.setdefault(process, threading.Lock()):
             if self._process != process:
                 self._begin()
-                # OpenMP's threads are not in a forked process either, and torch would wait for
-                # them for ever. DataLoader does this in its workers.
+                # A forked process doesn't inherit OpenMP's threads either, and torch would wait for
+                # them forever. DataLoader does the same in its workers.
                 torch.set_num_threads(1)
             loaded = self._take(view, device)
             slab = loaded.slab(device)
@@ -202,7 +202,7 @@ class SlabLoader:
         return loaded
 
     def _read_ahead(self, view: int, used: _LoadedView, device: torch.device) -> None:
-        """Begin to read a view, where all may be overwritten but the one that is used."""
+        """Start reading a view ahead, which may overwrite all but the one in use."""
         if self._ahead is not None:
             if self._ahead[0] == view:
                 return
@@ -213,14 +213,14 @@ class SlabLoader:
         self._ahead = view, self._pool.submit(_read, self._store, view, memory, device)
 
     def _end_read_ahead(self, wanted: int | None) -> _LoadedView | None:
-        """Wait for the view that is read ahead; give it if it is wanted, else take its memory.
+        """Wait for the view being read ahead; return it if it is wanted, else reclaim its memory.
 
         Raises:
-            StoreError: it is wanted, and can't be read. It is read anew when it is asked for again.
+            StoreError: it is wanted but can't be read; the next request reads it again.
         """
-        assert self._ahead is not None, "asked before"
+        assert self._ahead is not None, "checked by the caller"
         view, reading = self._ahead
-        error = reading.exception()  # Where this is interrupted, the view is still read ahead.
+        error = reading.exception()  # If interrupted here, the view is still being read.
         self._ahead = None
         if view == wanted:
             self._loaded.append(reading.result())
@@ -230,7 +230,7 @@ class SlabLoader:
         return None
 
     def _retire(self, former: _LoadedView) -> None:
-        """Let a view's slabs go, before anybody writes to their memory."""
+        """Invalidate a view's slabs before their memory is reused."""
         self._loaded.remove(former)
         for slab in former.slabs.values():
             slab.current = False
@@ -240,7 +240,7 @@ class SlabLoader:
         return next((each for each in self._loaded if each.view == view), None)
 
     def _memory(self, device: torch.device) -> Mapping[str, torch.Tensor]:
-        """Take memory for a view; where a reading fails or is interrupted, it doesn't come back."""
+        """Return memory for a view; if reading into it fails or is interrupted, it is dropped."""
         if self._spare:
             return self._spare.pop()
         is_pinned = device.type == "cuda"
@@ -258,7 +258,7 @@ class SlabLoader:
 def _read(
     store: Store, view: int, memory: Mapping[str, torch.Tensor], device: torch.device
 ) -> _LoadedView:
-    """Read a view into memory, and from there onto the device."""
+    """Read a view into memory, and copy it to the device."""
     store.read_codes(view, {name: tensor.numpy() for name, tensor in memory.items()})
     loaded = _LoadedView(view, memory, store.encoding)
     loaded.slab(device)

@@ -1,4 +1,4 @@
-"""A readable summary of a store, from its manifest and what lies on disk."""
+"""A readable summary of a store, from its manifest and its files' sizes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from logitbank.stores.virtual import check_virtual
 
 @dataclass(frozen=True)
 class Summary:
-    """What `inspect` says.
+    """What `inspect` prints.
 
-    `units_present` counts the units whose chunks are there, a virtual store's in its parent; it and
-    `stored_bytes` are None where they can't be counted, as behind a URL. `parent` is where a
-    virtual store's parent was found; `parent_problem` says why it was not.
+    `units_present` counts the units whose chunks exist, for a virtual store in its parent; it and
+    `stored_bytes` are None if files can't be listed, as behind a URL. `parent` is where a virtual
+    store's parent was found, `parent_problem` why it was not.
     """
 
     location: str
@@ -41,31 +41,31 @@ class Summary:
     parent_problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON-able object."""
+        """Return the summary as JSON-serialisable values."""
         fields = asdict(self)
         return fields | {"manifest": self.manifest.to_attributes()}
 
 
 def summarise(location: str | Path | Files, *, parent: str | Path | None = None) -> Summary:
-    """Read what a store says of itself; its chunks are counted, by their sizes, not checked.
+    """Summarise a store; its chunks are counted by file size, not checked.
 
     Args:
         location: path or URL, or the opened files.
         parent: where the parent of a virtual store is, if it has moved.
 
     Raises:
-        StoreError: there is no store, its manifest can't be read, or it was edited.
+        StoreError: there is no store, or its manifest can't be read or was edited.
         UsageError: a parent is named for a store that is not virtual.
     """
     files = files_at(location)
     manifest = read_manifest(files)
-    of_units, found, problem = files, None, None
+    unit_files, found, problem = files, None, None
     if manifest.kind == "virtual":
         check_virtual(files, manifest)
         try:
             found = parent_of(files, manifest, parent)
-            of_units = files_at(found)
-            found = of_units.where
+            unit_files = files_at(found)
+            found = unit_files.where
         except StoreError as error:
             problem = str(error)
     else:
@@ -74,15 +74,15 @@ def summarise(location: str | Path | Files, *, parent: str | Path | None = None)
             check_seal(files, manifest)
     blocks = -(-manifest.dataset.samples // manifest.rows_per_chunk)
     sizes = _sizes(files)
-    there = sizes if of_units is files else _sizes(of_units)
+    unit_sizes = sizes if unit_files is files else _sizes(unit_files)
     size = None if sizes is None else sum(sizes.values())
-    present = None if there is None or problem is not None else _present(manifest, there)
+    present = None if unit_sizes is None or problem else _present(manifest, unit_sizes)
     units = manifest.views * blocks
     return Summary(files.where, manifest, units, present, size, found, problem)
 
 
 def _sizes(files: Files) -> dict[str, int] | None:
-    """Return the sizes of all files by their keys, None where the place can't be listed."""
+    """Return the sizes of all files by key, None if they can't be listed."""
     entries = files.list()
     if entries is None:
         return None
@@ -90,18 +90,18 @@ def _sizes(files: Files) -> dict[str, int] | None:
 
 
 def _present(manifest: Manifest, sizes: dict[str, int]) -> int:
-    """Count the units all of whose chunks are there, and have the size that they must have."""
+    """Return the number of units whose chunks all exist and have the right size."""
     found = [_units_of(spec, sizes) for spec in unit_arrays(store_arrays(manifest))]
     return len(set.intersection(*found))
 
 
 def _units_of(spec: ArraySpec, sizes: dict[str, int]) -> set[Unit]:
-    """Give the units with a chunk in one array; what is there is gone through, not what may be."""
+    """Return the units with a chunk in one array, from the existing files: units may be many."""
     place = re.compile(rf"{spec.name}/c/([0-9]{{1,9}})/([0-9]{{1,9}})(/0)*")
     units = set()
     for key, size in sizes.items():
         found = place.fullmatch(key)
-        if found is not None and spec.may_be(size):
+        if found is not None and spec.allows_size(size):
             unit = Unit(int(found[1]), int(found[2]))
             inside = unit.view < spec.grid[0] and unit.block < spec.grid[1]
             if inside and key == spec.chunk_key(unit_index(spec, unit)):
@@ -110,7 +110,7 @@ def _units_of(spec: ArraySpec, sizes: dict[str, int]) -> set[Unit]:
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """Write the summary for a person."""
+    """Return the lines of the summary."""
     manifest = summary.manifest
     return [
         f"{summary.location}: {_kind(manifest)}, {_completeness(summary)}",
@@ -135,10 +135,9 @@ def _completeness(summary: Summary) -> str:
     present, is_complete = summary.units_present, summary.manifest.status == "complete"
     if is_complete and present in (None, summary.units):
         return "complete"
-    there = (
-        f"{'?' if present is None else format(present, ',')} of {summary.units:,} units are there"
-    )
-    return f"sealed as complete, but {there}" if is_complete else f"incomplete ({there})"
+    count = "?" if present is None else f"{present:,}"
+    units = f"{count} of {summary.units:,} units are present"
+    return f"sealed as complete, but {units}" if is_complete else f"incomplete ({units})"
 
 
 def _work_lines(manifest: Manifest) -> list[str]:
@@ -212,14 +211,11 @@ def _provenance_lines(manifest: Manifest) -> list[str]:
 
 
 def _parent_lines(summary: Summary) -> list[str]:
-    """Say where a virtual store's rows come from, or why they can't be read."""
+    """Return the line on where a virtual store's rows come from, or why they can't be read."""
     if summary.parent is not None:
-        there = (
-            ""
-            if summary.units_present is None
-            else (f": {summary.units_present:,} of {summary.units:,} units are there")
-        )
-        return [f"  reads         {summary.parent}{there}"]
+        present = summary.units_present
+        units = "" if present is None else f": {present:,} of {summary.units:,} units are present"
+        return [f"  reads         {summary.parent}{units}"]
     if summary.parent_problem is not None:
         return [f"  can't be read {summary.parent_problem}"]
     return []

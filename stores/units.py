@@ -1,4 +1,4 @@
-"""Writing units: their chunks in order, by the process that keeps the ledger or by any other."""
+"""Writing the chunks of a unit, in the process that keeps the ledger or in any other."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from logitbank.stores.layout import (
 from logitbank.stores.manifest import Manifest, identity_differences
 
 UnitValues = Mapping[str, NDArray[Any] | CheckedChunk]
-"""For each array that a unit writes its (rows, ...), or the chunk of a store of the same layout."""
+"""Maps each array that a unit writes to its (rows, ...), or to a chunk of the same layout."""
 
-# A network file system may answer for a minute from what it knew of a folder.
+# A network file system may serve a folder's listing from its cache for a minute.
 SECONDS_UNTIL_VISIBLE = 90.0
 SECONDS_BETWEEN_LOOKS = 1.0
 LOOKING_THREADS = 8
@@ -42,7 +42,7 @@ UnitGroup = tuple[Unit, ...]
 
 @dataclass(frozen=True)
 class WrittenUnit:
-    """A unit whose chunks have been written, and the CRC of each by its array."""
+    """A unit whose chunks have been written, with the CRC of each by the name of its array."""
 
     unit: Unit
     crcs: Mapping[str, int]
@@ -50,24 +50,24 @@ class WrittenUnit:
 
 @dataclass(frozen=True)
 class UnitWriter:
-    """Write units into a store that is laid out already; the ledger is kept by `StoreWriter`."""
+    """Writes units into a store that is laid out already; `StoreWriter` keeps the ledger."""
 
     files: Files
     manifest: Manifest
 
     @classmethod
     def attach(cls, location: str | Path | Files, manifest: Manifest) -> UnitWriter:
-        """Find the store that another process has laid out.
+        """Open the store that another process has laid out.
 
-        A unit that is written here is on the disk, not only on its way there, once `write` returns:
-        this machine may be lost before the store is sealed.
+        Units are flushed to the disk by the time `write` returns, since this machine may be lost
+        before the store is sealed.
 
         Args:
-            location: the same place, as this machine sees it.
-            manifest: that process's.
+            location: the same location, as this machine sees it.
+            manifest: the other process's.
 
         Raises:
-            StoreError: it isn't there, or holds another store: the disk is not shared.
+            StoreError: there is no store or a different one, so the disk is not shared.
         """
         files = open_files(location).as_durable()
         cause = _mismatch(files, manifest)
@@ -80,7 +80,7 @@ class UnitWriter:
 
     @cached_property
     def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
-        """Return (N,) `target` and (N,) `sample_id` of the store.
+        """The store's (N,) `target` and (N,) `sample_id`.
 
         Raises:
             StoreError: either is missing or damaged.
@@ -96,7 +96,7 @@ class UnitWriter:
         return store_arrays(self.manifest)
 
     def write(self, unit: Unit, values: UnitValues) -> WrittenUnit:
-        """Write a unit's chunks, the ledger's last.
+        """Write a unit's chunks, the ledger array's last.
 
         Raises:
             StoreError: a file can't be written; the unit then counts as missing.
@@ -112,9 +112,9 @@ class UnitWriter:
 
 
 def _mismatch(files: Files, manifest: Manifest) -> str | None:
-    """Say what keeps a place from being that of the store being made, None where nothing does."""
+    """Return why a location is not that of the store being made, None if it is."""
     try:
-        files.require_there()
+        files.require_exists()
     except AbsentError:
         return "no store is there"
     found = read_manifest(files)
@@ -131,7 +131,7 @@ def require_visible(
     written: Iterable[WrittenUnit],
     patience: float = SECONDS_UNTIL_VISIBLE,
 ) -> None:
-    """Check that this machine sees each chunk that others say they have written, as they wrote it.
+    """Check that this machine sees each chunk that other processes report, as they wrote it.
 
     Args:
         files: the store's.
@@ -140,7 +140,7 @@ def require_visible(
         patience: seconds to wait for a file system that lags behind.
 
     Raises:
-        StoreError: a chunk is not there, or is not what its writer told of; it is named.
+        StoreError: a chunk is missing, or has another CRC than reported; it is named.
     """
     arrays = unit_arrays(store_arrays(manifest))
     deadline = time.monotonic() + patience
@@ -164,9 +164,9 @@ def require_visible(
 
 
 def remove_partials(files: Files) -> None:
-    """Remove what writers that were killed have left, once every unit is there.
+    """Remove the temporary files of killed writers, once every unit is written.
 
-    One that lives on, cut off from its scheduler, fails at a unit that is not wanted any more.
+    A writer that is still running, cut off from its scheduler, fails at a unit nobody needs.
     """
     for key in files.list_keys():
         if key.endswith(PARTIAL):
@@ -174,10 +174,10 @@ def remove_partials(files: Files) -> None:
 
 
 def _trailer(files: Files, key: str, spec: ArraySpec) -> int | None:
-    """Return the CRC at the end of a chunk's file, None unless the file is there and whole."""
+    """Return the CRC at the end of a chunk's file, None unless the file exists and is whole."""
     try:
-        with files.opened(key) as file:
-            if not spec.may_be(file.size):
+        with files.open(key) as file:
+            if not spec.allows_size(file.size):
                 return None
             return int.from_bytes(file.tail(TRAILER_BYTES), "little")
     except (FileNotFoundError, OddFileError):

@@ -1,4 +1,4 @@
-"""The full check of a store: every document, every chunk, every file that should not be there."""
+"""The full check of a store: every document, every chunk and every stray file."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ THREADS = 4
 
 
 Remedy = Literal["rerun", "delete", "none"]
-"""What mends a problem: `rerun`, the job that made the store, run again; `delete`, the user alone,
-since no job removes what may be somebody's; `none`, neither of them (the cause says what to do)."""
+"""What fixes a problem: `rerun`, running the job that made the store again; `delete`, removing the
+file by hand, since no job removes what may be the user's; `none`, neither (the cause says more)."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a store: the file's key, what is wrong, and what mends it.
+    """A problem with a store: the key of the file, what is wrong with it, and what fixes it.
 
-    `parent` is the store that the file lies in where that is the parent of the virtual store that
-    was asked about; the key then begins with it.
+    For a file of a virtual store's parent, `parent` is that store and the key begins with it.
     """
 
     key: str
@@ -55,19 +54,19 @@ def verify_store(
     *,
     parent: str | Path | None = None,
 ) -> list[Problem]:
-    """Check all of a store and list what is wrong, each thing by its key.
+    """Check the whole store and return the problems found.
 
     Args:
-        location: path or URL, or the opened files; what is no part of the store is looked for
-            where they can be listed.
-        progress: called with the chunks checked so far and their number.
+        location: path or URL, or the opened files; files that are not part of the store are only
+            found where they can be listed.
+        progress: called with the number of chunks checked so far and in total.
         parent: where the parent of a virtual store is, if it has moved.
 
     Returns:
-        The problems, none for a good store.
+        The problems, an empty list for a good store.
 
     Raises:
-        StoreError: there is no store there, or its manifest can't be read at all.
+        StoreError: there is no store at the location, or its manifest can't be read.
         UsageError: a parent is named for a store that is not virtual.
     """
     files = files_at(location)
@@ -83,12 +82,12 @@ def verify_store(
     document_problems = list(_document_problems(files, arrays))
     problems += document_problems
     if problems and _describes_others(arrays, document_problems):
-        problems.append(Problem(ROOT_KEY, "describes other arrays than those that are there"))
+        problems.append(Problem(ROOT_KEY, "describes arrays other than those in the store"))
         return problems
     problems += _chunk_problems(files, arrays, tables, progress)
     named = {problem.key for problem in problems}
     problems += [each for each in _stray_problems(files, arrays) if each.key not in named]
-    # A link on the way to many files is met with each of them.
+    # A link in the path of several files is reported for each of them.
     return list(dict.fromkeys(problems))
 
 
@@ -98,7 +97,7 @@ def _virtual_problems(
     progress: Callable[[int, int], None],
     named: str | Path | None,
 ) -> list[Problem]:
-    """Check a manifest that stands alone, and all of the parent that it reads."""
+    """Check a virtual store: its manifest, and the whole of its parent."""
     try:
         check_virtual(files, manifest)
         parent = parent_of(files, manifest, named)
@@ -116,9 +115,9 @@ def _virtual_problems(
 
 
 def _describes_others(arrays: dict[str, ArraySpec], problems: list[Problem]) -> bool:
-    """Say whether no array that units are written to is as the manifest has it.
+    """Return whether the manifest matches none of the arrays that units are written to.
 
-    Then it is the manifest that is wrong, and chunks that it makes up would be named without end.
+    Then the manifest itself is wrong, and checking its chunks would list endless missing ones.
     """
     bad = {problem.key for problem in problems}
     return all(spec.document_key in bad for spec in unit_arrays(arrays))
@@ -130,7 +129,7 @@ def _manifest_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
     except DamagedDocumentError as error:
         yield _problem(error)
     except StoreError:
-        yield Problem(ROOT_KEY, "says that the store is incomplete")
+        yield Problem(ROOT_KEY, "marks the store as incomplete")
 
 
 def _document_problems(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
@@ -194,10 +193,10 @@ def _chunk_problems(
 def _stray_problems(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[Problem]:
     for stray in find_strays(files, arrays):
         remedy: Remedy = "rerun" if stray.is_removed else "delete"
-        yield Problem(stray.key, f"is {stray.kind} that is no part of the store", remedy)
+        yield Problem(stray.key, f"is {stray.kind} that is not part of the store", remedy)
 
 
 def _problem(error: ChunkError | DamagedDocumentError | FileError) -> Problem:
-    """Say of a file what its error says; what can't be reached or read, no job mends."""
+    """Turn a file's error into a problem; no job fixes a file that can't be reached or read."""
     remedy: Remedy = "none" if isinstance(error, FileError) else "rerun"
     return Problem(error.key, error.cause, remedy)

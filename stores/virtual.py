@@ -1,7 +1,7 @@
-"""Virtual stores: corrected ones that are their manifest alone and read the chunks of their parent.
+"""Virtual stores: corrected stores that consist of a manifest and read their parent's chunks.
 
-The folder holds `zarr.json` and nothing else. Its digest covers the identity fields, the parent's
-digest among them, and with it every byte of the parent.
+The folder holds `zarr.json` and nothing else. The digest covers the identity fields, which include
+the parent's digest, and so every byte of the parent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from logitbank.stores.seal import document_bytes, root_document
 
 
 def virtual_manifest(corrected: Manifest, parent_where: str, location: str | Path) -> Manifest:
-    """Describe the virtual store that reads as a corrected one.
+    """Return the manifest of the virtual store that reads like a corrected one.
 
     Args:
-        corrected: the manifest of the full store that its parent's rows would be corrected into.
+        corrected: the manifest of the corrected store in full.
         parent_where: the parent's path or URL.
-        location: where the virtual store will lie.
+        location: the path of the virtual store.
     """
     rows = corrected.views * corrected.dataset.samples
     measured = dataclasses.replace(
@@ -51,12 +51,12 @@ def virtual_manifest(corrected: Manifest, parent_where: str, location: str | Pat
 
 
 def virtual_digest(manifest: Manifest) -> str:
-    """Compute a virtual store's digest: sha256 hex over its identity fields."""
+    """Return a virtual store's digest: sha256 hex over its identity fields."""
     return hashlib.sha256(canonical_json(manifest.identity())).hexdigest()
 
 
 def check_virtual(files: Files, manifest: Manifest) -> None:
-    """Require a virtual store's manifest as it was sealed.
+    """Check that a virtual store's manifest is unchanged since it was sealed.
 
     Raises:
         StoreError: it was edited or damaged.
@@ -67,10 +67,10 @@ def check_virtual(files: Files, manifest: Manifest) -> None:
 
 
 def write_virtual(location: str | Path | Files, wanted: Manifest) -> tuple[Manifest, bool]:
-    """Make a virtual store, or find it made already; a damaged manifest is written anew.
+    """Create a virtual store unless it exists; a damaged manifest is rewritten.
 
     Returns:
-        The sealed manifest, and whether it was written now.
+        The sealed manifest, and whether it was written.
 
     Raises:
         StoreError: the folder holds something else, or can't be written.
@@ -89,7 +89,7 @@ def write_virtual(location: str | Path | Files, wanted: Manifest) -> tuple[Manif
 
 
 def _found(files: Files, wanted: Manifest) -> Manifest | None:
-    """Give the manifest of the wanted store that is there, None where it must be written anew."""
+    """Return the existing manifest of the wanted store, None if it must be (re)written."""
     others = [stray.key for stray in find_strays(files, {}) if not stray.is_removed]
     try:
         found = read_manifest(files)
@@ -107,14 +107,14 @@ def _found(files: Files, wanted: Manifest) -> Manifest | None:
     differences = identity_differences(found, wanted)
     if differences:
         raise other_work(files.where, differences)
-    # A parent that moved is written down where it is now.
+    # If the parent has moved, its new place is recorded.
     moved = found.provenance.parent_places != wanted.provenance.parent_places
     return None if moved else found
 
 
 def _holds_more(files: Files, others: list[str]) -> StoreError:
-    there = f" ({printable(others[0])} is there)" if others else ""
+    example = f" (such as {printable(others[0])})" if others else ""
     return StoreError(
-        f"{files.where} holds other work, a store with arrays of its own or files that are no "
-        f"store's{there}: name another --out"
+        f"{files.where} holds other work, a store with arrays of its own or files that are not "
+        f"part of a store{example}: name another --out"
     )

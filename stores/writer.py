@@ -1,8 +1,8 @@
-"""Writing a store: an empty layout, units in any order, and the seal at the end.
+"""Writing a store: the empty layout, then units in any order, and the seal at the end.
 
-The presence of a good chunk is the ledger. A unit's chunks are written with the ledger's array
-last, each file whole or not at all; a job that is run again checks every chunk there is, removes
-what is bad or stale, and computes only the units that are missing.
+The presence of a good chunk is the ledger. A unit's chunks are written with that of the ledger
+array last, each file whole or not at all; a job that is run again checks every existing chunk,
+removes those that are bad or stale, and computes only the missing units.
 """
 
 from __future__ import annotations
@@ -58,19 +58,20 @@ from logitbank.stores.units import UnitValues, UnitWriter, WrittenUnit
 SCAN_THREADS = 4
 
 RowLabels = Callable[[NDArray[np.int32], NDArray[np.int64], NDArray[Any]], NDArray[np.int32]]
-"""Returns the (B,) labels of rows from (N,) `target`, their (B,) samples and `view_params`."""
+"""Maps (N,) `target`, (B,) samples and the rows' `view_params` to the (B,) labels of the rows."""
 
 
 class StoreWriter:
     """A store being made.
 
-    `missing` lists the units that still have to be computed, in order; `complete` says that the
-    store was sealed and found whole when it was opened; `mended` lists the keys that were found
-    bad, stale or missing from a sealed store.
+    `missing` lists the units still to be computed, in order; `complete` is true if the store was
+    sealed and found whole when it was opened; `mended` lists the keys that were bad or stale, or
+    missing from a sealed store.
 
-    With a `share` of the units, other processes write the store at the same time: only the share's
-    chunks are looked at, no temporary file is removed, since it may be one that another process is
-    writing, and whoever finds every unit there opens the store whole to seal it.
+    With a `share` of the units, other processes write the store at the same time. Then only the
+    share's chunks are checked, and no temporary files are removed, since another process may be
+    writing them. Whichever process finds every unit written opens the store without a share to
+    seal it.
     """
 
     def __init__(
@@ -84,11 +85,11 @@ class StoreWriter:
         found = recognise(files, manifest)
         if share is not None and found.digest is not None:
             raise StoreError(
-                f"{files.where}: its tables are damaged, which no part can mend: run the job once "
+                f"{files.where}: its tables are damaged, which a part can't mend: run the job once "
                 "without --part"
             )
         self.files, self.manifest = files, found.manifest
-        # What a resume depends on: chunks that one process writes are flushed when it seals.
+        # A resume depends on these; chunks of a single process are flushed when it seals.
         self._small_files = files.as_durable()
         self.arrays = store_arrays(manifest)
         self._unit_writer = UnitWriter(files, manifest)
@@ -103,17 +104,17 @@ class StoreWriter:
         self._mend_small_files(target, sample_id)
         bad = self._scan(found.tables)
         if found.manifest_lost:
-            # Not before: the tables that proved it bind no chunk once it is written anew.
+            # Only now: once it is rewritten, the tables that proved it no longer bind chunks.
             self._put_manifest(self.manifest)
             self.mended.append(ROOT_KEY)
         self.missing = [unit for unit in self._own_units() if unit in bad]
         self._remaining = set(self.missing)
         self.mended = list(dict.fromkeys(self.mended))
         self.complete = found.intact and not self.mended and not self.missing
-        sealed_yet = self.manifest.status == "complete" and self._expected_digest is None
-        if sealed_yet and not self.complete:
-            # What is being mended must not pass for complete if this job is killed. With damaged
-            # tables it can't, and its digest is all that can tell whose chunks these are.
+        is_sealed = self.manifest.status == "complete" and self._expected_digest is None
+        if is_sealed and not self.complete:
+            # If this job is killed, the half-mended store must not pass for complete. With damaged
+            # tables it can't, and only its digest can prove whose chunks these are.
             self._put_manifest(self.manifest.unsealed())
         if share is None and found.witness_lost:
             document = unfinished_group_document(self.manifest.identity())
@@ -128,21 +129,21 @@ class StoreWriter:
         sample_id: NDArray[np.uint64],
         share: Collection[Unit] | None = None,
     ) -> StoreWriter:
-        """Make the empty layout of a store, or go on with the one that is there.
+        """Create the empty layout of a store, or resume an existing one.
 
         What killed processes have left beside it is removed.
 
         Args:
-            location: a path, where nothing is or an empty folder, whose parent is made if need be;
-                or the opened files.
+            location: the path of the store, where nothing exists yet, or an empty folder or a store
+                of the same identity does; or the opened files.
             manifest: what the store is to hold.
             target: (N,) labels.
             sample_id: (N,) ids.
-            share: the units to write while other processes write others; None where this process
-                is the only one.
+            share: the units to write while other processes write others; None if this process is
+                the only one.
 
         Raises:
-            StoreError: the place holds something else, or can't be written.
+            StoreError: the location holds something else, or can't be written.
         """
         files = open_files(location)
         if files.is_free():
@@ -153,16 +154,16 @@ class StoreWriter:
         return writer
 
     def record(self, measured: Measured) -> None:
-        """Keep what a job measured before its first unit."""
+        """Record what was measured before the first unit."""
         self._put_manifest(dataclasses.replace(self.manifest, measured=measured))
 
     def write_unit(self, unit: Unit, values: UnitValues) -> WrittenUnit:
-        """Write a unit's chunks and enter them into the ledger.
+        """Write a unit's chunks and enter the unit into the ledger.
 
         Args:
-            unit: which one.
-            values: for each of `view_params`, `pixel_crc`, `top` and the encoding's arrays its
-                (rows, ...), or the chunk of a store of the same layout, to be written as it is.
+            unit: the unit.
+            values: the (rows, ...) for each of `view_params`, `pixel_crc`, `top` and the encoding's
+                arrays, or a chunk from a store of the same layout, which is written unchanged.
 
         Raises:
             StoreError: a file can't be written; the unit then counts as missing.
@@ -172,24 +173,24 @@ class StoreWriter:
         return written
 
     def accept(self, written: WrittenUnit) -> None:
-        """Enter into the ledger a unit that another process wrote."""
+        """Enter a unit that another process has written into the ledger."""
         for spec in unit_arrays(self.arrays):
             self._tables[spec.name][unit_index(spec, written.unit)] = written.crcs[spec.name]
         self._remaining.discard(written.unit)
 
     def seal(self, row_labels: RowLabels | None = None) -> Manifest:
-        """Finish the store once every unit is there: flush, tables, digest, then manifest.
+        """Finish the store once every unit is written: flush, tables, digest, then manifest.
 
-        The ranks of the labels and the accuracies over all rows are counted here.
+        The label ranks and accuracies over all rows are computed here.
 
         Args:
-            row_labels: gives the labels that are counted, where a row's is not its sample's.
+            row_labels: the labels to rank, if a row's label is not that of its sample.
 
         Raises:
             StoreError: a unit is missing, a chunk can't be read back or flushed, or the store was
-                sealed before and what it holds now can't be proved to be the same.
+                sealed before and its content can't be proved to be the same.
         """
-        assert self._share is None, "a share is never all of a store"
+        assert self._share is None, "a share is never the whole store"
         if self._remaining:
             raise StoreError(
                 f"{self.files.where} can't be sealed: {len(self._remaining)} units are missing"
@@ -201,8 +202,8 @@ class StoreWriter:
         digest = digest_of(manifest, self.arrays, self._tables)
         if self._expected_digest not in (None, digest):
             raise StoreError(
-                f"{self.files.where}: its tables are damaged and what it holds now does not match "
-                "its digest, so no chunk can be trusted: name another --out"
+                f"{self.files.where}: its tables are damaged and its content does not match its "
+                "digest, so no chunk can be trusted: name another --out"
             )
         self.files.sync(store_keys(self.arrays))
         write_tables(self._small_files, self.arrays, self._tables)
@@ -221,7 +222,7 @@ class StoreWriter:
         self._small_files.put(key, [document_bytes(document)])
 
     def _with_ranks(self, measured: Measured, row_labels: RowLabels | None) -> Measured:
-        """Count the label's ranks over all rows, from `top` and `target`."""
+        """Return `measured` with the ranks of the labels over all rows, from `top` and `target`."""
         target = read_chunk(self.files, self.arrays["target"], (0,), None)
         counts = np.zeros(self.manifest.top_classes + 1, np.int64)
         for unit in all_units(self.manifest):
@@ -239,7 +240,7 @@ class StoreWriter:
         )
 
     def _written(self, name: str, unit: Unit) -> NDArray[Any]:
-        """Read the rows of a unit back."""
+        """Read back the rows of a unit."""
         start, stop = block_bounds(self.manifest, unit.block)
         spec = self.arrays[name]
         index = unit_index(spec, unit)
@@ -247,7 +248,7 @@ class StoreWriter:
         return read_chunk(self.files, spec, index, expected)[0, : stop - start]
 
     def _mend_small_files(self, target: NDArray[np.int32], sample_id: NDArray[np.uint64]) -> None:
-        """Write again the documents and the per-sample arrays that are not as they should be."""
+        """Rewrite the documents and per-sample arrays that are missing, damaged or different."""
         contents: dict[str, Sequence[Any]] = {}
         for spec in self.arrays.values():
             try:
@@ -270,11 +271,11 @@ class StoreWriter:
         return units if self._share is None else [unit for unit in units if unit in self._share]
 
     def _remove_strays(self) -> None:
-        """Remove what killed jobs left, and what lies where a chunk would and is none."""
+        """Remove what killed jobs have left, and anything in a chunk's place that is not one."""
         self.mended += map(printable, remove_strays(self.files, self.arrays))
 
     def _scan(self, tables: CrcTables) -> set[Unit]:
-        """Check every chunk of every unit; remove the bad ones and return their units."""
+        """Check every chunk of every unit, removing bad ones, and return the units of those."""
         units = self._own_units()
         with ThreadPoolExecutor(SCAN_THREADS) as pool:
             whole = pool.map(lambda unit: self._check_unit(unit, tables), units)
@@ -297,7 +298,7 @@ class StoreWriter:
                 if is_there:
                     self.files.delete(key)
         if not good:
-            # The ledger's chunk goes too, so that no half-good unit ever counts.
+            # The ledger chunk goes too, so that a unit with a bad chunk never counts.
             ledger = ledger_array(self.arrays)
             self.files.delete(ledger.chunk_key(unit_index(ledger, unit)))
         return good

@@ -110,8 +110,11 @@ def test_nan_is_refused_before_the_function_sees_it():
 @pytest.mark.parametrize(
     ("revise", "message"),
     [
-        (lambda logits, target: logits[:, :1], r"mine gave logits of shape \(1, 1\) for \(1, 2\)"),
-        (lambda logits, target: logits * np.inf, "mine gave logits that are not finite"),
+        (
+            lambda logits, target: logits[:, :1],
+            r"mine returned logits of shape \(1, 1\), expected \(1, 2\)",
+        ),
+        (lambda logits, target: logits * np.inf, "mine returned logits that are not finite"),
         (lambda logits, target: logits * 1e6, "mine: row 0 has a logit of magnitude"),
     ],
 )

@@ -68,7 +68,7 @@ for student in $STUDENTS; do
             # shellcheck disable=SC2086
             job train --dataset "$DATASET" --student "$student" --soft-labels "$OUT/$store.zarr" \
                 --epochs "$EPOCHS" --seed "$seed" $TRAIN_FLAGS --out "$OUT/students/$name" |
-                tee -a "$OUT/results.partial"
+                tail -n 1 | tee -a "$OUT/results.partial"
             runs=$((runs + 1))
         done
     done

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -253,10 +254,16 @@ def _result_of(future: Any, cluster: OpenCluster) -> Any:
     from logitbank.jobs.cluster import window
 
     workers = window.WorkerCount(cluster.client, window.SECONDS_WITHOUT_WORKERS)
+    # Not by short timeouts of `result`: one that ends as the result arrives leaves Dask without
+    # either, and an UnboundLocalError.
+    ended = threading.Event()
+    future.add_done_callback(lambda done: ended.set())
     while True:
+        while not ended.wait(SECONDS_BETWEEN_POLLS):
+            workers.require()
         workers.require()
         try:
-            return future.result(SECONDS_BETWEEN_POLLS)
+            return future.result(SECONDS_UNTIL_WORKERS)
         except TimeoutError:
             continue
         except Exception as error:

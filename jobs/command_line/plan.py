@@ -8,7 +8,7 @@ from pathlib import Path
 from logitbank.stores.documents import CRC_GROUP_KEY, ROOT_KEY, UNFINISHED_KEY, read_manifest
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import FILE, AbsentError, Files, open_files
-from logitbank.stores.housekeeping.contents import contents
+from logitbank.stores.housekeeping.contents import describe_contents
 from logitbank.stores.layout import Unit, all_units, ledger_array, store_arrays, unit_index
 from logitbank.stores.manifest import Manifest, identity_differences
 
@@ -24,13 +24,14 @@ def require_store_place(location: str | Path) -> None:
         return
     if not (files.is_free() and _is_absent(files)):
         raise StoreError(
-            f"{files.where} is not a store: it contains {contents(files)}; name another --out"
+            f"{files.where} is not a store: it contains {describe_contents(files)}; name another "
+            "--out"
         )
 
 
 def _is_absent(files: Files) -> bool:
     try:
-        files.require_there()
+        files.require_exists()
     except AbsentError:
         return True
     return False
@@ -51,8 +52,7 @@ def _require_same_work(files: Files, wanted: Manifest) -> None:
 def store_bytes(manifest: Manifest) -> int:
     """Return the bytes of all chunks of a store; an upper bound if some are compressed."""
     return sum(
-        spec.most_chunk_bytes * len(list(spec.indices()))
-        for spec in store_arrays(manifest).values()
+        spec.max_chunk_bytes * len(list(spec.indices())) for spec in store_arrays(manifest).values()
     )
 
 

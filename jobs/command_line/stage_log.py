@@ -10,7 +10,7 @@ from pathlib import Path
 
 from logitbank.stores.errors import UsageError
 from logitbank.stores.files import LocalFiles
-from logitbank.stores.housekeeping.contents import contents
+from logitbank.stores.housekeeping.contents import describe_contents
 
 
 def require_own_folder(out: Path, log: str) -> None:
@@ -25,7 +25,7 @@ def require_own_folder(out: Path, log: str) -> None:
         raise UsageError(f"{out} is a file: --out must name a folder")
     names = [name for name in os.listdir(out) if not name.startswith(".")]
     if names and log not in names:
-        held = contents(LocalFiles(out))
+        held = describe_contents(LocalFiles(out))
         raise UsageError(
             f"{out} was not made by this job (it contains {held}, and no {log}): name another --out"
         )

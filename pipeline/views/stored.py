@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from logitbank.pipeline.views.augmentations.mixed import Augmentation
 from logitbank.pipeline.views.specs import augmentation_from
 from logitbank.stores.errors import StoreError
-from logitbank.stores.parent import Opening
+from logitbank.stores.parent import OpenOptions
 from logitbank.stores.reader import Store
 
 _KEPT_VIEWS = 2
 
 
 class StoredViews:
-    """What a store says about its views.
+    """The views of a store.
 
-    It pickles as the store's location, and opens the store again where it is unpickled, as it was
-    opened here, so that it travels to workers. Whole views are read and the last two are kept: an
+    It pickles as the store's location and opens the store again where it is unpickled, as it was
+    opened here, so it can be sent to workers. Whole views are read and the last two are kept: an
     epoch needs one.
 
     Args:
@@ -113,12 +113,12 @@ class StoredViews:
             self._kept = dict([*others, *recent[1 - _KEPT_VIEWS :], ((name, view), kept)])
         return kept
 
-    def __getstate__(self) -> tuple[str, str | None, Opening]:
-        return self.store.files.location, self.store.manifest.digest, self.store.opening
+    def __getstate__(self) -> tuple[str, str | None, OpenOptions]:
+        return self.store.files.location, self.store.manifest.digest, self.store.options
 
-    def __setstate__(self, state: tuple[str, str | None, Opening]) -> None:
-        location, digest, opening = state
-        self._use(Store.open(location, **vars(opening)))
+    def __setstate__(self, state: tuple[str, str | None, OpenOptions]) -> None:
+        location, digest, options = state
+        self._use(Store.open(location, **vars(options)))
         if self.store.manifest.digest != digest:
             raise StoreError(
                 f"{self.store.where} was replaced by another store while it was in use"

@@ -1,8 +1,8 @@
-"""Corrections of wrong rows, on the codes as they are stored.
+"""Corrections of wrong rows, applied to the stored codes.
 
-Ours only move a row's values between classes, and each dense encoding is monotonic within a row, so
-correcting codes equals encoding the corrected row, given the true order where codes tie: that is
-what `top` holds.
+Sort and swap only move a row's values between classes, and each dense encoding is monotonic within
+a row, so correcting the codes equals encoding the corrected row, as long as the true order is known
+where codes tie: that is what `top` holds.
 """
 
 from logitbank.stores.corrections.bad_rows import BadRowError

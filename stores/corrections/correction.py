@@ -1,4 +1,4 @@
-"""A correction: a map of rows that has a name, in place or to new memory, by one thread or more."""
+"""A correction: a named map of rows, in place or into new memory, on one or more threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from logitbank.stores.errors import UsageError
 
 
 class RowKernel(Protocol):
-    """Corrects (codes, top, target) to (out, out_top), which may be the same memory."""
+    """Corrects (codes, top, target) into (out, out_top), which may be the same memory."""
 
     def __call__(
         self,
@@ -36,9 +36,9 @@ CODES = tuple(map(np.dtype, ("float32", "float16", "uint8")))
 class Correction:
     """A correction of wrong rows; right rows stay as they are, bit for bit.
 
-    `changes_values` says that it does more than move a row's values between classes, so that it
-    can't act on codes that stand for values (`EncodedCorrection` decodes them for it);
-    `temperature` is the one that it acts at, None where its result is the same at any.
+    `changes_values` is true if it does more than move a row's values between classes, so that it
+    can't act on codes that stand for values (`EncodedCorrection` decodes them first);
+    `temperature` is the one it acts at, None if its result is the same at any.
     """
 
     name: str
@@ -60,24 +60,24 @@ class Correction:
 
         Args:
             codes: (B, C) float32, float16 or uint8, C-contiguous.
-            top: (B, K) uint8 or uint16, the largest classes in their true order; C-contiguous. It
-                is corrected along.
+            top: (B, K) uint8 or uint16, the largest classes in their true order, C-contiguous;
+                corrected too.
             target: (B,) labels.
-            out: codes and `top` to write instead, of the same shapes and dtypes.
-            threads: of the main thread of a job, one for each core; 1, which starts none, in
-                prefetch threads and Dask workers. Safe in forked processes and from any thread.
-            every_row: look for NaN in all rows; else in those alone that are changed, which leaves
-                right rows unread: for rows that were looked at when they were stored.
+            out: codes and `top` to write to instead, of the same shapes and dtypes.
+            threads: one for each core from a job's main thread; 1, which starts none, in prefetch
+                threads and Dask workers. Safe in forked processes and from any thread.
+            every_row: whether to look for NaN in all rows or only in those that change; the latter
+                leaves right rows unread, for rows that were checked when they were stored.
 
         Raises:
-            BadRowError: a row has a NaN, or names a class that there is not; what is written to is
-                then undefined.
-            UsageError: it changes values, and these are codes.
+            BadRowError: a row has a NaN, or names a class that does not exist; the output is then
+                undefined.
+            UsageError: the correction changes values, and these are codes.
         """
         self.require_values(codes.dtype, "these rows")
         new_codes, new_top = (codes, top) if out is None else out
         _check_memory(codes, top, target, new_codes, new_top)
-        # Read-only memory would be another type to the compiler, and compiled for once more.
+        # Read-only memory is another type to numba, which would compile the kernel once more.
         labels = np.require(target, np.int32, ["C", "W"])
         ranges = row_ranges(len(codes), threads)
         if len(ranges) == 1:
@@ -92,20 +92,20 @@ class Correction:
             except BadRowError as error:
                 raise error.after(rows.start) from None
 
-        # Threads of this call alone: a forked child inherits none, two callers share none.
+        # A pool for this call only: a forked child inherits no threads, two callers share none.
         with ThreadPoolExecutor(len(ranges)) as pool:
             for _ in pool.map(correct, ranges):
                 pass
 
     def acts_on(self, dtype: np.dtype[Any]) -> bool:
-        """Say whether it can act on codes of this dtype: on values, or by moving them alone."""
+        """Return whether it can act on codes of a dtype: it only moves them, or they are values."""
         return not self.changes_values or dtype.kind == "f"
 
     def require_values(self, dtype: np.dtype[Any], what: str) -> None:
-        """Refuse codes that stand for values where this correction changes values.
+        """Check that codes are values if this correction changes values.
 
         Raises:
-            UsageError: it does, and `what` holds codes of another dtype than a float.
+            UsageError: it changes values, and `what` holds codes that are not floats.
         """
         if not self.acts_on(dtype):
             raise UsageError(
@@ -116,7 +116,7 @@ class Correction:
 
 
 def row_ranges(rows: int, parts: int) -> list[slice]:
-    """Cut rows into even ranges, none of them empty but the only one.
+    """Split rows into even ranges, none of them empty unless it is the only one.
 
     >>> row_ranges(7, 2)
     [slice(0, 4, None), slice(4, 7, None)]
@@ -132,7 +132,7 @@ def _check_memory(
     out: NDArray[Any],
     out_top: NDArray[Any],
 ) -> None:
-    """Require what the kernels take for granted; anything else is a programming error."""
+    """Check what the kernels take for granted; anything else is a programming error."""
     if codes.dtype not in CODES:
         raise ValueError(f"codes are {codes.dtype}, not float32, float16 or uint8")
     if not len(codes) == len(top) == len(target):
@@ -143,4 +143,6 @@ def _check_memory(
         if given.shape != written.shape or given.dtype != written.dtype:
             raise ValueError("out must have the shape and dtype of what is corrected")
         if written is not given and np.may_share_memory(given, written):
-            raise ValueError("out must be other memory; leave it out to correct in place")
+            raise ValueError(
+                "out must not overlap what is corrected; leave it out to correct in place"
+            )

@@ -1,8 +1,7 @@
-"""sort and swap in batched torch: the same bits as the row kernels, on any device.
+"""Sort and swap in batched torch: bit for bit the same as the row kernels, on any device.
 
-Only wrong rows are touched. Rows that lie in host memory go to the device in batches through two
-pairs of pinned buffers, so that one batch is gathered while another is corrected and a third
-comes back.
+Only wrong rows are touched. Rows in host memory go to the device in batches through two pairs of
+pinned buffers, so that one batch is gathered while another is corrected and a third comes back.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ TensorKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 def correct_tensors(
     name: str, codes: torch.Tensor, top: torch.Tensor, target: torch.Tensor
 ) -> None:
-    """Correct rows in place, where they lie.
+    """Correct rows in place, on their device.
 
     Args:
         name: `sort` or `swap`.
         codes: (B, C) float32, float16 or uint8, contiguous.
-        top: (B, K) uint8 or uint16, contiguous; it is corrected along.
+        top: (B, K) uint8 or uint16, contiguous; corrected too.
         target: (B,) labels of any integer dtype, on the same device.
 
     Raises:
         UsageError: another correction.
-        BadRowError: a row has a NaN, or names a class that there is not; nothing is changed then.
+        BadRowError: a row has a NaN, or names a class that does not exist; nothing has changed.
     """
     kernel = tensor_kernel(name)
     if codes.is_floating_point():
@@ -51,21 +50,21 @@ def correct_tensors(
     rows, known = codes[wrong], _classes(order[wrong])
     foreign = (known >= codes.shape[1]).any(dim=1)
     if bool(foreign.any()):
-        raise BadRowError(int(wrong[foreign][0]), "names a class in `top` that there is not")
+        raise BadRowError(int(wrong[foreign][0]), "names a class in `top` that does not exist")
     kernel(rows, known, labels[wrong])
     codes[wrong] = rows
     order[wrong] = known.to(order.dtype)
 
 
 class DeviceCorrector:
-    """Corrects rows of host memory on a device, a batch at a time.
+    """Corrects rows in host memory on a device, a batch at a time.
 
-    It serves one thread; a job of several threads has one for each.
+    Not thread-safe: each thread needs its own.
 
     Args:
         name: `sort` or `swap`.
-        device: of torch; pinned memory and streams are used on CUDA alone.
-        batch_rows: wrong rows that are on their way at a time.
+        device: a torch device; pinned memory and streams are only used for CUDA.
+        batch_rows: the number of wrong rows in a batch.
 
     Raises:
         UsageError: another correction, or an unknown device.
@@ -76,15 +75,15 @@ class DeviceCorrector:
         try:
             self._device = torch.device(device)
         except RuntimeError as error:
-            raise UsageError(f"torch knows no device {device!r}") from error
+            raise UsageError(f"unknown torch device {device!r}") from error
         self._batch_rows = batch_rows
         self._buffers: list[_Buffer] = []
 
     def __call__(self, codes: NDArray[Any], top: NDArray[Any], target: NDArray[np.int32]) -> None:
-        """Correct (B, C) codes and (B, K) `top` of (B,) labels in place; only wrong rows travel.
+        """Correct (B, C) codes and (B, K) `top` of (B,) labels in place, copying wrong rows only.
 
         Raises:
-            BadRowError: a row has a NaN, or names a class that there is not; nothing is changed.
+            BadRowError: a row has a NaN, or names a class that does not exist; nothing has changed.
         """
         check_rows(codes, top, target)
         wrong = np.flatnonzero(top[:, 0] != target)
@@ -98,7 +97,7 @@ class DeviceCorrector:
             buffer.finish(codes, top)
 
     def _buffers_for(self, codes: NDArray[Any], top: NDArray[Any]) -> list[_Buffer]:
-        """Give the buffers of the last call where they fit, else new ones."""
+        """Return the buffers of the last call if they fit, else new ones."""
         shape = (codes.shape[1], codes.dtype, top.shape[1], top.dtype)
         if not self._buffers or self._buffers[0].shape != shape:
             self._buffers = [
@@ -109,7 +108,7 @@ class DeviceCorrector:
 
 @dataclass
 class _Buffer:
-    """Memory for one batch on its way: rows in host memory (pinned for CUDA), and a stream."""
+    """Memory for one batch in flight: rows in host memory (pinned for CUDA), and a stream."""
 
     codes: torch.Tensor
     top: torch.Tensor
@@ -140,7 +139,7 @@ class _Buffer:
         top: NDArray[Any],
         target: NDArray[np.int32],
     ) -> None:
-        """Gather wrong rows and send them through the device, without waiting for it."""
+        """Gather wrong rows and correct them on the device, without waiting for it."""
         count = len(rows)
         for memory, source in ((self.codes, codes), (self.top, top), (self.labels, target)):
             kind = memory.numpy().dtype
@@ -156,7 +155,7 @@ class _Buffer:
         self.rows = rows
 
     def finish(self, codes: NDArray[Any], top: NDArray[Any]) -> None:
-        """Wait for the batch that is on its way, if one is, and put its rows back."""
+        """Wait for the batch in flight, if there is one, and put its rows back."""
         if self.rows is None:
             return
         if self.stream is not None:
@@ -169,10 +168,10 @@ class _Buffer:
 
 
 def tensor_kernel(name: str) -> TensorKernel:
-    """Look up what corrects wrong rows in torch.
+    """Return the torch kernel of a correction.
 
     Raises:
-        UsageError: a correction that is defined for the CPU alone.
+        UsageError: the correction is only defined on the CPU.
     """
     kernels = {"sort": _sort, "swap": _swap}
     if name not in kernels:
@@ -213,13 +212,13 @@ def _sort(codes: torch.Tensor, top: torch.Tensor, labels: torch.Tensor) -> None:
 def _move_down(
     bits: torch.Tensor, order: torch.Tensor, count: torch.Tensor, labels: torch.Tensor
 ) -> None:
-    """Give the first `count` classes of each row's order the value of the next one, the label the
-    first: (W, C) codes, (W, R) classes, (W,) counts, (W,) labels.
+    """Move values down: each of the first `count` classes in a row's order takes the next one's
+    value, and the label takes the first; (W, C) codes, (W, R) classes, (W,) counts, (W,) labels.
     """
     label = labels[:, None]
     ranks = torch.arange(order.shape[1], device=order.device)
-    # After the classes above the label comes the label itself; what follows is not touched, so it
-    # stands for the label too, and all of these places write the same value.
+    # The label follows the classes above it. The places after that are not to change, so they name
+    # the label too, and all of them write the same value.
     chain = torch.cat([torch.where(ranks < count[:, None], order, label), label], dim=1)
     values = bits.gather(1, chain)
     moved = torch.where(ranks < count[:, None], values[:, 1:], values[:, :1])
@@ -229,10 +228,10 @@ def _move_down(
 def _rest_above(
     codes: torch.Tensor, top: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Order the classes between `top` and the label: (W, R) of them, the label after the last.
+    """Return the classes between `top` and the label, in order.
 
     Returns:
-        The classes, and (W,) how many there are in each row.
+        (W, R) classes, followed by the label as padding, and the (W,) number of them in each row.
     """
     keys, label = _keys(codes), labels[:, None]
     classes = torch.arange(codes.shape[1], device=codes.device)
@@ -248,7 +247,7 @@ def _rest_above(
 
 
 def _keys(codes: torch.Tensor) -> torch.Tensor:
-    """Map codes to int64 of the same order, with -0 equal to +0."""
+    """Map codes to int64 keys of the same order, with -0 equal to +0."""
     wide = _as_integers(codes).to(torch.int64)
     if not codes.is_floating_point():
         return wide
@@ -257,7 +256,7 @@ def _keys(codes: torch.Tensor) -> torch.Tensor:
 
 
 def _as_integers(tensor: torch.Tensor) -> torch.Tensor:
-    """View codes, or classes that torch has no operations for, as integers of their width."""
+    """View codes, or classes of a dtype that torch can't compute with, as integers."""
     return tensor.view(_INTEGERS[tensor.itemsize])
 
 
@@ -266,5 +265,5 @@ def _as_floats(bits: torch.Tensor, dtype: np.dtype[Any]) -> torch.Tensor:
 
 
 def _classes(order: torch.Tensor) -> torch.Tensor:
-    """Give classes as int64; 16 bits of them are unsigned whatever torch takes them for."""
+    """Return classes as int64; those of 16 bits are unsigned, whatever their torch dtype."""
     return order.to(torch.int64) & (0xFFFF if order.itemsize == 2 else -1)

@@ -1,4 +1,4 @@
-"""Corrections of encoded rows: on the codes where they allow it, else decoded and encoded again."""
+"""Corrections of encoded rows: on the codes where possible, else decoded and encoded again."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from logitbank.stores.encodings import Encoding, LogitOutOfRangeError
 from logitbank.stores.errors import LogitbankError
 
 RowCorrector = Callable[[NDArray[Any], NDArray[Any], NDArray[np.int32]], None]
-"""Corrects (B, C) codes or logits and (B, K) `top` of (B,) labels in place."""
+"""Corrects (B, C) codes or logits and (B, K) `top`, given (B,) labels, in place."""
 
 
 @dataclass(frozen=True)
 class EncodedCorrection:
-    """A correction as it acts on rows of C classes in an encoding.
+    """A correction applied to rows of C classes in an encoding.
 
-    `on_codes` names the array whose codes it corrects; None where it corrects decoded rows, since
-    no array has codes to move or since it changes values and they stand for others.
+    `on_codes` names the array whose codes it corrects. It is None if decoded rows are corrected:
+    no array has codes to move, or the correction changes values and the codes only stand for them.
+    `arrays` are those that it reads and changes, besides `top`.
     """
 
     correction: Correction
@@ -33,7 +34,7 @@ class EncodedCorrection:
 
     @classmethod
     def of(cls, correction: Correction, encoding: Encoding, classes: int) -> EncodedCorrection:
-        """Find out which arrays of an encoding a correction reads and changes, beside `top`."""
+        """Choose the arrays of an encoding that a correction acts on."""
         arrays = {array.name: array for array in encoding.arrays(classes)}
         name = encoding.codes_move
         if name is None or not correction.acts_on(arrays[name].dtype):
@@ -51,14 +52,14 @@ class EncodedCorrection:
 
         Args:
             codes: for each of `arrays` its (B, ...) rows, C-contiguous.
-            top: (B, K) uint8 or uint16, corrected along.
+            top: (B, K) uint8 or uint16, corrected too.
             target: (B,) labels.
-            correct: what corrects dense rows, as on a device; the correction itself where None.
+            correct: corrects dense rows, for example on a device; the correction itself by default.
 
         Raises:
-            BadRowError: a row has a NaN, or names a class that there is not; what was given is
-                then undefined.
-            LogitbankError: a correction of values gives what can't be encoded.
+            BadRowError: a row has a NaN, or names a class that does not exist; the arrays are then
+                undefined.
+            LogitbankError: a correction that changes values returns some that can't be encoded.
         """
         correct = correct or self.correction
         if self.on_codes is not None:

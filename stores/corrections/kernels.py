@@ -1,10 +1,10 @@
-"""The row kernels of sort and swap: compiled once, cached on disk, free of the interpreter's lock.
+"""The row kernels of sort and swap: compiled once, cached on disk, run without the GIL.
 
-Codes are compared as integers that keep their order and moved bit by bit, so that one kernel serves
-float32, float16 and uint8. A right row costs one look at its codes, to refuse NaN; a wrong one
-besides only the classes above its label. Nothing here is parallel in numba's own way: its threads
-kill a forked child under one layer and abort under another when two threads call at once. Several
-threads take a range of rows each instead (`Correction`).
+Codes are compared as integers of the same order and moved bit for bit, so that one kernel serves
+float32, float16 and uint8. A right row costs one pass over its codes, to refuse NaN; a wrong one
+also costs the classes above its label, and no more. Nothing here uses numba's own threads: one of
+its threading layers kills a forked child, another aborts when two threads call at once. Instead,
+several threads take a range of rows each (`Correction`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from logitbank.stores.corrections.bad_rows import BadRowError
 _TILE_BYTES = 2**16
 _RUN = 64
 _ONE = np.uint64(1)
-# Multiplied with a word of 8 flags it puts each, as one bit, into the word's top byte.
+# Multiplying a word of 8 flags by it gathers them, as bits, in the word's top byte.
 _GATHER, _TOP_BYTE = np.uint64(0x0102040810204080), np.uint64(56)
 _SORT, _SWAP, _CHECK = range(3)
 _GOOD, _NOT_A_NUMBER, _NO_SUCH_CLASS, _NO_SUCH_LABEL = range(4)
 _CAUSES = {
     _NOT_A_NUMBER: "has a NaN among its logits",
-    _NO_SUCH_CLASS: "names a class in `top` that there is not",
-    _NO_SUCH_LABEL: "has a label that is no class",
+    _NO_SUCH_CLASS: "names a class in `top` that does not exist",
+    _NO_SUCH_LABEL: "has a label that is not a class",
 }
-# Bits of infinity and of all but the sign. Every uint8 is a number, and its own key.
+# The bits of infinity, and all bits but the sign. Every uint8 is a number, and its own key.
 _BITS: dict[np.dtype[Any], tuple[Any, Any]] = {
     np.dtype(np.float16): (np.int16(0x7C00), np.int16(0x7FFF)),
     np.dtype(np.float32): (np.int32(0x7F800000), np.int32(0x7FFFFFFF)),
@@ -49,7 +49,7 @@ def swap_rows(
     *,
     every_row: bool = True,
 ) -> None:
-    """Exchange the values of the label and of the row's largest class (SLD, arXiv 2504.20108).
+    """Swap the values of the label and of the row's largest class (SLD, arXiv 2504.20108).
 
     Args:
         codes: (B, C) float32, float16 or uint8.
@@ -57,11 +57,11 @@ def swap_rows(
         target: (B,) labels.
         out: (B, C) of the same dtype, `codes` itself or other memory.
         out_top: (B, K) likewise for `top`.
-        every_row: look for NaN in right rows too, not in those alone that are changed; rows that
-            are written to other memory are always looked at.
+        every_row: whether to look for NaN in right rows too, not only in those that change; rows
+            that are copied to other memory are always checked.
 
     Raises:
-        BadRowError: a row has a NaN, or names a class that there is not; the rows before it may
+        BadRowError: a row has a NaN, or names a class that does not exist; the rows before it may
             have been corrected.
     """
     _run(_SWAP, codes, top, target, out, out_top, every_row)
@@ -85,7 +85,7 @@ def sort_rows(
 
 
 def check_rows(codes: NDArray[Any], top: NDArray[Any], target: NDArray[np.int32]) -> None:
-    """Refuse what every correction refuses, and change nothing; arguments and errors as above."""
+    """Check rows as every correction does, changing nothing; arguments and errors as above."""
     _run(_CHECK, codes, top, target, codes, top, True)
 
 
@@ -160,10 +160,10 @@ def _copy(old, new, first, stop):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _begin(codes, out, first, stop, copies, infinity, magnitude):  # type: ignore[no-untyped-def]
-    """Copy some rows where they are to be copied; give the first that has a NaN, or -1.
+    """Copy some rows if they are to be copied, and return the first that has a NaN, or -1.
 
-    Rows are looked at as one run of codes: at 100 classes a row of its own costs as much again for
-    the codes that don't fill a vector.
+    Rows are checked as one run of codes: row by row, at 100 classes, the codes that don't fill a
+    vector would double the cost.
     """
     classes = codes.shape[1]
     old = codes.reshape(-1)[first * classes : stop * classes]
@@ -209,7 +209,7 @@ def _swap_row(codes, top, row, label):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sort_known(codes, top, row, label, place):  # type: ignore[no-untyped-def]
-    """Sort a row whose label has this place in `top`: nothing else of the row is looked at."""
+    """Sort a row whose label has this place in `top`, without reading the rest of the row."""
     largest = codes[row, top[row, 0]]
     for rank in range(place):
         codes[row, top[row, rank]] = codes[row, top[row, rank + 1]]
@@ -233,14 +233,14 @@ def _sort_beyond(codes, top, row, label, rest, count):  # type: ignore[no-untype
 
 @numba.njit(cache=True, nogil=True)
 def _rest_above(codes, top, row, label, rest, spare, above, magnitude):  # type: ignore[no-untyped-def]
-    """Write to `rest` the classes between `top` and the label, in order; give their number.
+    """Write the classes between `top` and the label to `rest`, in order, and return their number.
 
-    `rest` and `spare` are memory for C integers that hold a key and a class, `above` for C flags in
-    whole words of 64. Everything here goes by slices that are counted from 0: with a start that may
-    be negative for all the compiler knows, it turns no loop into vectors.
+    `rest` and `spare` have room for C integers that hold a key and a class, `above` for C flags,
+    padded to whole words of 64. All loops run over slices from 0: with a start that could be
+    negative, the compiler doesn't vectorise them.
     """
     codes, own = codes[row], _key(codes[row, label], magnitude)
-    # Of equal values the lower class comes first.
+    # The lower class comes first among equal values.
     _flag_larger(codes[:label], own - 1, above[:label], magnitude)
     _flag_larger(codes[label:], own, above[label:], magnitude)
     for rank in range(top.shape[1]):
@@ -255,7 +255,7 @@ def _rest_above(codes, top, row, label, rest, spare, above, magnitude):  # type:
 
 @numba.njit(cache=True, nogil=True)
 def _flag_larger(codes, least, above, magnitude):  # type: ignore[no-untyped-def]
-    """Flag the codes whose key is larger, by comparisons of bits in their own width."""
+    """Flag the codes whose key is larger than `least`, comparing bits at their own width."""
     if least >= 0:
         bound = codes.dtype.type(least)
         for place in range(codes.shape[0]):
@@ -268,10 +268,10 @@ def _flag_larger(codes, least, above, magnitude):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True, nogil=True)
 def _flagged(above, places):  # type: ignore[no-untyped-def]
-    """Write the places of the flags that are 1, in order, and give their number.
+    """Write the places of the flags that are set, in order, and return their number.
 
-    Each 64 of them become the bits of one word, whose trailing zeros lead from one to the next: no
-    flag that is 0 is looked at for itself.
+    Every 64 flags become the bits of one word, whose trailing zeros lead from one to the next, so
+    that flags that are not set cost nothing.
     """
     words, count = above.view(np.uint64), 0
     for first in range(0, words.shape[0], 8):
@@ -287,7 +287,7 @@ def _flagged(above, places):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _pack(codes, classes, packed, magnitude):  # type: ignore[no-untyped-def]
-    """Join keys and classes: descending keys, then ascending classes, as one ascending integer."""
+    """Pack keys and classes into integers that ascend by descending key, then ascending class."""
     for at in range(classes.shape[0]):
         key = _key(codes[np.uintp(classes[at])], magnitude)
         packed[at] = -key * 65536 + np.int64(classes[at])
@@ -295,9 +295,9 @@ def _pack(codes, classes, packed, magnitude):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sort_packed(packed, spare, count):  # type: ignore[no-untyped-def]
-    """Sort the first `count` integers in place, with as much spare memory.
+    """Sort the first `count` integers in place, using as much spare memory.
 
-    Runs of equal length are merged two by two. What fills the last run is larger than any integer
+    Runs of equal length are merged in pairs. The padding of the last run is larger than any integer
     that holds the key of a number.
     """
     runs = 1
@@ -326,7 +326,7 @@ def _sort_packed(packed, spare, count):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sort_run(run, into):  # type: ignore[no-untyped-def]
-    """Sort a few integers that differ by counting the smaller ones of each, in vectors."""
+    """Sort a few distinct integers by counting, vectorised, how many are smaller than each."""
     for at in range(run.shape[0]):
         value, place = run[at], np.int32(0)
         for other in range(run.shape[0]):
@@ -336,7 +336,7 @@ def _sort_run(run, into):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _merge(left, right, into):  # type: ignore[no-untyped-def]
-    """Merge two sorted runs of equal length, from both ends at a time and without a branch."""
+    """Merge two sorted runs of equal length, from both ends at once and without branches."""
     length = left.shape[0]
     low, lower, high, higher = np.uintp(0), np.uintp(0), np.uintp(length - 1), np.uintp(length - 1)
     for at in range(length):
@@ -357,7 +357,7 @@ def _correct_rows(  # type: ignore[no-untyped-def]
     codes, top, target, out, out_top, rest, spare, above, rule, every_row, copies, infinity,
     magnitude,
 ):  # fmt: skip
-    """Go through rows a tile at a time, so that what was looked at is in cache when it changes."""
+    """Correct rows a tile at a time, so that what was checked is still in cache when it changes."""
     rows, classes = codes.shape
     tile = max(1, _TILE_BYTES // (classes * codes.itemsize))
     for first in range(0, rows, tile):

@@ -1,4 +1,4 @@
-"""The order of classes in a row of logits, and by it which rows are right.
+"""The order of classes in a row of logits, which decides the rows that are right.
 
 Order is value descending, then class ascending, with -0 equal to +0. A row is right where its label
 attains the maximum; the label then comes first, before other classes of that value.
@@ -16,7 +16,7 @@ from logitbank.stores.layout import index_dtype
 
 
 def top_classes(logits: NDArray[np.float32], target: NDArray[np.int32], count: int) -> NDArray[Any]:
-    """Give the `count` largest classes of each row in the teacher's own order.
+    """Return the `count` largest classes of each row in the teacher's own order.
 
     Args:
         logits: (B, C) finite float32.
@@ -38,7 +38,7 @@ def label_ranks(top: NDArray[Any], target: NDArray[np.int32]) -> NDArray[np.int6
     """Count the rows by the rank of their label.
 
     Returns:
-        (K + 1,) counts for the ranks 0 (right) to K - 1, and last of the labels beyond `top`.
+        (K + 1,) counts: of the ranks 0 (right) to K - 1, then of the labels that `top` omits.
     """
     hits = top == target[:, None].astype(top.dtype)
     ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), top.shape[1])

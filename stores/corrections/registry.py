@@ -1,4 +1,4 @@
-"""Corrections by name: ours, and those that users add."""
+"""Corrections by name: the built-in ones, and those that users register."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Revision = Callable[[NDArray[np.float32], NDArray[np.int32]], NDArray[Any]]
 
 
 def correction_named(name: str) -> Correction:
-    """Look a correction up.
+    """Return the correction of a name.
 
     Args:
-        name: of ours (`sort`, `swap`), of one that was registered, or `import:MODULE:NAME`, which
+        name: `sort`, `swap`, the name of a registered correction, or `import:MODULE:NAME`, which
             imports a module that registers NAME, so that jobs and their workers find it.
 
     Raises:
-        UsageError: there is no correction of that name, or no such module.
+        UsageError: there is no such correction, or no such module.
     """
     if not name.startswith(IMPORT):
         return _registered(name, "correction")
@@ -42,57 +42,57 @@ def correction_named(name: str) -> Correction:
 
 
 def correction_of_manifest(name: str, where: str, allowed: Collection[str] = ()) -> Correction:
-    """Look up a correction that a store names, not the caller: no module is imported for it.
+    """Return the correction that a store's manifest names, importing nothing for it.
 
     Args:
         name: as the manifest has it.
-        where: the store.
-        allowed: the names of the form `import:MODULE:NAME` that the caller lets a store import.
+        where: the store's path or URL, for errors.
+        allowed: names of the form `import:MODULE:NAME` that the caller lets a store import.
 
     Raises:
-        StoreError: it would have to be imported, and is not allowed by that very name; or this
-            process doesn't know it.
-        UsageError: as `correction_named`, of one that is allowed.
+        StoreError: it would have to be imported and is not allowed by exactly that name, or is not
+            registered in this process.
+        UsageError: as `correction_named`, for an allowed one.
     """
     if name in CORRECTIONS or name in allowed:
         return correction_named(name)
     if name.startswith(IMPORT):
         raise StoreError(
             f"{where} is corrected by {name}, and a manifest runs no code: to correct its rows, "
-            f"allow that code by its name (--allow-correction {name}, or allow_corrections=[...] "
-            "in Python)"
+            f"allow that import by name (--allow-correction {name}, or allow_corrections=[...] in "
+            "Python)"
         )
     raise StoreError(
-        f"{where} is corrected by {name!r}, which is none of {', '.join(sorted(CORRECTIONS))}: "
+        f"{where} is corrected by {name!r}, which is not one of {', '.join(sorted(CORRECTIONS))}: "
         "import the module that registers it first"
     )
 
 
 def register_correction(name: str, revise: Revision, *, temperature: float | None) -> Correction:
-    """Make a correction of your own known by its name.
+    """Register a correction of your own under a name.
 
     Args:
-        name: what `--correction` calls it.
+        name: the name for `--correction`.
         revise: maps the logits of wrong rows, (W, C) float32, and their labels, (W,) int32, to new
             logits of the same shape. A row's result must depend on that row alone.
-        temperature: the one that it acts at; None where its result is the same at any.
+        temperature: the one it acts at; None if its result is the same at any.
 
     Returns:
-        The correction; it acts on decoded rows, which are encoded as the store is.
+        The correction, which acts on decoded rows; they are encoded again as the store's are.
 
     Raises:
         UsageError: another correction has that name.
     """
     known = CORRECTIONS.get(name)
     if known is not None and not _is_same_function(known.kernel, revise):
-        raise UsageError(f"there is a correction named {name!r} already: name yours otherwise")
+        raise UsageError(f"a correction named {name!r} exists already: choose another name")
     kernel = RevisedRows(name, revise)
     CORRECTIONS[name] = correction = Correction(name, kernel, True, temperature)
     return correction
 
 
 class RevisedRows:
-    """The row kernel of a correction that computes new values from the decoded ones."""
+    """The row kernel of a correction that computes new values from decoded logits."""
 
     def __init__(self, name: str, revise: Revision) -> None:
         self.name, self.revise = name, revise
@@ -107,11 +107,11 @@ class RevisedRows:
         *,
         every_row: bool = True,
     ) -> None:
-        """Revise the wrong rows; right ones are copied as they are, and always looked at.
+        """Revise the wrong rows; right ones are copied unchanged, and always checked.
 
         Raises:
-            BadRowError: a row has a NaN, or names a class that there is not.
-            LogitbankError: the function gives another shape, values that are not finite, or values
+            BadRowError: a row has a NaN, or names a class that does not exist.
+            LogitbankError: the function returns another shape, or values that are not finite or
                 that the store's dtype can't hold.
         """
         check_rows(codes, top, target)
@@ -120,10 +120,10 @@ class RevisedRows:
         revised = np.asarray(self.revise(logits.copy(), target[wrong]), np.float32)
         if revised.shape != logits.shape:
             raise LogitbankError(
-                f"{self.name} gave logits of shape {revised.shape} for {logits.shape}"
+                f"{self.name} returned logits of shape {revised.shape}, expected {logits.shape}"
             )
         if not np.isfinite(revised).all():
-            raise LogitbankError(f"{self.name} gave logits that are not finite")
+            raise LogitbankError(f"{self.name} returned logits that are not finite")
         if out is not codes:
             out[...], out_top[...] = codes, top
         try:
@@ -140,7 +140,7 @@ def _registered(name: str, kind: str) -> Correction:
 
 
 def _is_same_function(kernel: RowKernel, revise: Revision) -> bool:
-    """Tell a module that is imported once more from another correction of that name."""
+    """Return whether the same function is registered again, as by importing its module again."""
     if not isinstance(kernel, RevisedRows):
         return False
     old = kernel.revise

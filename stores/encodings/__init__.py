@@ -1,7 +1,7 @@
-"""Encodings: how rows of float32 logits are kept in a store, and got back.
+"""Encodings: how a store keeps rows of float32 logits.
 
-One file each: an encoding says which arrays hold a row and how, encodes and decodes, and is the
-only code that knows its particulars. All else asks the object.
+Each has one file, the only code that knows its details: which arrays hold a row, their dtypes and
+codecs, how to encode and how to decode. Everything else asks the object.
 """
 
 from logitbank.stores.encodings.encoding import Encoding, LogitOutOfRangeError, RowArray

@@ -1,4 +1,4 @@
-"""How the bytes of a chunk may be compressed before its CRC is taken."""
+"""Compression of a chunk's bytes, before its CRC is taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Zstd:
-    """Zstandard as zarr's `ZstdCodec` has it, at one level and without a checksum of its own.
+    """Zstandard as in zarr's `ZstdCodec`, at one level and without a checksum of its own.
 
     The CRC-32C of a chunk covers the compressed bytes.
     """
@@ -24,11 +24,11 @@ class Zstd:
         return {"name": "zstd", "configuration": {"level": self.level, "checksum": False}}
 
     def compress(self, values: NDArray[np.uint8]) -> bytes:
-        """Compress bytes into one frame, which says how many they are."""
+        """Compress bytes into one frame, which records their number."""
         return zstd.compress(values, self.level)
 
     def decompress(self, frame: memoryview, out: NDArray[np.uint8]) -> None:
-        """Decompress a frame into contiguous memory of the size that it must have.
+        """Decompress a frame into contiguous memory of the expected size.
 
         Raises:
             ValueError: it is not one zstd frame of that size.
@@ -41,8 +41,8 @@ class Zstd:
         except RuntimeError as error:
             raise ValueError(str(error)) from error
 
-    def most_bytes(self, count: int) -> int:
-        """Return the most bytes that `count` bytes can take once compressed."""
+    def max_bytes(self, count: int) -> int:
+        """Return the most that `count` bytes can take when compressed."""
         # ZSTD_COMPRESSBOUND of zstd.h.
         return count + (count >> 8) + (((128 << 10) - count) >> 11 if count < 128 << 10 else 0)
 
@@ -51,9 +51,10 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def _content_bytes(frame: memoryview) -> int | None:
-    """Return how many bytes a frame says it holds, None where it is none or doesn't say.
+    """Return the content size in a frame's header (RFC 8878, section 3.1.1.1).
 
-    numcodecs takes memory that is too large for its content (RFC 8878, section 3.1.1.1).
+    None if it is not a frame or records no size. Checked because numcodecs accepts output memory
+    that is larger than the content.
     """
     if len(frame) < 6 or bytes(frame[:4]) != _MAGIC:
         return None

@@ -1,4 +1,4 @@
-"""What an encoding is: a frozen dataclass whose fields are its parameters."""
+"""The interface of encodings: frozen dataclasses whose fields are their parameters."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowArray:
-    """An array of a store that holds a part of each row, behind its view and sample.
+    """An array of a store that holds a part of each row, indexed by view and sample first.
 
-    `inner` is the shape of one row's part, `dimensions` names its axes. Chunks have one fixed size
-    unless there is a `compressor`.
+    `inner` is the shape of one row's part, and `dimensions` names its axes. Chunks have one fixed
+    size unless there is a `compressor`.
     """
 
     name: str
@@ -35,15 +35,15 @@ class RowArray:
 
 
 class Encoding(ABC):
-    """One way to keep rows of C logits.
+    """A way to store rows of C logits.
 
     Subclasses are frozen dataclasses. Their fields, each with a default and its bounds (pydantic's
     `Field`), are the parameters in the text form `NAME:parameter=value,...`, which `str` returns,
     `encoding_named` parses, and a manifest keeps.
 
     `codes_move` names the (B, C) array whose codes follow the order of the logits within each row,
-    so that sort and swap may move them between classes as they are; None where there is no such
-    array, and corrections act on decoded rows, which are then encoded again.
+    so that sort and swap may move them between classes. It is None if there is no such array, and
+    corrections act on decoded rows, which are then encoded again.
     """
 
     name: ClassVar[str]
@@ -52,17 +52,17 @@ class Encoding(ABC):
 
     @abstractmethod
     def arrays(self, classes: int) -> tuple[RowArray, ...]:
-        """Return the arrays that hold rows of `classes` logits, in the order they are written in.
+        """Return the arrays that hold rows of `classes` logits, in the order they are written.
 
-        The chunk of the last one is the ledger's: a unit counts as there when it is.
+        The last one is the ledger: a unit counts as written once its chunk there is.
         """
 
     @abstractmethod
     def encode(self, logits: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Encode (B, C) float32 logits into (B, ...) of each array, by its name.
+        """Encode (B, C) float32 logits into the (B, ...) rows of each array, by its name.
 
         Raises:
-            LogitOutOfRangeError: a logit can't be encoded; it has the row's number.
+            LogitOutOfRangeError: a logit can't be encoded; `row` is its row.
         """
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def decode_tensors(self, codes: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the (B, C) float32 logits of gathered rows on their device, `decode`'s bits."""
+        """Return the (B, C) float32 logits of gathered rows, on their device, as `decode` does."""
 
     def row_bytes(self, classes: int) -> int:
         """Return the bytes of an encoded row of `classes` logits, before any compression."""
@@ -79,13 +79,13 @@ class Encoding(ABC):
 
     def __str__(self) -> str:
         """Return the text form, with every parameter."""
-        # Every dataclass that is one has fields; the abstract class itself is none.
+        # Subclasses are dataclasses, though this class is not.
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         values = ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields)
         return f"{self.name}:{values}" if values else self.name
 
     def describe(self, classes: int) -> str:
-        """Return a line for people: what it is, and what a row takes.
+        """Return a line that describes the encoding and what a row takes.
 
         >>> from logitbank.stores.encodings import encoding_named
         >>> encoding_named("float16").describe(1000)
@@ -99,7 +99,7 @@ class Encoding(ABC):
 
 
 class LogitOutOfRangeError(LogitbankError):
-    """A logit that an encoding can't hold: it has the row's number, and what it was and may be."""
+    """A logit that an encoding can't represent; `row` is its row, counted from the first passed."""
 
     def __init__(self, row: int, value: float, encoding: str, largest: float) -> None:
         super().__init__(

@@ -18,7 +18,7 @@ LOGITS = "logits"
 
 
 class _Floats(Encoding):
-    """C floats of one dtype a row, which is monotonic in the logits."""
+    """C floats of one dtype per row, in the order of the logits."""
 
     dtype: ClassVar[np.dtype[Any]]
     codes_move: ClassVar[str | None] = LOGITS
@@ -36,11 +36,11 @@ class _Floats(Encoding):
         return {LOGITS: rounded(logits, self.dtype)}
 
     def decode(self, codes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return the (B, C) logits in float32; the memory is new."""
+        """Return the (B, C) logits in float32, in new memory."""
         return codes[LOGITS].astype(np.float32)
 
     def decode_tensors(self, codes: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the (B, C) logits in float32: of float32, the gathered rows themselves."""
+        """Return the (B, C) logits in float32; float32 codes are returned as they are."""
         return codes[LOGITS].float()
 
 

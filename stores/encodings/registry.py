@@ -15,13 +15,13 @@ ENCODINGS: dict[str, type[Encoding]] = {kind.name: kind for kind in (Float32, Fl
 
 
 def encoding_named(text: str) -> Encoding:
-    """Parse the text form of an encoding: a name, and after a colon parameters between commas.
+    """Parse the text form of an encoding: a name, then parameters after a colon, if any.
 
     >>> str(encoding_named("float16"))
     'float16'
 
     Raises:
-        UsageError: an unknown name or parameter, one that is given twice, or a value out of bounds.
+        UsageError: the name or a parameter is unknown, given twice, or out of bounds.
     """
     name, _, listed = text.partition(":")
     if name not in ENCODINGS:

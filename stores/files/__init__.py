@@ -1,6 +1,6 @@
-"""Where bytes lie: one interface, `Files`, with a folder, an object store or memory behind it.
+"""Reading and writing bytes by key: one interface, `Files`, over a folder, a URL or memory.
 
-A location, the text that names a store, is parsed once, here; no code elsewhere looks at its kind.
+A location, the text that names a store, is parsed once, here; no other code looks at its kind.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ __all__ = [
 
 
 def open_files(location: str | Path | Files) -> Files:
-    """Return the files at a location, where nothing needs to be yet.
+    """Return the files at a location, which need not exist yet.
 
     Args:
-        location: a path, a URL, or files, which are returned as they are.
+        location: a path, a URL, or files, which are returned unchanged.
 
     Raises:
-        StoreError: a URL of a kind that can't be opened.
+        StoreError: a URL that can't be opened.
     """
     if isinstance(location, Files):
         return location
@@ -74,12 +74,12 @@ def open_files(location: str | Path | Files) -> Files:
 
 
 def files_at(location: str | Path | Files) -> Files:
-    """Return the files at a location that something is at.
+    """Return the files at an existing location.
 
     Raises:
-        AbsentError: a path where there is nothing.
-        StoreError: a path where there is something else than a folder, or as `open_files`.
+        AbsentError: nothing exists at the path.
+        StoreError: the path is not a folder, or as `open_files`.
     """
     files = open_files(location)
-    files.require_there()
+    files.require_exists()
     return files

@@ -1,4 +1,4 @@
-"""Memory that files are read into and written from."""
+"""Aligned memory for reading and writing files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ALIGNMENT = 64
 
 
 def aligned_empty(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Make an uninitialised array that begins at a cache line.
+    """Return an uninitialised C-contiguous array that starts at a cache line.
 
-    numpy's own large arrays lie 16 bytes after one. On some processors (measured: AMD EPYC) the
-    kernel copies a file to such an address at less than half of the speed.
+    NumPy's own large arrays start 16 bytes after one. On some processors (measured: AMD EPYC) the
+    kernel copies a file to such an address at less than half the speed.
 
     Args:
-        shape: of the array, C-contiguous.
-        dtype: any whose items fit into a cache line evenly.
+        shape: the array's shape.
+        dtype: any dtype whose items divide a cache line evenly.
     """
     kind = np.dtype(dtype)
     size = math.prod((shape,) if isinstance(shape, int) else shape) * kind.itemsize

@@ -1,4 +1,4 @@
-"""Errors of a disk that takes no file, each told in one line with what to do."""
+"""Errors of writing to a disk, each explained in one line with what to do."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from logitbank.stores.files.folders import FOLDER, kind_of
 
 
 def write_error(path: Path, error: OSError) -> StoreError:
-    """Build the error for a file that could not be written: why, and what to do."""
+    """Return the error for a file that could not be written: why, and what to do."""
     if is_disk_full(error):
         return StoreError(
-            f"the disk is full: {path} was not written; nothing is lost, make room and run the "
-            "same command again"
+            f"the disk is full: {path} was not written; nothing is lost, free some space and run "
+            "the same command again"
         )
     obstacle = obstacle_above(path)
     if obstacle is not None:
@@ -24,7 +24,7 @@ def write_error(path: Path, error: OSError) -> StoreError:
 
 
 def obstacle_above(path: Path) -> str | None:
-    """Say what keeps the folders above a path from being made: None where nothing does."""
+    """Return why the folders above a path can't be made, None if they can."""
     for above in path.absolute().parents:
         try:
             kind = kind_of(os.stat(above))
@@ -34,10 +34,10 @@ def obstacle_above(path: Path) -> str | None:
             continue
         except OSError:
             continue
-        return None if kind == FOLDER else f"{above} is {kind}, which nothing can lie in"
+        return None if kind == FOLDER else f"{above} is {kind}, not a folder"
     return None
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Say whether an error means that there is no room left, or no quota."""
+    """Return whether an error means that no space or no quota is left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,7 +1,7 @@
-"""Making sure of what a power loss may take: files, their names, and the folders made for them.
+"""Flushing to disk what a power loss could take: files, their names, and folders made for them.
 
-A file is safe once its data is flushed, then renamed into its place, then that place, its folder,
-is flushed too. A new folder is an entry of the one above, which has to be flushed for it.
+A file is safe once its data is flushed, it is renamed into place, and the folder it lies in is
+flushed too. A new folder is an entry in its parent, which must be flushed as well.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 THREADS = 16
 
-# Some file systems have nothing to flush of a folder; one that may not be read can't be flushed.
+# Some file systems can't flush folders; a folder without read permission can't be flushed at all.
 NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make a folder and what is missing above it.
+    """Make a folder and its missing parents.
 
     Returns:
-        The folders that got a new one, to be flushed; none where all was there.
+        The folders that have a new entry and must be flushed; empty if nothing was missing.
     """
     try:
         os.mkdir(folder)
@@ -39,16 +39,16 @@ def make_folders(folder: Path) -> list[Path]:
 
 
 def flush_all(paths: Sequence[Path]) -> None:
-    """Flush files or folders to the disk, many at a time.
+    """Flush files or folders to the disk, several at a time.
 
     Raises:
-        OSError: the disk refuses one, which is its `filename`.
+        OSError: one can't be flushed; it is the error's `filename`.
     """
     if len(paths) < 2:
         for path in paths:
             _flush(path)
         return
-    # A file system writes one journal for all that is flushed at a time.
+    # A file system commits its journal once for everything that is flushed concurrently.
     with ThreadPoolExecutor(min(THREADS, len(paths))) as pool:
         for _ in pool.map(_flush, paths):
             pass

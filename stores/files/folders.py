@@ -1,4 +1,4 @@
-"""What is in a folder, at any depth: files, and all that only looks like one."""
+"""Listing a folder at any depth: files, and everything else that can lie in their place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE, FOLDER, LINK = "a file", "a folder", "a link"
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in a folder: its key (the path from there on), what it is, and its bytes."""
+    """An entry of a folder: its key (the relative path), what it is, and its size in bytes."""
 
     key: str
     kind: str
@@ -21,7 +21,7 @@ class Entry:
 
 
 def kind_of(status: os.stat_result) -> str:
-    """Name what a path is, in a word or two that follow "is"."""
+    """Return what a path is, in words that can follow "is"."""
     mode = status.st_mode
     if stat.S_ISREG(mode):
         return FILE
@@ -33,9 +33,10 @@ def kind_of(status: os.stat_result) -> str:
 
 
 def entries_of(root: Path) -> Iterator[Entry]:
-    """Yield all that is in a folder, a folder before its content; no link is followed.
+    """Yield all entries of a folder at any depth, folders before their content.
 
-    A folder that can't be listed is said to be one that can't; an absent one is empty.
+    Links are not followed. The `kind` of a folder that can't be listed says so; a folder that does
+    not exist is empty.
     """
     waiting = [""]
     while waiting:
@@ -58,7 +59,7 @@ def _listed(root: Path, folder: str) -> list[Entry]:
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
-                continue  # Another process renamed its temporary file just now.
+                continue  # Another process has just renamed its temporary file.
             key = f"{folder}/{entry.name}" if folder else entry.name
             found.append(Entry(key, kind_of(status), status.st_size))
     return sorted(found, key=lambda entry: entry.key)

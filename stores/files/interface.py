@@ -1,4 +1,4 @@
-"""The interface to a place that holds bytes by key, and the errors of one."""
+"""The interface for reading and writing bytes by key, and its errors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from logitbank.stores.errors import StoreError
 from logitbank.stores.files.folders import FILE, Entry
 
 PARTIAL = ".partial"
-"""How the name of a temporary file ends, which a writer that was killed may leave."""
+"""The suffix of temporary files, which a killed writer may leave behind."""
 
 UNKNOWN_SIZE = -1
-"""The size of a file that is there, where its server tells none."""
+"""The size of an existing file whose server does not report it."""
 
 SECONDS_UNTIL_STALE = 60.0
-"""How long a lock or a temporary file is untouched before its owner counts as dead."""
+"""How long a lock or temporary file may go untouched before its owner counts as dead."""
 
 
 class AbsentError(StoreError):
-    """A location where there is nothing."""
+    """A location where nothing exists."""
 
 
 class FileError(StoreError):
-    """A key whose file can't be reached or read; `cause` goes on where a sentence has named it."""
+    """A file that can't be reached or read; `cause` follows its key in a sentence."""
 
     def __init__(self, where: str, key: str, cause: str) -> None:
         super().__init__(f"{where}: {key} {cause}")
@@ -36,151 +36,152 @@ class FileError(StoreError):
 
 
 class OddFileError(FileError):
-    """What stands in a file's place is none of ours: a link, a folder, a named pipe, far too large.
+    """Something other than a file is in its place (a link, a folder, a named pipe), or a huge file.
 
-    A writer may put the file in its place.
+    A writer may replace it.
     """
 
 
-def too_large(where: str, key: str, size: int, most: int) -> OddFileError:
-    """Build the error for a file that is larger than any of its kind may be."""
-    return OddFileError(where, key, f"is too large ({size:,} bytes, expected at most {most:,})")
+def too_large(where: str, key: str, size: int, max_bytes: int) -> OddFileError:
+    """Return the error for a file that is larger than any of its kind may be."""
+    cause = f"is too large ({size:,} bytes, expected at most {max_bytes:,})"
+    return OddFileError(where, key, cause)
 
 
 class OpenedFile(Protocol):
-    """A file that is being read, from its first byte on."""
+    """A file open for reading, positioned at its start."""
 
     @property
     def size(self) -> int:
         """The file's size in bytes."""
 
     def read_into(self, arrays: Sequence[NDArray[np.uint8]]) -> int:
-        """Fill arrays, in order, with the next bytes; return their number, less at the end."""
+        """Fill arrays, in order, with the next bytes and return their number, fewer at the end."""
 
     def tail(self, count: int) -> bytes:
-        """Return the last `count` bytes of the file, fewer where it has fewer."""
+        """Return the last `count` bytes of the file, or all if it has fewer."""
 
 
 class Files(ABC):
-    """Bytes by key, in one place: a folder, an object store, or memory.
+    """The files under one location: a folder, an object store, or memory.
 
     A key is a relative path with slashes, `logits/c/0/0/0`. A file appears whole or not at all and
-    is replaced in one step; nobody ever reads a half-written one. What only some places can do is a
-    method that all of them answer, so that no code asks which it has.
+    is replaced in one step; nobody ever reads a half-written one. Every implementation has every
+    method, even if it can do nothing there, so that no code asks which one it has.
 
-    A place that is only read answers each method that writes with one StoreError.
+    In a read-only implementation each method that writes raises the same StoreError.
     """
 
-    # ---- What it is called
+    # ---- Names
 
     @property
     @abstractmethod
     def where(self) -> str:
-        """The place as errors name it: as the user did, without passwords or tokens."""
+        """The location for messages: as the user wrote it, without passwords or tokens."""
 
     @property
     @abstractmethod
     def location(self) -> str:
-        """The text that opens the same place in this process; it may hold a password."""
+        """The text that opens the same files in this process; it may contain a password."""
 
     @abstractmethod
-    def require_there(self) -> None:
-        """Check that there is a place to read from; where only reading shows that, do nothing.
+    def require_exists(self) -> None:
+        """Check that the location exists; do nothing if only reading can tell.
 
         Raises:
-            AbsentError: there is nothing.
-            StoreError: something else is there, or it can't be opened.
+            AbsentError: nothing exists there.
+            StoreError: it is something else, or can't be opened.
         """
 
     # ---- Reading
 
     @abstractmethod
-    def opened(self, key: str) -> AbstractContextManager[OpenedFile]:
-        """Open a file for the time of a `with` block that reads it, where possible without a copy.
+    def open(self, key: str) -> AbstractContextManager[OpenedFile]:
+        """A context manager that opens a file for reading, without a copy where possible.
 
         Raises:
-            FileNotFoundError: nothing is there.
-            OddFileError: something else than a file is there.
+            FileNotFoundError: nothing exists at the key.
+            OddFileError: it is not a file.
             FileError: it can't be reached or read.
         """
 
     @abstractmethod
-    def get(self, key: str, most: int | None = None) -> bytes | None:
-        """Return the bytes of a file, None where there is nothing.
+    def get(self, key: str, max_bytes: int | None = None) -> bytes | None:
+        """Return the bytes of a file, None if nothing exists at the key.
 
         Args:
             key: the file's.
-            most: the most bytes that it may have.
+            max_bytes: the largest size accepted.
 
         Raises:
-            OddFileError: something else than a file is there, or it has more than `most` bytes.
+            OddFileError: it is not a file, or larger than `max_bytes`.
             FileError: it can't be reached or read.
         """
 
     @abstractmethod
     def exists(self, key: str, *, fresh: bool = False) -> bool:
-        """Say whether anything is at a key, a file or not.
+        """Return whether anything exists at a key, a file or not.
 
         Args:
-            key: looked for.
-            fresh: whether a file system that answers from memory is made to ask its server again
-                before the answer is no.
+            key: the key.
+            fresh: whether to make a network file system ask its server again, past its cache,
+                before returning False.
 
         Raises:
-            FileError: it can't be told.
+            FileError: the location can't be reached.
         """
 
     @abstractmethod
     def sizes(self, keys: Sequence[str]) -> Sequence[int | None]:
-        """Return the sizes of files in bytes without reading them, None where there is no file.
+        """Return the sizes of files in bytes without reading them, None for a missing file.
 
-        It is `UNKNOWN_SIZE` where a file is there but its server tells no size.
+        The size is `UNKNOWN_SIZE` for a file whose server does not report it.
 
         Raises:
-            FileError: one can't be told.
+            FileError: a file can't be reached.
         """
 
     @abstractmethod
     def list(self) -> Iterator[Entry] | None:
-        """Yield all that is there, at any depth, a folder before its content, without following.
+        """Yield all entries at any depth, folders before their content; links are not followed.
 
         Returns:
-            None where the place can't be listed, so that nothing is known of what else is there.
+            None if the location does not support listing.
         """
 
     @abstractmethod
     def names(self) -> Sequence[str] | None:
-        """Return the first level of what is there, sorted, None where it can't be listed.
+        """Return the names at the top level, sorted, None if the location does not support listing.
 
         Raises:
-            FileError: it can be listed elsewhere, but this time it can't; its key is empty.
+            FileError: listing failed; the error's key is empty.
         """
 
     def list_keys(self) -> Iterator[str]:
-        """Yield the keys of all files; none where the place can't be listed."""
+        """Yield the keys of all files, none if the location does not support listing."""
         return (entry.key for entry in self.list() or () if entry.kind == FILE)
 
     # ---- Writing
 
     @abstractmethod
     def put_all(self, contents: Mapping[str, Sequence[Any]]) -> None:
-        """Write several files, each of its parts (buffers of bytes) one after the other.
+        """Write several files, each from its parts (buffers of bytes) in order.
 
         Raises:
-            StoreError: one can't be written; each is as it was, or whole.
+            StoreError: one can't be written; each file is then either unchanged or whole.
         """
 
     def put(self, key: str, parts: Sequence[Any]) -> None:
         """Write a file, as `put_all` does.
 
         Raises:
-            StoreError: it can't be written and is as it was.
+            StoreError: it can't be written, and is unchanged.
         """
         self.put_all({key: parts})
 
     @abstractmethod
     def put_if_absent(self, key: str, parts: Sequence[Any]) -> bool:
-        """Write a file unless there is one; of several who try at a moment, one succeeds.
+        """Write a file unless it exists; of several concurrent writers exactly one succeeds.
 
         Returns:
             Whether it was written.
@@ -191,61 +192,62 @@ class Files(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove what is at a key, where anything is: a file, a link, an empty folder.
+        """Remove the file, link or empty folder at a key, if there is one.
 
         Raises:
-            FileError: it can't be removed, or is a folder with something in it.
+            FileError: it can't be removed, or is a folder that is not empty.
         """
 
     @abstractmethod
     def sync(self, keys: Sequence[str]) -> None:
-        """Wait until no power loss can take these files; where that holds already, do nothing.
+        """Wait until these files are safe from a power loss; do nothing if they already are.
 
         Raises:
-            StoreError: the disk refuses one.
+            StoreError: one can't be flushed.
         """
 
     @abstractmethod
     def as_durable(self) -> Files:
-        """Return the same place, where a file that has been written needs no `sync`."""
+        """Return the same files, but such that written ones need no `sync`."""
 
     # ---- Beginning and finishing a store
 
     @abstractmethod
     def is_free(self) -> bool:
-        """Say whether a store can be made here: nothing is there yet.
+        """Return whether a store can be created here, since nothing exists yet.
 
         Raises:
-            StoreError: what is there, or above, can hold no store.
+            StoreError: no store can be created, because of what is here or above.
         """
 
     @abstractmethod
     def create(self, contents: Mapping[str, Sequence[Any]]) -> None:
-        """Begin a store where `is_free`: its first files appear at once, and no power loss can take
-        them. Where another process was first meanwhile, its store stays and this does nothing.
+        """Create a store where `is_free`: its first files appear together, safe from a power loss.
+
+        If another process has created one in the meantime, that store stays and nothing is done.
 
         Args:
-            contents: the files, the one that makes it a store (`zarr.json`) among them.
+            contents: the files, including the one that makes it a store (`zarr.json`).
 
         Raises:
-            StoreError: they can't be written; nothing is left.
+            StoreError: they can't be written; nothing is left behind.
         """
 
     @abstractmethod
     def free_bytes(self) -> int | None:
-        """Return the bytes that there is room for, None where nothing limits or tells them."""
+        """Return the free space in bytes, None if it is unlimited or unknown."""
 
     @abstractmethod
     def remove_leftovers(self) -> None:
-        """Remove what killed processes have left beside a store that is there.
+        """Remove what killed processes have left beside an existing store.
 
         Raises:
-            StoreError: something that no process of ours made bears the name of a lock.
+            StoreError: something other than a lock has the name of one.
         """
 
     @abstractmethod
     def sealing(self, stale_after: float = SECONDS_UNTIL_STALE) -> AbstractContextManager[None]:
-        """Wait for the right to seal the store, and keep it for the time of a `with` block.
+        """A context manager that holds the lock for sealing the store, waiting for it first.
 
         Args:
             stale_after: seconds after which an untouched lock belongs to a dead process.
@@ -264,15 +266,15 @@ class Files(ABC):
 
         Args:
             stale_after: seconds after which an untouched temporary file belongs to a dead process.
-            waiting: called once, with the number of files, where there is something to wait for.
+            waiting: called once with the number of files, if there are any to wait for.
 
         Raises:
-            StoreError: the clock of the place can't be read.
+            StoreError: the file server's clock can't be read.
         """
 
 
 class FetchedFile:
-    """A file whose bytes were fetched whole."""
+    """A file that was fetched whole into memory."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._position = data, 0
@@ -283,7 +285,7 @@ class FetchedFile:
         return len(self._data)
 
     def read_into(self, arrays: Sequence[NDArray[np.uint8]]) -> int:
-        """Fill arrays as `OpenedFile` says, by copying."""
+        """Fill arrays with the next bytes by copying; see `OpenedFile`."""
         start = self._position
         for array in arrays:
             count = min(array.size, len(self._data) - self._position)

@@ -1,4 +1,4 @@
-"""Files in a local folder, or on a disk that several machines share."""
+"""Files in a folder, on a local disk or one that several machines share."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from logitbank.stores.files.local_place import is_free, put_in_place, require_fo
 
 
 class LocalFiles(Files):
-    """A folder; files appear in it whole or not at all.
+    """Files in a folder, each of which appears whole or not at all.
 
-    The folder may be reached through a link, but none in it is followed: what is read, written or
-    removed lies in it. A `durable` one flushes each file, its place, and the folders made for it to
-    the disk: for files that somebody goes on from, and for processes that may be lost with their
-    machine before anybody else flushes what they wrote.
+    The folder may be reached through a link, but links in it are not followed: everything read,
+    written or removed lies in the folder itself. With `durable`, each file is flushed to the disk
+    as it is written, with its folder and the folders made for it: for files that work is resumed
+    from, and for processes that may be lost with their machine before anyone flushes their files.
     """
 
     def __init__(self, root: str | Path, *, durable: bool = False) -> None:
@@ -59,13 +59,13 @@ class LocalFiles(Files):
         """Return the path of a key's file."""
         return self.root / key
 
-    def require_there(self) -> None:
-        """Check that there is a folder; a link to one is followed."""
+    def require_exists(self) -> None:
+        """Check that the folder exists; a link to one is followed."""
         require_folder(self.root)
 
     @contextmanager
-    def opened(self, key: str) -> Iterator[OpenedFile]:
-        """Open a file, unbuffered; links and files that stand in the way there are FileErrors."""
+    def open(self, key: str) -> Iterator[OpenedFile]:
+        """Open a file unbuffered; a link or a file in a folder's place is a FileError."""
         try:
             kind = kind_of(os.lstat(self._reached(key)))
             if kind != FILE:
@@ -79,18 +79,18 @@ class LocalFiles(Files):
         except OSError as error:
             raise FileError(self.where, key, f"can't be read: {error.strerror or error}") from error
 
-    def get(self, key: str, most: int | None = None) -> bytes | None:
-        """Return the bytes of a file; the size is looked at before any are read."""
+    def get(self, key: str, max_bytes: int | None = None) -> bytes | None:
+        """Return the bytes of a file; its size is checked before any are read."""
         try:
-            with self.opened(key) as file:
-                if most is not None and file.size > most:
-                    raise too_large(self.where, key, file.size, most)
+            with self.open(key) as file:
+                if max_bytes is not None and file.size > max_bytes:
+                    raise too_large(self.where, key, file.size, max_bytes)
                 return file.tail(file.size)
         except FileNotFoundError:
             return None
 
     def exists(self, key: str, *, fresh: bool = False) -> bool:
-        """Say whether anything is at a key; links on the way there are followed."""
+        """Return whether anything exists at a key; links in its path are followed."""
         path = self.path(key)
         if os.path.lexists(path):
             return True
@@ -102,15 +102,15 @@ class LocalFiles(Files):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            cause = f"can't be looked for: {error.strerror or error}"
+            cause = f"can't be accessed: {error.strerror or error}"
             raise FileError(self.where, key, cause) from error
 
     def sizes(self, keys: Sequence[str]) -> Sequence[int | None]:
-        """Return the sizes of files, none of which is opened."""
+        """Return the sizes of files without opening them."""
         return [_file_size(f"{self.root}/{key}") for key in keys]
 
     def list(self) -> Iterator[Entry]:
-        """Yield all that is in the folder, at any depth, in order; no link is followed."""
+        """Yield all entries of the folder at any depth; links are not followed."""
         return entries_of(self.root)
 
     def names(self) -> Sequence[str]:
@@ -122,7 +122,7 @@ class LocalFiles(Files):
             raise FileError(self.where, "", cause) from error
 
     def put_all(self, contents: Mapping[str, Sequence[Any]]) -> None:
-        """Write files beside their places first, then rename them; they are flushed together."""
+        """Write temporary files first, then rename them into place, flushing them together."""
         partials: dict[Path, Path] = {}
         changed: dict[Path, None] = {}
         path = self.root
@@ -145,7 +145,7 @@ class LocalFiles(Files):
             raise write_error(path, error) from error
 
     def put_if_absent(self, key: str, parts: Sequence[Any]) -> bool:
-        """Write a file beside its place and link it there, which fails where anything is."""
+        """Write a temporary file and link it into place, which fails if anything exists there."""
         path = Path(self._reached(key))
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
         try:
@@ -166,7 +166,7 @@ class LocalFiles(Files):
         return True
 
     def delete(self, key: str) -> None:
-        """Remove what is in a key's place: a file, a link and not its end, an empty folder."""
+        """Remove the file, link (not its target) or empty folder at a key."""
         try:
             path = self._reached(key)
             if kind_of(os.lstat(path)) == FOLDER:
@@ -182,7 +182,7 @@ class LocalFiles(Files):
             raise FileError(self.where, key, cause) from error
 
     def sync(self, keys: Sequence[str]) -> None:
-        """Flush the files, then all folders on the way to them, and the one above."""
+        """Flush the files, then every folder on the way to them and the store's parent folder."""
         folders = {folder for key in keys for folder in Path(key).parents}
         try:
             flush_all([self.path(key) for key in keys])
@@ -191,11 +191,11 @@ class LocalFiles(Files):
             raise write_error(Path(error.filename or self.root), error) from error
 
     def as_durable(self) -> LocalFiles:
-        """Return the same folder, where files are flushed as they are written."""
+        """Return the same folder, with files flushed as they are written."""
         return LocalFiles(self.root, durable=True)
 
     def is_free(self) -> bool:
-        """Say whether nothing is at the folder's path, or an empty folder."""
+        """Return whether the folder is empty or does not exist."""
         return is_free(self.root)
 
     def create(self, contents: Mapping[str, Sequence[Any]]) -> None:
@@ -204,22 +204,22 @@ class LocalFiles(Files):
             LocalFiles(sibling, durable=True).put_all(contents)
 
     def free_bytes(self) -> int:
-        """Return the free bytes of the disk that the folder lies or will lie on."""
+        """Return the free bytes of the disk that the folder is, or would be, on."""
         folder = self.root.absolute()
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
 
-    # The locks write files themselves, and tell of it by the same errors: they come after this.
+    # Imported late: locks use the errors and helpers of this package.
 
     def remove_leftovers(self) -> None:
-        """Remove begun folders, stale locks and probes beside the folder."""
+        """Remove half-made folders, stale locks and clock files beside the folder."""
         from logitbank.stores.housekeeping.leftovers import remove_leftovers
 
         remove_leftovers(self.root)
 
     def sealing(self, stale_after: float = SECONDS_UNTIL_STALE) -> AbstractContextManager[None]:
-        """Keep the lock that is a hidden file beside the folder."""
+        """Hold the lock, a hidden file beside the folder."""
         from logitbank.stores.locks.seal_lock import seal_lock
 
         return seal_lock(self.root, stale_after=stale_after)
@@ -229,16 +229,16 @@ class LocalFiles(Files):
         stale_after: float = SECONDS_UNTIL_STALE,
         waiting: Callable[[int], None] = lambda files: None,
     ) -> None:
-        """Wait until each temporary file is gone, or untouched for so long."""
+        """Wait until every temporary file is gone or stale."""
         from logitbank.stores.locks.seal_lock import wait_for_writers
 
         wait_for_writers(self.root, stale_after=stale_after, waiting=waiting)
 
     def _reached(self, key: str) -> str:
-        """Return the path of a key's file, once the folders on the way are known to be folders.
+        """Return the path of a key's file after checking that its parents are real folders.
 
         Raises:
-            FileError: a link or a file stands where a folder belongs.
+            FileError: a link or a file is in a folder's place.
         """
         path, *rest = key.split("/")
         for name in rest:
@@ -262,14 +262,14 @@ class LocalFiles(Files):
 
 
 class _LocalFile:
-    """An unbuffered file that is being read."""
+    """An unbuffered file open for reading."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
         self.size = os.fstat(file.fileno()).st_size
 
     def read_into(self, arrays: Sequence[NDArray[np.uint8]]) -> int:
-        """Fill arrays, the kernel writing straight into them."""
+        """Fill arrays directly, without a copy."""
         buffers = [array.data for array in arrays if array.size]
         filled = 0
         while buffers:
@@ -298,7 +298,7 @@ def _file_size(path: str) -> int | None:
 
 
 def _open_file(path: str, flags: int) -> int:
-    # Should a pipe or a link have come since it was looked at, this neither waits nor follows.
+    # A pipe or link that has appeared since the check is neither waited for nor followed.
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
@@ -306,7 +306,7 @@ def _replace(partial: Path, path: Path) -> None:
     try:
         os.replace(partial, path)
     except IsADirectoryError:
-        # An empty folder in a file's place holds nothing that could be lost.
+        # Only an empty folder is removed, so nothing can be lost.
         os.rmdir(path)
         os.replace(partial, path)
 

@@ -1,4 +1,4 @@
-"""The place that a local store's folder has, or will have: what is there, and beginning one."""
+"""The path of a local store's folder: checking what exists there, and creating the folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from logitbank.stores.files.interface import PARTIAL, AbsentError
 
 
 def require_folder(path: Path) -> None:
-    """Check that a folder, or a link to one, is at a path.
+    """Check that a path is a folder, or a link to one.
 
     Raises:
-        AbsentError: nothing is there.
-        StoreError: something else is there, or it can't be looked at.
+        AbsentError: nothing exists there.
+        StoreError: it is something else, or can't be accessed.
     """
     kind: str | None = None
     try:
@@ -39,10 +39,10 @@ def require_folder(path: Path) -> None:
 
 
 def is_free(path: Path) -> bool:
-    """Say whether a store can be made at a path: nothing is there, or an empty folder.
+    """Return whether a store can be created at a path: it does not exist or is an empty folder.
 
     Raises:
-        StoreError: what is there, or above, can be no store's folder.
+        StoreError: it can't become a store's folder, because of what is there or above.
     """
     kind: str | None = None
     try:
@@ -55,9 +55,9 @@ def is_free(path: Path) -> bool:
     except NotADirectoryError:
         pass
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} can't be looked at: {error}: name another --out") from error
+        raise StoreError(f"{path} can't be accessed: {error}: name another --out") from error
     if kind is not None:
-        raise StoreError(f"{path} is {kind}, where a store's folder would lie: name another --out")
+        raise StoreError(f"{path} is {kind}, not a folder for a store: name another --out")
     obstacle = obstacle_above(path)
     if obstacle is not None:
         raise StoreError(f"{path} can't be made: {obstacle}: name another --out")
@@ -66,14 +66,14 @@ def is_free(path: Path) -> bool:
 
 @contextmanager
 def put_in_place(location: Path) -> Iterator[Path]:
-    """Yield a folder to fill, whose files are flushed, and rename it into its place afterwards.
+    """Yield a sibling folder to fill with flushed files, then rename it into place.
 
-    The place is free, or becomes another process's meanwhile, whose folder then stays.
+    The location is free; if another process has taken it by then, that one's folder stays.
 
     Raises:
-        StoreError: it can't be written.
+        StoreError: the folder can't be written.
     """
-    # A link to an empty folder is followed here: it is the place itself, and nothing within it.
+    # A link to an empty folder is followed: it is the store's folder itself, not something in it.
     path = Path(os.path.realpath(location))
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
@@ -81,7 +81,7 @@ def put_in_place(location: Path) -> Iterator[Path]:
         os.rename(sibling, path)
         flush_all([path.parent])
     except (OSError, StoreError) as error:
-        # Another process that was first clears away what others have begun.
+        # A process that was first removes the half-made folders of others.
         if _is_taken(path):
             return
         if isinstance(error, StoreError):
@@ -92,7 +92,7 @@ def put_in_place(location: Path) -> Iterator[Path]:
 
 
 def _is_taken(path: Path) -> bool:
-    """Say whether a folder with something in it is at a path."""
+    """Return whether a path is a folder that is not empty."""
     with contextlib.suppress(OSError):
         return any(path.iterdir())
     return False

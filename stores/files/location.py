@@ -1,7 +1,7 @@
-"""Locations: the texts by which users and manifests name places, parsed.
+"""Locations: paths and URLs as users and manifests write them, parsed.
 
-A location is a path or a URL. What depends on which it is lies here: whose word is enough to go
-there, what it is from another folder, and what of it may be printed.
+Everything that depends on which of the two a location is lies here: how it resolves from another
+one, whether a manifest may lead there, and what of it may be printed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 _SEPARATOR = "://"
 _HOSTLESS = ("file", "local", "memory")
-"""Schemes that have no host: any place of the same scheme is on the same machine."""
+"""Schemes without a host: any location of the same scheme is on the same machine."""
 
 _LOCAL = ("file", "local")
-"""Schemes of files on this machine."""
+"""Schemes for files on this machine."""
 
 _USER = re.compile(r"(://)[^/@\s]*@")
 _QUERY = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
@@ -25,39 +25,39 @@ _QUERY = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A path on this machine, or on a disk that it shares."""
+    """A path on a local or shared disk."""
 
     text: str
 
     def absolute(self) -> str:
-        """Return a text that means the same from every folder."""
+        """Return the absolute path."""
         return str(Path(self.text).absolute())
 
     @property
     def is_in_this_process(self) -> bool:
-        """Whether the place is this process's memory, which no other one reaches."""
+        """Whether it is this process's memory, which no other process can read."""
         return False
 
     def places_from(self, folder: str) -> tuple[str, ...]:
-        """Return what a store in a folder writes down to find this place again.
+        """Return what a store at `folder` records to find this location again.
 
-        That is the way from there, and the place on this machine.
+        That is the path relative to the folder, then the absolute one.
         """
         found = Path(self.text).resolve()
         if is_url(folder):
             return (str(found),)
-        # A store that is a link to be, or one already, lies beside what it is named beside.
+        # If the store's folder is a link, its siblings are those of the link.
         start = Path(folder).absolute().parent.resolve() / Path(folder).name
         return os.path.relpath(found, start), str(found)
 
     def real(self) -> Path:
-        """Return the path that it leads to, links followed: the same, however it is reached."""
+        """Return the path with links resolved: the same, however it is reached."""
         return Path(os.path.realpath(self.text))
 
     def joined(self, place: str) -> str | None:
-        """Return a place as seen from here, where a manifest's word is enough to look there.
+        """Resolve a location that a manifest here names, None if it may not lead there.
 
-        A store on this disk sends nobody to a URL.
+        A store on a disk does not lead to a URL.
 
         >>> LocalPath("/bank/v.zarr").joined("../raw.zarr")
         '/bank/raw.zarr'
@@ -68,11 +68,11 @@ class LocalPath:
             return None
         try:
             return os.path.realpath(os.path.join(self.text, place))
-        except ValueError:  # A name that no file can have.
+        except ValueError:  # Not a possible file name.
             return None
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """Return the places of a name in the same folder; what is linked lies in two."""
+        """Return the locations of a sibling of that name: two if this path is a link."""
         other = self.joined(posixpath.join("..", name))
         linked = os.path.join(os.path.dirname(os.path.abspath(self.text)), name)
         return (linked,) if other is None else (other, linked)
@@ -86,7 +86,7 @@ class Url:
 
     @property
     def scheme(self) -> str:
-        """What comes before `://`."""
+        """The part before `://`."""
         return self.text.partition(_SEPARATOR)[0]
 
     def absolute(self) -> str:
@@ -94,7 +94,7 @@ class Url:
         return self.text
 
     def real(self) -> Path | None:
-        """Return the path on this machine that it is another spelling of, None where there is none.
+        """Return the path on this machine that the URL stands for, None if it is not local.
 
         >>> Url("s3://bucket/raw.zarr").real() is None
         True
@@ -105,27 +105,27 @@ class Url:
 
     @property
     def is_in_this_process(self) -> bool:
-        """Whether the place is this process's memory, which no other one reaches."""
+        """Whether it is this process's memory, which no other process can read."""
         return f"memory{_SEPARATOR}" in self.text
 
     def places_from(self, folder: str) -> tuple[str, ...]:
-        """Return what a store in a folder writes down to find this place again: the URL.
+        """Return what a store at `folder` records to find this location again: the URL.
 
-        A password in it is left out: who reads the store is not meant to have it.
+        A password in it is left out, since readers of the store are not meant to have it.
         """
         return (without_secrets(self.text),)
 
     def joined(self, place: str) -> str | None:
-        """Return a place as seen from here, where a manifest's word is enough to look there.
+        """Resolve a location that a manifest here names, None if it may not lead there.
 
-        That is so on the same host alone.
+        A store behind a URL only leads to the same host.
 
         >>> Url("s3://bucket/a/v.zarr").joined("../../raw.zarr")
         's3://bucket/raw.zarr'
         >>> Url("s3://bucket/a/v.zarr").joined("s3://other/raw.zarr") is None
         True
         """
-        # An absolute path of the machine that made a store means nothing behind a URL.
+        # An absolute path on the machine that made the store means nothing behind a URL.
         if place.startswith("/"):
             return None
         scheme, _, path = self.text.partition(_SEPARATOR)
@@ -135,7 +135,7 @@ class Url:
         return place if place.startswith(f"{scheme}{_SEPARATOR}{host}") else None
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """Return the places of a name in the same folder: one."""
+        """Return the location of a sibling of that name."""
         other = self.joined(posixpath.join("..", name))
         return () if other is None else (other,)
 
@@ -144,7 +144,7 @@ Location = LocalPath | Url
 
 
 def parse_location(text: str | Path) -> Location:
-    """Parse the text of a location.
+    """Parse a path or URL.
 
     >>> parse_location("s3://bucket/raw.zarr")
     Url(text='s3://bucket/raw.zarr')
@@ -155,7 +155,7 @@ def parse_location(text: str | Path) -> Location:
 
 
 def is_url(text: str) -> bool:
-    """Say whether a text is a URL; all else is a path.
+    """Return whether a text is a URL; anything else is a path.
 
     >>> is_url("s3://bucket/raw.zarr"), is_url("s3:/raw.zarr")
     (True, False)
@@ -164,7 +164,7 @@ def is_url(text: str) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text whose URLs name no user, password or token.
+    """Return a text with users, passwords and tokens removed from its URLs.
 
     >>> without_secrets("https://me:secret@host/raw.zarr?token=abc refuses")
     'https://host/raw.zarr refuses'

@@ -1,4 +1,4 @@
-"""Files in this process's memory, for tests and trials; no other process can reach them."""
+"""Files in this process's memory, for tests and experiments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from logitbank.stores.files.interface import (
 
 
 class MemoryFiles(Files):
-    """A dictionary of bytes, which behaves as an object store does: there are no folders."""
+    """A dictionary of bytes that behaves like an object store: there are no folders."""
 
     def __init__(self, name: str = "store.zarr") -> None:
         self._name = name
@@ -28,40 +28,40 @@ class MemoryFiles(Files):
 
     def __reduce__(self) -> NoReturn:
         raise StoreError(
-            f"{self.where} lies in the memory of one process, where no other can read it: give "
-            "a store on a disk"
+            f"{self.where} lies in the memory of one process, where no other can read it: use a "
+            "store on a disk"
         )
 
     @property
     def where(self) -> str:
-        """The name, as a URL of no kind that can be opened by its text."""
+        """The name, as a URL that can't be opened."""
         return f"this-memory://{self._name}"
 
     @property
     def location(self) -> str:
-        """The same as `where`: only the object itself leads here."""
+        """The same as `where`: only the object itself gives access."""
         return self.where
 
-    def require_there(self) -> None:
-        """Do nothing: memory that holds nothing is an empty place."""
+    def require_exists(self) -> None:
+        """Do nothing: memory always exists."""
 
     @contextmanager
-    def opened(self, key: str) -> Iterator[OpenedFile]:
+    def open(self, key: str) -> Iterator[OpenedFile]:
         """Open the bytes of a key."""
         data = self._contents.get(key)
         if data is None:
             raise FileNotFoundError(key)
         yield FetchedFile(data)
 
-    def get(self, key: str, most: int | None = None) -> bytes | None:
+    def get(self, key: str, max_bytes: int | None = None) -> bytes | None:
         """Return the bytes of a key."""
         data = self._contents.get(key)
-        if data is not None and most is not None and len(data) > most:
-            raise too_large(self.where, key, len(data), most)
+        if data is not None and max_bytes is not None and len(data) > max_bytes:
+            raise too_large(self.where, key, len(data), max_bytes)
         return data
 
     def exists(self, key: str, *, fresh: bool = False) -> bool:
-        """Say whether a key is there."""
+        """Return whether a key exists."""
         return key in self._contents
 
     def sizes(self, keys: Sequence[str]) -> Sequence[int | None]:
@@ -75,15 +75,15 @@ class MemoryFiles(Files):
         return (Entry(key, FILE, len(data)) for key, data in contents)
 
     def names(self) -> Sequence[str]:
-        """Return the first parts of the keys."""
+        """Return the first components of the keys, sorted."""
         return sorted({key.partition("/")[0] for key in dict(self._contents)})
 
     def put_all(self, contents: Mapping[str, Sequence[Any]]) -> None:
-        """Keep copies of the bytes."""
+        """Store copies of the bytes."""
         self._contents |= {key: _joined(parts) for key, parts in contents.items()}
 
     def put_if_absent(self, key: str, parts: Sequence[Any]) -> bool:
-        """Keep a copy of the bytes, unless there are some."""
+        """Store a copy of the bytes unless the key exists."""
         with self._writing:
             if key in self._contents:
                 return False
@@ -91,7 +91,7 @@ class MemoryFiles(Files):
         return True
 
     def delete(self, key: str) -> None:
-        """Forget a key."""
+        """Remove a key, if it exists."""
         self._contents.pop(key, None)
 
     def sync(self, keys: Sequence[str]) -> None:
@@ -102,23 +102,23 @@ class MemoryFiles(Files):
         return self
 
     def is_free(self) -> bool:
-        """Say whether it is empty."""
+        """Return whether there are no keys."""
         return not self._contents
 
     def create(self, contents: Mapping[str, Sequence[Any]]) -> None:
-        """Keep the files, unless another thread was first."""
+        """Store the files unless another thread was first."""
         with self._writing:
             if self.is_free():
                 self.put_all(contents)
 
     def free_bytes(self) -> None:
-        """Return None: nobody knows."""
+        """Return None: the free memory is unknown."""
 
     def remove_leftovers(self) -> None:
-        """Do nothing: who is killed leaves no memory."""
+        """Do nothing: a killed process leaves no memory behind."""
 
     def sealing(self, stale_after: float = SECONDS_UNTIL_STALE) -> AbstractContextManager[None]:
-        """Keep a lock that threads share."""
+        """Hold a lock that threads share."""
         return self._sealing()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Files behind a URL, which are read alone."""
+"""Files behind a URL, read-only."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from logitbank.stores.files.interface import (
 from logitbank.stores.files.location import without_secrets
 
 REQUESTS = 32
-"""How many sizes are asked for at a time."""
+"""The number of concurrent requests for sizes."""
 
 
 class ObjectStoreFiles(Files):
-    """What is behind a URL that fsspec understands (`s3://`, `gs://`, `https://`, `memory://`).
+    """Files behind a URL that fsspec understands (`s3://`, `gs://`, `https://`, `memory://`).
 
-    A forked process, which has none of the threads and connections of fsspec's, makes its own.
+    A forked process, which does not inherit fsspec's threads and connections, opens its own.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,7 +51,7 @@ class ObjectStoreFiles(Files):
 
     @property
     def where(self) -> str:
-        """The URL, without what identifies a user."""
+        """The URL, without user, password or token."""
         return without_secrets(self._url)
 
     @property
@@ -59,19 +59,19 @@ class ObjectStoreFiles(Files):
         """The URL."""
         return self._url
 
-    def require_there(self) -> None:
-        """Do nothing: the first file that is asked for shows it."""
+    def require_exists(self) -> None:
+        """Do nothing: the first request will tell."""
 
     @contextmanager
-    def opened(self, key: str) -> Iterator[OpenedFile]:
+    def open(self, key: str) -> Iterator[OpenedFile]:
         """Fetch a file whole."""
         data = self.get(key)
         if data is None:
             raise FileNotFoundError(key)
         yield FetchedFile(data)
 
-    def get(self, key: str, most: int | None = None) -> bytes | None:
-        """Fetch the bytes of a file; more than `most` are refused once they are there."""
+    def get(self, key: str, max_bytes: int | None = None) -> bytes | None:
+        """Fetch the bytes of a file; `max_bytes` is checked after fetching."""
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
 
@@ -83,8 +83,8 @@ class ObjectStoreFiles(Files):
         if found is None:
             return None
         data: bytes = found.to_bytes()
-        if most is not None and len(data) > most:
-            raise too_large(self.where, key, len(data), most)
+        if max_bytes is not None and len(data) > max_bytes:
+            raise too_large(self.where, key, len(data), max_bytes)
         return data
 
     def exists(self, key: str, *, fresh: bool = False) -> bool:
@@ -92,28 +92,28 @@ class ObjectStoreFiles(Files):
         return self.sizes([key])[0] is not None
 
     def sizes(self, keys: Sequence[str]) -> Sequence[int | None]:
-        """Ask the server for sizes, many at a time."""
+        """Ask the server for sizes, with concurrent requests."""
         from zarr.core.common import concurrent_map
         from zarr.core.sync import sync
 
         store = self._opened_here()
 
-        async def size(key: str) -> int | None:
+        async def size_of(key: str) -> int | None:
             try:
-                told = (await store.fs._info(f"{store.path}/{key}")).get("size")
+                size = (await store.fs._info(f"{store.path}/{key}")).get("size")
             except FileNotFoundError:
                 return None
             except Exception as error:
                 raise self._unreachable(key, error) from error
-            return UNKNOWN_SIZE if told is None else int(told)
+            return UNKNOWN_SIZE if size is None else int(size)
 
-        return sync(concurrent_map([(key,) for key in keys], size, REQUESTS))
+        return sync(concurrent_map([(key,) for key in keys], size_of, REQUESTS))
 
     def list(self) -> None:
-        """Return None: not every server lists what it has."""
+        """Return None: not every server supports listing."""
 
     def names(self) -> None:
-        """Return None, as `list`."""
+        """Return None, like `list`."""
 
     def put_all(self, contents: Mapping[str, Sequence[Any]]) -> None:
         """Refuse to write."""
@@ -128,14 +128,14 @@ class ObjectStoreFiles(Files):
         self._refuse()
 
     def sync(self, keys: Sequence[str]) -> None:
-        """Do nothing: what can be read was written for good."""
+        """Do nothing: whatever can be read is durable."""
 
     def as_durable(self) -> ObjectStoreFiles:
         """Return itself."""
         return self
 
     def is_free(self) -> bool:
-        """Refuse to make a store here."""
+        """Refuse to create a store."""
         self._refuse()
 
     def create(self, contents: Mapping[str, Sequence[Any]]) -> None:
@@ -143,7 +143,7 @@ class ObjectStoreFiles(Files):
         self._refuse()
 
     def free_bytes(self) -> None:
-        """Return None: no server tells."""
+        """Return None: the free space is unknown."""
 
     def remove_leftovers(self) -> None:
         """Refuse to write."""
@@ -162,13 +162,13 @@ class ObjectStoreFiles(Files):
         self._refuse()
 
     def _unreachable(self, key: str, error: Exception) -> FileError:
-        """Build the error for a failed request; each kind of server has exceptions of its own."""
-        told = " ".join(without_secrets(str(error)).split())
-        cause = f"{type(error).__name__}: {told}" if told else type(error).__name__
+        """Return the error for a failed request; each kind of server has exceptions of its own."""
+        message = " ".join(without_secrets(str(error)).split())
+        cause = f"{type(error).__name__}: {message}" if message else type(error).__name__
         return FileError(self.where, key, f"can't be fetched: {cause}")
 
     def _refuse(self) -> NoReturn:
         raise StoreError(
             f"{self.where} is a URL, and so far only local folders are written: name a local path, "
-            "and copy what lies there when it is complete"
+            "and copy the folder when it is complete"
         )

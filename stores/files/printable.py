@@ -1,4 +1,4 @@
-"""Text from outside, such as names of files and what manifests say, made safe for one line."""
+"""Making text from outside, such as file names and manifest values, safe to print on one line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ LONGEST = 200
 
 
 def printable(text: str) -> str:
-    r"""Escape what would not appear in a terminal's line but act on it, or break it.
+    r"""Escape characters that would break a line of a terminal or act on it.
 
-    Control characters, line and paragraph separators, marks that turn the direction of writing, and
-    the bytes of a file's name that are no UTF-8. What is printable in any script stays as it is.
+    These are control characters, line and paragraph separators, marks that change the direction of
+    writing, and bytes of a file name that are not UTF-8. Printable text of any script is kept.
 
     >>> printable("a\x1b[2Jb\nc"), printable("größe 大きさ")
     ('a\\x1b[2Jb\\nc', 'größe 大きさ')
@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 
 
 def shortened(value: Any, longest: int = LONGEST) -> str:
-    """Give the repr of a value, cut in its middle where it is long.
+    """Return the repr of a value, shortened in the middle if it is long.
 
     >>> shortened("x" * 1000, 10)
     "'xxx…xxxx'"
@@ -37,7 +37,7 @@ def _escaped(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     code = ord(character)
-    # How Python holds a byte of a name that is no UTF-8.
+    # Python's surrogate for a byte of a name that is not UTF-8.
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return repr(character)[1:-1]

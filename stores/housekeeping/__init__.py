@@ -1,1 +1,1 @@
-"""A store's folder: made empty, cleared of strays and leftovers, looked over before it is read."""
+"""Care of a store's folder: creating it, removing strays and leftovers, checking presence."""

@@ -1,4 +1,4 @@
-"""What a folder that is not the wanted store holds, in a few words for the user."""
+"""Describing a folder that does not hold the expected store, in a few words for the user."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ NAMES = 3
 _RUN = ("config.yaml", "metrics.jsonl")
 
 
-def contents(files: Files) -> str | None:
-    """Say what a place holds: nothing, a store, a run, or the first few names of what is there.
+def describe_contents(files: Files) -> str | None:
+    """Describe what a location holds: nothing, a store, a run, or the first few names.
 
     Returns:
-        None where it can't be listed.
+        None if it can't be listed.
     """
     try:
         names = files.names()

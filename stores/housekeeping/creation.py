@@ -1,4 +1,4 @@
-"""Making the empty layout of a store where nothing is yet."""
+"""Creating the empty layout of a new store."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def create_layout(
     target: NDArray[np.int32],
     sample_id: NDArray[np.uint64],
 ) -> None:
-    """Make the empty layout, which appears at once and is safe from a power loss.
+    """Create the empty layout in one step, safe from a power loss.
 
-    Where another process makes the same store at the same moment, the first one's layout stays.
+    If another process creates the same store at the same moment, the first one's layout stays.
 
     Args:
-        files: the store's, which are free.
+        files: the store's, where nothing exists yet.
         manifest: what the store is to hold.
         target: (N,) labels.
         sample_id: (N,) ids.
 
     Raises:
-        StoreError: the place can't be written, or the store would have too many chunks.
+        StoreError: the location can't be written, or the store would have too many chunks.
     """
-    cause = manifest.impossibility()
+    cause = manifest.inconsistency()
     if cause is not None:
         raise StoreError(f"{files.where} can't be made: {cause}")
     arrays = store_arrays(manifest)

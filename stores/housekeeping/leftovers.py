@@ -1,4 +1,4 @@
-"""What killed processes leave beside a store: folders that it was begun in, locks, probes."""
+"""What killed processes leave beside a store: half-made folders, locks and clock files."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import shutil
 from pathlib import Path
 
 from logitbank.stores.files.interface import PARTIAL
-from logitbank.stores.locks.owner_lock import PROBE
+from logitbank.stores.locks.owner_lock import CLOCK
 from logitbank.stores.locks.seal_lock import remove_stale_locks
 
 
 def remove_leftovers(location: str | Path) -> None:
-    """Remove what is left beside a store that is there.
+    """Remove what killed processes have left beside an existing store.
 
-    None of it is of use to anybody then: who is still filling a folder to begin this store in will
-    find that another process was first. Only a lock that its holder touches stays.
+    Nothing of it is needed once the store exists: a process that is still filling such a folder
+    will find that another was first. Only a lock that its holder keeps touching stays.
 
     Raises:
-        StoreError: something else than a lock bears the name of one.
+        StoreError: something other than a lock has the name of one.
     """
     path = Path(os.path.realpath(location))
     name = re.escape(path.name)
-    # What bears a store's name has a dot more if it is of another store, `raw.zarr` beside `raw`.
+    # Without dots in between, so that those of `raw.zarr` don't pass for those of `raw`.
     begun = re.compile(rf"\.{name}\.[^.]+{re.escape(PARTIAL)}")
-    probe = re.compile(rf"(\.|\.\.){name}(\.sealing\.[0-9]+)?\.[^.]+{re.escape(PROBE)}")
+    clock = re.compile(rf"(\.|\.\.){name}(\.sealing\.[0-9]+)?\.[^.]+{re.escape(CLOCK)}")
     with os.scandir(path.parent) as entries:
         beside = list(entries)
     for entry in beside:
         if begun.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
-        elif probe.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+        elif clock.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             Path(entry.path).unlink(missing_ok=True)
     remove_stale_locks(path)

@@ -1,4 +1,4 @@
-"""Keeping other things out of stores: what is no part of one is not written into it."""
+"""Keeping other files out of stores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def require_outside_stores(path: Path, *, itself: bool = True) -> None:
 
     Args:
         path: it need not exist.
-        itself: whether it may not be a store either; one may be gone on with.
+        itself: whether the path itself is checked too; not where a store is to be resumed.
 
     Raises:
-        UsageError: it is or does.
-        OSError: it can't be looked at.
+        UsageError: it is a store, or lies in one.
+        OSError: it can't be accessed.
     """
-    # Links are followed: what is written behind one lies where it leads.
+    # Links are followed: what is written through one ends up at its target.
     real = Path(os.path.realpath(path))
     for place in (real, *real.parents) if itself else real.parents:
         if (place / ROOT_KEY).exists():

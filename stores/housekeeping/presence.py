@@ -1,4 +1,4 @@
-"""Looking for chunks before they are needed, by their files' sizes alone."""
+"""Checking that chunks are present before they are needed, by the sizes of their files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from logitbank.stores.layout import ArraySpec
 
 
 def require_present(files: Files, chunks: Sequence[tuple[ArraySpec, tuple[int, ...]]]) -> None:
-    """Require chunks, each an array and a place in it, to be there and of their size.
+    """Check that chunks, each an array and an index in its grid, exist and have the right size.
 
     Raises:
-        ChunkError: the first that is not, as reading it would say, and how many more are not.
+        ChunkError: the first that doesn't, as reading it would say, and how many more don't.
     """
     sizes = files.sizes([spec.chunk_key(index) for spec, index in chunks])
     problems = []

@@ -1,7 +1,7 @@
-"""What lies in a store's folder and is no part of it, and what of that a job removes.
+"""Strays: what lies in a store's folder without being part of the store.
 
-A job removes what only a job can have left: temporary files, and what lies where a chunk would. All
-else may be somebody's, and stays.
+A job removes only what a job can have left: temporary files, and anything that lies where a chunk
+would. Everything else may be the user's, and stays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHUNK_PLACE = re.compile(r"c(/[0-9]+)*")
 
 @dataclass(frozen=True)
 class Stray:
-    """One thing that is no part of a store; `is_removed` by the job that made the store."""
+    """Something that is not part of the store; `is_removed` if the store's job removes it."""
 
     key: str
     kind: str
@@ -28,11 +28,11 @@ class Stray:
 
 
 def find_strays(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[Stray]:
-    """Yield what is no part of a store; of folders, those alone that nothing else lies in.
+    """Yield what is not part of a store; of folders only the empty ones.
 
     Args:
-        files: the store's; nothing is known of a place that can't be listed.
-        arrays: its arrays; none of a virtual one.
+        files: the store's; where they can't be listed, nothing is found.
+        arrays: its arrays, none for a virtual store.
     """
     entries, known = list(files.list() or ()), _known_keys(arrays)
     needed = _folders_of(known)
@@ -41,21 +41,21 @@ def find_strays(files: Files, arrays: dict[str, ArraySpec]) -> Iterator[Stray]:
     hollow = {entry.key for entry in entries if entry.kind == FOLDER} - filled - needed
     for entry in entries:
         if entry.kind == FOLDER:
-            # What is in a hollow folder is as hollow.
+            # A folder in a hollow one, which holds nothing but folders, is hollow too.
             if entry.key in hollow and _folder_of(entry.key) not in hollow:
                 is_removed = entry.key in known or _in_place(entry, arrays)
                 yield Stray(entry.key, EMPTY, is_removed)
         elif entry.key not in known:
-            # What a folder's link leads to may be chunks that took long: it is not given up for it.
+            # A link in a folder's place may lead to chunks that took long to compute: it stays.
             leads_on = entry.kind == LINK and entry.key in needed
             yield Stray(entry.key, entry.kind, not leads_on and _in_place(entry, arrays))
 
 
 def remove_strays(files: Files, arrays: dict[str, ArraySpec]) -> list[str]:
-    """Remove what a job that is run again removes, and the folders that it leaves empty.
+    """Remove the strays that a job removes when it is run again, and folders left empty.
 
     Returns:
-        The keys that are gone.
+        The keys removed.
 
     Raises:
         FileError: one can't be removed.
@@ -101,7 +101,7 @@ def _folder_of(key: str) -> str:
 
 
 def _in_place(entry: Entry, arrays: Iterable[str]) -> bool:
-    """Say whether something is a temporary file, or lies where a chunk of an array would."""
+    """Return whether an entry is a temporary file, or lies where a chunk of an array would."""
     if entry.kind == FILE and entry.key.endswith(PARTIAL):
         return True
     array, _, place = entry.key.partition("/")

@@ -1,1 +1,1 @@
-"""What one process may do at a time: who owns a lock, and whether it still runs."""
+"""Locks between processes: who owns one, and whether the owner is still running."""

@@ -1,4 +1,4 @@
-"""Which process something belongs to, and whether it still runs."""
+"""The process that owns a lock, and whether it is still running."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DEAD_STATES = "ZX"
 
 @dataclass(frozen=True)
 class Owner:
-    """A process as a lock names it; the token tells apart what one process owns at two times.
+    """A process as recorded in a lock; the token distinguishes two locks of the same process.
 
-    `machine` is the running system and its numbering of processes: that of a container is its own,
-    also where its host's name is another's; None where the system gives nothing of the kind.
-    `began` is when the process started, by that system's clock, since numbers are given again; None
-    where there is no `/proc` to ask.
+    `machine` identifies the running system and its process namespace, which a container has of its
+    own even under another's host name; None if the system offers nothing of the kind. `began` is
+    when the process started, by that system's clock, since process numbers are reused; None without
+    `/proc`.
     """
 
     host: str
@@ -33,7 +33,7 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
-        """Name the process that asks."""
+        """Return the calling process as an owner."""
         number = os.getpid()
         return cls(
             host=platform.node(),
@@ -46,29 +46,28 @@ class Owner:
 
     @classmethod
     def from_text(cls, text: str) -> Owner | None:
-        """Read what `to_text` wrote, None where it is something else, or not all there yet."""
+        """Parse what `to_text` wrote, None if it is something else or not fully written yet."""
         try:
             owner = cls(**json.loads(text))
-            owner.told()
+            owner.describe()
         except (ValueError, TypeError, OverflowError, OSError, RecursionError):
             return None
         return owner if 0 < owner.process < 2**31 else None
 
     def to_text(self) -> str:
-        """Write it as a line of JSON."""
+        """Serialise to a line of JSON."""
         return json.dumps(asdict(self)) + "\n"
 
-    def told(self) -> str:
-        """Name it for a message, by process, host and local time."""
+    def describe(self) -> str:
+        """Describe the owner for a message, by process, host and local time."""
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         return f"process {self.process:d} on {self.host}, since {since}"
 
     def is_running(self) -> bool | None:
-        """Say whether the process is there, None where that can't be told from here.
+        """Return whether the process is running, None if that can't be known.
 
-        It can be told on the same system alone: another host, or another container's numbering of
-        processes, says nothing. Where the system doesn't say when a process began, one of the
-        same number may be another.
+        It can only be known on the same host and in the same process namespace, and only if the
+        system reports when a process started: otherwise its number may have been reused.
         """
         if self.machine is None or self.machine != _machine() or self.host != platform.node():
             return None
@@ -77,7 +76,7 @@ class Owner:
         except ProcessLookupError:
             return False
         except PermissionError:
-            pass  # It is there, and another user's.
+            pass  # It exists and is another user's.
         began = _began(self.process)
         return None if began is None else began == self.began
 
@@ -89,19 +88,19 @@ def _machine() -> str | None:
         numbering = os.readlink(proc / "self/ns/pid")
     except OSError:
         address = uuid.getnode()
-        return None if address >> 40 & 1 else f"{address:012x}"  # that bit: it was made up
-    with contextlib.suppress(OSError):  # before Linux 5.6 there is but one clock
+        return None if address >> 40 & 1 else f"{address:012x}"  # that bit: a random address
+    with contextlib.suppress(OSError):  # Linux before 5.6 has only one clock
         numbering += os.readlink(proc / "self/ns/time")
     return f"{boot} {numbering}"
 
 
 def _began(process: int) -> int | None:
-    """Return the clock tick that a process started at; -1 where it ended and its parent sleeps.
+    """Return the clock tick that a process started at; -1 if it is a zombie.
 
-    None where the system doesn't say, or hides other users' processes.
+    None if the system doesn't report it, or hides other users' processes.
     """
     try:
-        # Its name comes first, in parentheses, and may hold any character.
+        # The name comes first, in parentheses, and may contain any character.
         fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
         return -1 if fields[0].decode() in _DEAD_STATES else int(fields[19])
     except (OSError, ValueError, IndexError):

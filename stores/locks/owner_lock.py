@@ -1,11 +1,11 @@
-"""The right to something that one process has at a time, and that a dead one never keeps.
+"""A lock between processes, which a dead process never keeps.
 
-The lock is a file, made by the one who gets it: creating a file that must not exist is atomic on
-local and on network file systems, where `flock` often is not. Its owner touches it every few
-seconds. One whose process is gone is free at once, where that can be told; elsewhere one that has
-not been touched for a minute is, by the clock of the file server. The next owner makes the next
-generation of the file and removes the older ones, so that one that was merely asleep finds its own
-gone when it wakes.
+The lock is a file that its owner creates: creating a file that must not exist is atomic on local
+and network file systems, where `flock` often is not. The owner touches it every few seconds. If its
+process is known to be gone, the lock is free at once; if that can't be known, it is free once it
+has not been touched for a minute, by the file server's clock. The next owner creates the next
+generation of the file and removes older ones, so that an owner that was only suspended finds its
+own gone when it wakes up.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from logitbank.stores.files.disk_errors import write_error
 from logitbank.stores.files.folders import FILE, kind_of
 from logitbank.stores.locks.owner import Owner
 
-PROBE = ".now"
-"""How the name of a file ends that is made to read the file server's clock."""
+CLOCK = ".now"
+"""The suffix of files that are created to read the file server's clock."""
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds between an owner's touches, until an untouched lock is free, and between tries."""
+    """Seconds between an owner's touches, until an untouched lock is stale, and between tries."""
 
     touches: float = 5.0
     stale: float = 60.0
@@ -45,10 +45,10 @@ class Pace:
 
 @dataclass(frozen=True)
 class Held:
-    """Another's lock; its owner is None while that can't be read.
+    """A lock that another process holds; `owner` is None if it can't be read.
 
-    `is_alive` says that its process runs or has touched the lock since it was first looked at;
-    else one that died a moment ago looks the same.
+    `is_alive` is true if the process is known to be running, or has touched the lock since it was
+    first seen. If false, the process may have died a moment ago.
     """
 
     owner: Owner | None
@@ -56,28 +56,28 @@ class Held:
 
 
 class OwnerLock:
-    """A lock that is held."""
+    """A lock held by this process."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path, self._owner = path, owner
 
     def is_held(self) -> bool:
-        """Say whether it still is: not removed, and not another's after a long sleep."""
+        """Return whether it is still held: not removed, and not taken over while asleep."""
         return _owner(self.path) == self._owner
 
     def next_owner(self) -> Owner | None:
-        """Return who holds the lock that this one was, None where nobody does."""
+        """Return the owner that has taken over this lock, None if nobody has."""
         newest = max(_generations(self.path.with_suffix("")), default=None)
         return None if newest is None else _owner(self.path.with_suffix(f".{newest}"))
 
     def touch(self) -> None:
         """Show that the owner is alive."""
-        # What goes wrong once, on a busy file server, may go well the next time.
+        # A failure, as on a busy file server, is made up for by the next touch.
         with contextlib.suppress(OSError):
             os.utime(self.path)
 
     def release(self) -> None:
-        """Hand it back, if it is still held."""
+        """Release the lock, if it is still held."""
         with contextlib.suppress(OSError):
             if self.is_held():
                 self.path.unlink(missing_ok=True)
@@ -88,21 +88,21 @@ def owner_lock(
     stem: Path,
     *,
     pace: Pace = Pace(),
-    sleepers_keep_it: bool = True,
+    held_while_asleep: bool = True,
     busy: Callable[[Held], None] = lambda held: None,
 ) -> Iterator[OwnerLock]:
-    """Wait for a lock, and keep it for the time of a `with` block.
+    """Wait for a lock, and yield it while it is held.
 
     Args:
-        stem: the path of its file, without the generation.
-        pace: of touches and tries.
-        sleepers_keep_it: whether a process that is there, but does not touch the lock, keeps it.
-        busy: called before each further try; what it raises ends the waiting.
+        stem: the path of the lock's file, without the generation.
+        pace: the times between touches and tries.
+        held_while_asleep: whether a running process that does not touch the lock keeps it.
+        busy: called before each further try; an exception from it ends the waiting.
 
     Raises:
-        StoreError: the folder that the lock lies in can't be written.
+        StoreError: the folder of the lock can't be written.
     """
-    lock = _acquired(stem, pace, sleepers_keep_it, busy)
+    lock = _acquired(stem, pace, held_while_asleep, busy)
     done = threading.Event()
 
     def beat() -> None:
@@ -121,16 +121,16 @@ def owner_lock(
 
 
 def touched(path: Path) -> float | None:
-    """Return the time when a file was last written or touched, None where it is gone.
+    """Return when a file was last written or touched, None if it is gone.
 
     Raises:
-        StoreError: it is not a file, so no process wrote it.
+        StoreError: it is not a file, so it is not a lock.
     """
     try:
         kind = kind_of(os.lstat(path))
         if kind != FILE:
-            raise StoreError(f"{path} is {kind}, where a file of ours would be: move it away")
-        # Opening a file asks a file server for its time; `stat` may be answered from a cache.
+            raise StoreError(f"{path} is {kind}, where a lock's file belongs: move it away")
+        # Opening a file makes a file server report its time; `stat` may come from a cache.
         with open(path, "rb") as file:
             return os.fstat(file.fileno()).st_mtime
     except PermissionError:
@@ -139,48 +139,48 @@ def touched(path: Path) -> float | None:
         return None
 
 
-def file_time(beside: Path) -> float:
-    """Return the time now by the clock of the file server: that of a file made for it."""
-    probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex}{PROBE}")
+def server_time(near: Path) -> float:
+    """Return the current time by the file server's clock, from a file created for it."""
+    clock = near.with_name(f".{near.name}.{uuid.uuid4().hex}{CLOCK}")
     try:
-        with open(probe, "wb") as file:
+        with open(clock, "wb") as file:
             return os.fstat(file.fileno()).st_mtime
     except OSError as error:
-        raise write_error(probe, error) from error
+        raise write_error(clock, error) from error
     finally:
-        probe.unlink(missing_ok=True)
+        clock.unlink(missing_ok=True)
 
 
 def is_old(touched: float, now: float, stale_after: float) -> bool:
-    """Say whether a time is so long ago that who keeps touching a file must be dead.
+    """Return whether a file was last touched so long ago that its owner must be dead.
 
-    Nobody alive touches a file in the future: what bears such a time was moved here with it.
+    A time in the future counts as old too: no running process sets one, so it was copied here.
     """
     return abs(now - touched) > stale_after
 
 
-def remove_free_locks(stem: Path, *, pace: Pace = Pace(), sleepers_keep_it: bool = True) -> None:
-    """Remove the files of a lock that dead processes have left; arguments as of `owner_lock`.
+def remove_free_locks(stem: Path, *, pace: Pace = Pace(), held_while_asleep: bool = True) -> None:
+    """Remove a lock's files that dead processes have left; arguments as for `owner_lock`.
 
     Raises:
-        StoreError: something else than a lock bears the name of one.
+        StoreError: something other than a lock has the name of one.
     """
     for generation in _generations(stem):
         file = _file(stem, generation)
-        if _is_free(file, pace.stale, sleepers_keep_it):
+        if _is_free(file, pace.stale, held_while_asleep):
             file.unlink(missing_ok=True)
 
 
 def _acquired(
-    stem: Path, pace: Pace, sleepers_keep_it: bool, busy: Callable[[Held], None]
+    stem: Path, pace: Pace, held_while_asleep: bool, busy: Callable[[Held], None]
 ) -> OwnerLock:
-    """Create the next generation of a lock once the last one is gone or free."""
+    """Create the next generation of a lock, once the last one is gone or free."""
     first_seen: dict[int, float] = {}
     while True:
         newest = max(_generations(stem), default=None)
-        if newest is None or _is_free(_file(stem, newest), pace.stale, sleepers_keep_it):
+        if newest is None or _is_free(_file(stem, newest), pace.stale, held_while_asleep):
             lock = _created(_file(stem, 0 if newest is None else newest + 1))
-            if lock is not None and _is_sole(lock, stem, pace.stale, sleepers_keep_it):
+            if lock is not None and _is_sole(lock, stem, pace.stale, held_while_asleep):
                 return lock
             time.sleep(random.uniform(0, pace.tries))
         else:
@@ -192,16 +192,17 @@ def _acquired(
             time.sleep(pace.tries)
 
 
-def _is_sole(lock: OwnerLock, stem: Path, stale_after: float, sleepers_keep_it: bool) -> bool:
-    """Look again once a lock is made, since the look before it may be old: clear it, or give way.
+def _is_sole(lock: OwnerLock, stem: Path, stale_after: float, held_while_asleep: bool) -> bool:
+    """Check again after creating a lock, since the earlier check may be out of date.
 
-    Of two who made one at the same moment, from different looks, at least one gives way.
+    Older generations that are free are removed; otherwise the lock is released and False returned.
+    Of two processes that created one at the same moment, at least one gives way.
     """
     mine = int(lock.path.suffix[1:])
     others = [generation for generation in _generations(stem) if generation != mine]
     for generation in others:
         file = _file(stem, generation)
-        if generation > mine or not _is_free(file, stale_after, sleepers_keep_it):
+        if generation > mine or not _is_free(file, stale_after, held_while_asleep):
             lock.release()
             return False
     for generation in others:
@@ -210,7 +211,7 @@ def _is_sole(lock: OwnerLock, stem: Path, stale_after: float, sleepers_keep_it: 
 
 
 def _created(path: Path) -> OwnerLock | None:
-    """Make a lock's file, None where another process was first."""
+    """Create a lock's file, None if another process was first."""
     owner, is_made = Owner.this_process(), False
     try:
         with open(path, "x") as file:
@@ -225,15 +226,15 @@ def _created(path: Path) -> OwnerLock | None:
     return OwnerLock(path, owner)
 
 
-def _is_free(path: Path, stale_after: float, sleepers_keep_it: bool) -> bool:
+def _is_free(path: Path, stale_after: float, held_while_asleep: bool) -> bool:
     last = touched(path)
     owner = _owner(path)
     is_running = None if owner is None else owner.is_running()
     if is_running is False:
         return True
-    if is_running and sleepers_keep_it:
+    if is_running and held_while_asleep:
         return False
-    return last is not None and is_old(last, file_time(path), stale_after)
+    return last is not None and is_old(last, server_time(path), stale_after)
 
 
 def _owner(path: Path) -> Owner | None:
@@ -243,7 +244,7 @@ def _owner(path: Path) -> Owner | None:
     except (FileNotFoundError, PermissionError):
         return None
     except OSError as error:
-        if error.errno != errno.ESTALE:  # what a file server says of a file that is gone
+        if error.errno != errno.ESTALE:  # from a file server, of a file that is gone
             raise
         return None
 

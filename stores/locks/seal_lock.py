@@ -1,7 +1,7 @@
-"""Sealing by one process alone, where several find at the same moment that a store is whole.
+"""Sealing by one process only, when several find at the same moment that a store is whole.
 
-The lock is a hidden file beside the store. A holder that was merely asleep for so long that another
-one took over does no harm when it wakes: sealing twice writes the same bytes.
+The lock is a hidden file beside the store. A holder that was suspended for so long that another
+took over does no harm when it wakes up: sealing twice writes the same bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from logitbank.stores.files.folders import FILE, entries_of
 from logitbank.stores.files.interface import PARTIAL, SECONDS_UNTIL_STALE
 from logitbank.stores.locks.owner_lock import (
     Pace,
-    file_time,
     is_old,
     owner_lock,
     remove_free_locks,
+    server_time,
     touched,
 )
 
@@ -29,7 +29,7 @@ SECONDS_BETWEEN_TRIES = 0.5
 
 @contextmanager
 def seal_lock(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) -> Iterator[None]:
-    """Wait for the right to seal a store, and keep it for the time of a `with` block.
+    """Hold the lock for sealing a store, waiting for it first.
 
     Args:
         store: its path; the lock is a hidden file beside it.
@@ -38,7 +38,7 @@ def seal_lock(store: str | Path, *, stale_after: float = SECONDS_UNTIL_STALE) ->
     Raises:
         StoreError: the folder that the store lies in can't be written.
     """
-    with owner_lock(_stem(store), pace=_pace(stale_after), sleepers_keep_it=False):
+    with owner_lock(_stem(store), pace=_pace(stale_after), held_while_asleep=False):
         yield
 
 
@@ -50,9 +50,9 @@ def remove_stale_locks(store: str | Path, *, stale_after: float = SECONDS_UNTIL_
         stale_after: seconds after which an untouched lock belongs to a dead process.
 
     Raises:
-        StoreError: something else than a lock bears the name of one.
+        StoreError: something other than a lock has the name of one.
     """
-    remove_free_locks(_stem(store), pace=_pace(stale_after), sleepers_keep_it=False)
+    remove_free_locks(_stem(store), pace=_pace(stale_after), held_while_asleep=False)
 
 
 def wait_for_writers(
@@ -63,32 +63,32 @@ def wait_for_writers(
 ) -> None:
     """Wait until no process is writing into a store.
 
-    Each temporary file must be gone, or untouched for so long that its writer was killed.
+    Every temporary file must be gone, or stale, so that its writer must have been killed.
 
     Args:
         store: its path.
         stale_after: seconds after which an untouched file belongs to a dead process.
-        waiting: called once, with the number of files, where there is something to wait for.
+        waiting: called once with the number of files, if there are any to wait for.
 
     Raises:
         StoreError: the folder that the store lies in can't be written.
     """
-    path, told = Path(os.path.realpath(store)), False
+    path, was_called = Path(os.path.realpath(store)), False
     while True:
         found = [entry.key for entry in entries_of(path) if entry.kind == FILE]
         times = [touched(path / key) for key in found if key.endswith(PARTIAL)]
-        now = file_time(path) if times else 0.0
+        now = server_time(path) if times else 0.0
         fresh = sum(time is not None and not is_old(time, now, stale_after) for time in times)
         if not fresh:
             return
-        if not told:
+        if not was_called:
             waiting(fresh)
-            told = True
+            was_called = True
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def _stem(store: str | Path) -> Path:
-    """Return the path of a store's locks, less their number: one, however the store is reached."""
+    """Return the path of a store's locks without the number, the same however it is reached."""
     path = Path(os.path.realpath(store))
     return path.with_name(f".{path.name}.sealing")
 

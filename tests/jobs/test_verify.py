@@ -57,7 +57,7 @@ def resealed(raw, out, **changes):
     writer = StoreWriter.open(out, store.manifest.unsealed(), store.target, store.sample_id)
     for unit in all_units(store.manifest):
         names = ("view_params", "pixel_crc", "top", "logits")
-        values = {name: store.read_block(name, unit).copy() for name in names}
+        values = {name: store.read_unit(name, unit).copy() for name in names}
         if (unit.view, unit.block) == (1, 2):
             for name, change in changes.items():
                 values[name] = change(values[name])

@@ -235,7 +235,7 @@ def test_a_loader_that_shuffles_all_rows_is_refused(raw, dataset):
     soft = SoftLabels.open(raw)
     slab = soft.epoch(0)
     loader = DataLoader(ViewDataset(dataset, soft.augmentation), batch_size=32, shuffle=True)
-    with pytest.raises(WrongRowError, match=r"draw rows from this epoch's slab\.rows"):
+    with pytest.raises(WrongRowError, match=r"take rows from this epoch's slab\.rows"):
         slab[next(iter(loader))[2]]
 
 

@@ -1,5 +1,8 @@
 """What the stateful test knows of a store without asking it: NumPy arrays, and files as bytes."""
 
+# Which errors may come depends on what is damaged: `pytest.raises` can't say so.
+# ruff: noqa: PT017
+
 from __future__ import annotations
 
 import json
@@ -11,28 +14,36 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
-from unittest import mock
 
 import numpy as np
+import torch
 
-from logitbank.stores import writer as writer_module
 from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError
 from logitbank.stores.files import LocalFiles
-from logitbank.stores.layout import Unit, all_units, store_arrays, unit_arrays, unit_index
+from logitbank.stores.layout import (
+    Unit,
+    all_units,
+    block_bounds,
+    store_arrays,
+    unit_arrays,
+    unit_index,
+)
 from logitbank.stores.manifest import DatasetIdentity, Manifest
+from logitbank.stores.reader import Store
+from logitbank.stores.slab import SlabLoader
 from logitbank.stores.writer import StoreWriter
 from tests.stores.store_examples import (
     CLASSES,
     SAMPLES,
     manifest,
-    open_writer,
     sample_id,
     target,
     unit_values,
     write_store,
 )
 
+CPU = torch.device("cpu")
 BESIDE_LOGITS = ("view_params", "pixel_crc", "top")
 MANIFEST, COPY, WITNESS = "zarr.json", "crc/zarr.json", "unfinished/zarr.json"
 
@@ -92,13 +103,7 @@ class MortalFiles(LocalFiles):
 
 def open_mortal(path: Path, wanted: Manifest, fuse: Fuse) -> StoreWriter:
     """Open a writer whose every file goes through the fuse."""
-    if not hasattr(writer_module, "LocalFiles"):
-        files: Any = MortalFiles(path, fuse)
-        return StoreWriter.open(files, wanted, target(), sample_id())
-    with mock.patch.object(
-        writer_module, "LocalFiles", lambda root, durable=False: MortalFiles(Path(root), fuse)
-    ):
-        return open_writer(path, wanted)
+    return StoreWriter.open(MortalFiles(path, fuse), wanted, target(), sample_id())
 
 
 @dataclass(frozen=True)
@@ -194,10 +199,9 @@ def write_other(path: Path, wanted: Manifest) -> None:
 
 
 def decoded(encoding: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Decode (B, ...) rows of an encoding's arrays, which are all those that no store lacks."""
+    """Decode (B, ...) rows of an encoding's arrays: all but those that every store has."""
     codes = {name: rows for name, rows in values.items() if name not in BESIDE_LOGITS}
-    found: Any = encoding_named(encoding)
-    return found.decode(codes if hasattr(found, "arrays") else codes["logits"])
+    return encoding_named(encoding).decode(codes)
 
 
 def files_of(path: Path) -> dict[str, bytes]:
@@ -231,3 +235,34 @@ def manifest_word(path: Path, wanted: Manifest) -> Word:
     if found.status != "complete":
         return "incomplete"
     return "complete" if found.seal == found.seal_value() else "edited"
+
+
+def require_right_rows(
+    model: StoreModel,
+    store: Store,
+    raw: Path,
+    rows: Mapping[str, np.ndarray],
+    logits: np.ndarray,
+) -> None:
+    """Require blocks and slabs to be these rows; what is damaged in the raw store is refused."""
+    damaged = model.damaged(raw)
+    for unit in model.units:
+        keys = dict(zip(model.rows, model.unit_keys(unit), strict=True))
+        bounds = slice(*block_bounds(model.wanted, unit.block))
+        for name, wanted in rows.items():
+            # To correct `top`, the reader needs the logits as well.
+            needed = damaged.intersection(keys.values() if name == "top" else [keys[name]])
+            try:
+                found = store.read_unit(name, unit)
+            except StoreError as error:
+                assert any(key in str(error) for key in needed), error
+            else:
+                np.testing.assert_array_equal(found, wanted[unit.view, bounds])
+    loader = SlabLoader(store)
+    for view in range(model.wanted.views):
+        try:
+            slab = loader.load(view, None, CPU)
+        except StoreError as error:
+            assert any(key in str(error) for key in damaged), error
+        else:
+            np.testing.assert_array_equal(slab[slab.rows].numpy(), logits[view])

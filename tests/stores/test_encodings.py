@@ -376,7 +376,7 @@ def test_zstd_gives_bytes_back_and_takes_no_more_than_it_may(data, level):
     frame, out = codec.compress(values), np.empty_like(values)
     codec.decompress(memoryview(frame), out)
     assert out.tobytes() == data
-    assert len(frame) <= codec.most_bytes(len(data))
+    assert len(frame) <= codec.max_bytes(len(data))
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 70_000, 2**20])

@@ -75,7 +75,7 @@ def moved(raw, tmp_path) -> tuple[Path, Path]:
 
 def test_the_caller_says_where_it_is(moved, tmp_path, monkeypatch):
     path, parent = moved
-    assert "or say where it is by --parent PATH" in refusal(path)
+    assert "or name it with --parent PATH" in refusal(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     near = ("elsewhere/parent.zarr", "../elsewhere/parent.zarr", "~/elsewhere/parent.zarr")
@@ -114,10 +114,10 @@ def test_verify_and_inspect_take_it_too(moved):
     summary = summarise(path)
     assert (summary.parent, summary.units_present) == (None, None)
     assert "can't be found: nothing is at" in summary_lines(summary)[-1]
-    assert "by --parent PATH" in summary_lines(summary)[-1]
+    assert "name it with --parent PATH" in summary_lines(summary)[-1]
     (parent / "logits/c/1/0/0").unlink()
     summary = summarise(path, parent=parent)
-    assert summary_lines(summary)[-1].endswith(f"{parent}: 8 of 9 units are there")
+    assert summary_lines(summary)[-1].endswith(f"{parent}: 8 of 9 units are present")
     assert summary.to_json()["parent"] == str(parent)
 
 
@@ -214,7 +214,7 @@ def test_pipes_folders_and_names_that_no_file_has_are_no_parents(raw, tmp_path):
 def test_it_never_leads_to_itself_or_to_another_virtual_store(raw, tmp_path):
     path = virtual(raw, tmp_path / "far" / "sort.zarr", places=(".", "../swap.zarr"))
     virtual(raw, tmp_path / "far" / "swap.zarr", correction="swap", places=("../sort.zarr",))
-    assert "sort.zarr changed, or is another store" in refusal(path)
+    assert "sort.zarr has changed, or is another store" in refusal(path)
     # One that says it has the very digest that is looked for.
     forged = tmp_path / "far" / "swap.zarr" / "zarr.json"
     document = json.loads(forged.read_text())
@@ -268,7 +268,7 @@ def test_the_caller_allows_it_by_its_name(raw, tmp_path, code):
 
 def test_a_name_alone_stands_for_what_this_process_registered(raw, tmp_path):
     path = virtual(raw, tmp_path / "theirs.zarr", correction="theirs")
-    assert "corrected by 'theirs', which is none of sort, swap" in refusal(path)
+    assert "corrected by 'theirs', which is not one of sort, swap" in refusal(path)
     refusal(path, parent=raw)
     register_correction("theirs", lambda logits, target: logits, temperature=None)
     try:

@@ -209,7 +209,9 @@ def test_a_gather_that_another_threads_epoch_overtakes_is_refused(store, monkeyp
         return index_select(*given)
 
     monkeypatch.setattr(torch.Tensor, "index_select", epochs_go_by)
-    with pytest.raises(WrongRowError, match="view 0 is no longer in memory: another epoch began"):
+    with pytest.raises(
+        WrongRowError, match="view 0 is no longer in memory: another epoch has begun"
+    ):
         slab[slab.rows]
 
 

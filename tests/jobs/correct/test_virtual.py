@@ -107,7 +107,7 @@ def test_every_job_that_reads_it_takes_parent(moved, tmp_path, capsys):
         assert run(*words) == 1
         assert "--parent PATH" in "".join(capsys.readouterr())
     done("inspect", path, "--parent", parent)
-    assert f"reads         {parent}: 12 of 12 units are there" in capsys.readouterr().out
+    assert f"reads         {parent}: 12 of 12 units are present" in capsys.readouterr().out
     done("verify", path, "--parent", parent)
     (tmp_path / "job.yaml").write_text(f"parent: {parent}\n")
     done(*train, "--config", tmp_path / "job.yaml")

@@ -156,7 +156,7 @@ class TestReading:
             ({"corrections": ["sorted"]}, "unknown correction 'sorted': did you mean 'sort'"),
             ({"corrections": ["sort", "sort"]}, "corrections must be one or more, each once"),
             ({"corrections": []}, "corrections must be one or more"),
-            ({"weak": "cifar-weak+mixup"}, "dkd tells an image's label from the other classes"),
+            ({"weak": "cifar-weak+mixup"}, "dkd needs one label for each image"),
             ({"weak": "cifar-weak+mixup", "loss": "kd", "loss_settings": {}},
              "a correction puts one first: set `corrections: [none]`"),
             ({"strong": "cifar-strong+cutmix", "loss": "mlkd", "loss_settings": {}},

@@ -80,7 +80,7 @@ def test_one_changed_image_in_memory(digits_store, tmp_path):
     images = dataset.images.copy()
     images[17, 20, 20] ^= 1
     changed = dataclasses.replace(dataset, images=images)
-    message = "1 of 24 images are others, first sample 17 of digits train"
+    message = "1 of 24 images are different, first sample 17 of digits train"
     assert steps_before_it_stops(path, changed, tmp_path / "run", message) == 0
 
 
@@ -111,7 +111,7 @@ def test_stored_parameters_that_were_changed_and_sealed_again(digits_store, tmp_
     writer = StoreWriter.open(forged, store.manifest.unsealed(), store.target, store.sample_id)
     for unit in all_units(store.manifest):
         names = ("view_params", "pixel_crc", "top", "logits")
-        values = {name: store.read_block(name, unit).copy() for name in names}
+        values = {name: store.read_unit(name, unit).copy() for name in names}
         if unit.block == 1:
             values["view_params"][5, 0] = (values["view_params"][5, 0] + 3) % 9
         writer.write_unit(unit, values)

@@ -55,7 +55,7 @@ def test_it_reads_as_the_full_store_in_all_that_a_store_gives(raw, name):
             )
         for unit in all_units(ours.manifest):
             np.testing.assert_array_equal(
-                ours.read_block(array, unit), theirs.read_block(array, unit), strict=True
+                ours.read_unit(array, unit), theirs.read_unit(array, unit), strict=True
             )
     np.testing.assert_array_equal(ours.target, theirs.target)
     np.testing.assert_array_equal(ours.sample_id, theirs.sample_id)
@@ -114,7 +114,7 @@ def test_a_worker_opens_it_as_it_was_opened_here(raw, tmp_path, monkeypatch):
     soft = SoftLabels.open(path, parent="parent.zarr", allow_corrections=["import:a:b"])
     monkeypatch.chdir("/")
     again, views = pickle.loads(pickle.dumps((soft, soft.augmentation)))
-    assert again.store.opening == views.store.opening == soft.store.opening
+    assert again.store.options == views.store.options == soft.store.options
     slab, other = soft.epoch(0), again.epoch(0)
     assert torch.equal(slab[slab.rows], other[other.rows])
 
@@ -149,7 +149,9 @@ def test_a_parent_that_moved_beside_it_is_found(raw, tmp_path):
 def test_a_parent_that_is_gone_is_named_with_where_it_was_looked_for(raw):
     path = virtual(raw, "sort")
     shutil.rmtree(raw)
-    with pytest.raises(StoreError, match=rf"sort.zarr is virtual .* nothing is at {raw}.* put the"):
+    with pytest.raises(
+        StoreError, match=rf"sort.zarr is virtual .* nothing is at {raw}.* move the"
+    ):
         Store.open(path)
     assert [problem.key for problem in verify_store(path)] == ["zarr.json"]
     assert "virtual" in summary_lines(summarise(path))[0]
@@ -165,7 +167,7 @@ def test_a_parent_that_changed_is_refused_and_one_that_is_as_it_was_is_found_pas
         values = unit_values(writer.manifest, unit)
         writer.write_unit(unit, values | {"logits": values["logits"] + np.float16(1)})
     writer.seal()
-    with pytest.raises(StoreError, match=r"raw.zarr changed, or is another store \(digest"):
+    with pytest.raises(StoreError, match=r"raw.zarr has changed, or is another store \(digest"):
         Store.open(path)
     shutil.move(kept, tmp_path / "here/raw.zarr")
     assert Store.open(path).parent.where == str(tmp_path / "here/raw.zarr")
@@ -189,7 +191,7 @@ def test_damage_of_the_parent_is_met_named_and_verified(raw):
     assert {problem.parent for problem in verify_store(path)} == {str(raw)}
     assert "sealed as complete" not in summary_lines(summarise(path))[0]
     (raw / "logits/c/1/1/0").unlink()
-    assert "8 of 9 units are there" in summary_lines(summarise(path))[0]
+    assert "8 of 9 units are present" in summary_lines(summarise(path))[0]
 
 
 def test_an_edited_manifest_is_refused_and_the_job_mends_it(raw):

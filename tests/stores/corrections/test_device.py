@@ -90,5 +90,5 @@ def test_a_row_with_a_nan_is_refused_and_nothing_is_changed():
 def test_a_correction_of_the_cpu_alone_and_no_such_device_are_refused():
     with pytest.raises(UsageError, match="device other than the CPU"):
         DeviceCorrector("label-revision", "cpu", 64)
-    with pytest.raises(UsageError, match="no device 'tpu9x'"):
+    with pytest.raises(UsageError, match="unknown torch device 'tpu9x'"):
         DeviceCorrector("sort", "tpu9x", 64)

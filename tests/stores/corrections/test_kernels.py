@@ -93,7 +93,7 @@ def test_infinity_is_a_number_and_is_moved():
 @pytest.mark.parametrize(
     ("top", "label", "cause"),
     [
-        ([5, 0], 1, "names a class in `top` that there is not"),
+        ([5, 0], 1, "names a class in `top` that does not exist"),
         ([0, 1], 3, "has a label that is no"),
     ],
 )
@@ -114,7 +114,7 @@ def test_memory_that_the_kernels_do_not_take_is_refused():
 
 def test_new_memory_that_overlaps_the_old_is_refused():
     codes, top, target = rows_of(3, "float32")
-    with pytest.raises(ValueError, match="other memory"):
+    with pytest.raises(ValueError, match="out must not overlap"):
         CORRECTIONS["sort"](codes[1:], top[1:], target[1:], out=(codes[:-1], top[1:].copy()))
 
 

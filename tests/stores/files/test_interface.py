@@ -66,14 +66,14 @@ class Reading:
 
     def test_a_file_is_read_into_memory_piece_by_piece(self, filled):
         pieces = [np.full(size, 255, np.uint8) for size in (3, 0, 4, 6)]
-        with filled.opened("a/c/0/0") as file:
+        with filled.open("a/c/0/0") as file:
             assert file.size == 10
             assert file.read_into(pieces[:1]) == 3
             assert file.read_into(pieces[1:]) == 7
         assert b"".join(map(bytes, pieces)) == b"0123456789" + 3 * b"\xff"
-        with filled.opened("a/c/0/0") as file:
+        with filled.open("a/c/0/0") as file:
             assert (file.tail(4), file.tail(0), file.tail(99)) == (b"6789", b"", b"0123456789")
-        with pytest.raises(FileNotFoundError), filled.opened("a/c/0/2"):
+        with pytest.raises(FileNotFoundError), filled.open("a/c/0/2"):
             pass
 
     def test_sizes_and_presence_are_told_without_reading(self, filled, monkeypatch):
@@ -151,7 +151,7 @@ class Writing(Reading):
         assert files.is_free()
         files.create({"zarr.json": [b"{}"], "a/b": [b"1"]})
         assert not files.is_free()
-        files.require_there()
+        files.require_exists()
         # Whoever comes second finds the first one's.
         files.create({"zarr.json": [b"[]"], "c": [b"2"]})
         assert {key: files.get(key) for key in files.list_keys()} == {
@@ -233,7 +233,7 @@ class Writing(Reading):
         writer = opened_writer(files, wanted)
         for unit in all_units(wanted):
             names = ("view_params", "pixel_crc", "top", "logits")
-            writer.write_unit(unit, {name: parent.read_block(name, unit) for name in names})
+            writer.write_unit(unit, {name: parent.read_unit(name, unit) for name in names})
         writer.seal()
         store = Store.open(files)
         for view in range(VIEWS):
@@ -287,7 +287,7 @@ class TestLocal(Writing):
 
     def test_nothing_there_is_an_error_of_its_own(self, files):
         with pytest.raises(AbsentError, match="there is no store at .*: no such folder"):
-            files.require_there()
+            files.require_exists()
 
     def test_a_folder_in_the_way_is_kept(self, files):
         files.put("a/b", [b"1"])
@@ -305,7 +305,7 @@ class TestLocal(Writing):
 
     def test_a_file_that_can_not_be_looked_for_is_named(self, files, monkeypatch):
         monkeypatch.setattr("os.listdir", refuse)
-        with pytest.raises(FileError, match="a can't be looked for: Permission denied"):
+        with pytest.raises(FileError, match="a can't be accessed: Permission denied"):
             files.exists("a", fresh=True)
 
 
@@ -382,7 +382,7 @@ class TestUrl(Reading):
             monkeypatch.setattr(filled._store.fs, name, fail)
         told = f"memory://bank/store.zarr: b can't be fetched: {type(error).__name__}"
         uses = [filled.get, filled.exists, lambda key: filled.sizes([key])]
-        uses += [lambda key: filled.opened(key).__enter__()]
+        uses += [lambda key: filled.open(key).__enter__()]
         for use in uses:
             with pytest.raises(FileError) as caught:
                 use("b")

@@ -310,7 +310,7 @@ def test_the_advice_says_what_mends_what(store):
 def test_inspect_counts_the_units_that_are_there(store, key, make):
     make(store / key)
     summary = summarise(store)
-    assert "sealed as complete, but 8 of 9 units are there" in summary_lines(summary)[0]
+    assert "sealed as complete, but 8 of 9 units are present" in summary_lines(summary)[0]
     assert (summary.to_json()["units"], summary.to_json()["units_present"]) == (9, 8)
 
 
@@ -349,7 +349,7 @@ def a_zarr_group(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (a_file, "out is a file, where a store's folder would lie: name another --out"),
+        (a_file, "out is a file, not a folder for a store: name another --out"),
         (a_run, "it holds a run .config.yaml.: name another --out"),
         (photos, "it holds a.jpg, b.jpg, c.jpg and 2 more: name another --out"),
         (a_zarr_group, "is not a logitbank store"),
@@ -374,7 +374,7 @@ def test_what_is_no_store_is_named_and_left_alone(tmp_path, kind, make, says):
 
 def test_nothing_is_made_below_a_file(tmp_path):
     a_file(tmp_path / "file")
-    with pytest.raises(StoreError, match="file is a file, which nothing can lie in"):
+    with pytest.raises(StoreError, match="file is a file, not a folder"):
         open_writer(tmp_path / "file/raw.zarr")
-    with pytest.raises(StoreError, match="file is a file, which nothing can lie in"):
+    with pytest.raises(StoreError, match="file is a file, not a folder"):
         LocalFiles(tmp_path / "file/run").put("last.pt", [b"weights"])

@@ -60,7 +60,7 @@ def test_an_owner_is_read_as_it_was_written():
     owner = Owner.this_process()
     assert Owner.from_text(owner.to_text()) == owner
     assert (owner.process, owner.is_running()) == (os.getpid(), True)
-    assert f"process {os.getpid()} on {owner.host}, since 20" in owner.told()
+    assert f"process {os.getpid()} on {owner.host}, since 20" in owner.describe()
 
 
 @pytest.mark.parametrize(
