@@ -18,12 +18,13 @@ from logitbank.jobs.command_line.arguments import (
 )
 from logitbank.jobs.command_line.opening import open_device, open_model, open_samples
 from logitbank.jobs.command_line.paths import out_path
-from logitbank.jobs.command_line.plan import require_room, require_store_place, store_bytes
+from logitbank.jobs.command_line.plan import require_store_place
 from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.stores.encodings import ENCODINGS
+from logitbank.stores.encodings import DEFAULT_ENCODING, ENCODINGS
+from logitbank.stores.files import Files, open_files
 
 if TYPE_CHECKING:
     from logitbank.pipeline.models import LoadedModel
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="seed of the views")
     parser.add_argument(
         "--encoding",
-        default="float16",
+        default=DEFAULT_ENCODING,
         metavar="NAME[:parameter=value,...]",
         help=f"how logits are stored: {' or '.join(ENCODINGS)}",
     )
@@ -81,14 +82,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals) -> None:
-    require_store_place(options.out)
-    task, teacher = _task(options, sharing)
+    files = open_files(options.out)
+    require_store_place(files)
+    task, teacher = _task(options, sharing, files)
     if options.dry_run:
-        print("\n".join([*planned_lines(task, sharing.part), *_break_even(task.manifest)]))
+        print("\n".join([*planned_lines(task, files, sharing.part), *_break_even(task.manifest)]))
         return
-    require_room(options.out, store_bytes(task.manifest))
     filled = make_store(
         task.probed(),
+        files,
         sharing,
         stop,
         job="cache",
@@ -107,7 +109,9 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
         )
 
 
-def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, LoadedModel]:
+def _task(
+    options: argparse.Namespace, sharing: Sharing, files: Files
+) -> tuple[TeacherTask, LoadedModel]:
     """Return the task that the arguments describe, and its teacher."""
     from logitbank.pipeline.teacher import CacheSettings, Precision, TeacherTask
     from logitbank.pipeline.views import parse_augmentation, parse_views
@@ -125,7 +129,7 @@ def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, L
         seed=options.seed,
         encoding=options.encoding,
         batch_size=options.batch_size,
-        block_rows=options.block_rows or _existing_chunk_rows(options.out),
+        block_rows=options.block_rows or _existing_chunk_rows(files),
         # A cluster's workers choose their own device.
         device="cpu" if is_shared else open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
@@ -163,14 +167,13 @@ def _show_accuracy(teacher: str, expected: float | None, measured: Measured) -> 
         require_expected_top1(teacher, measured, expected)
 
 
-def _existing_chunk_rows(location: str) -> int | None:
+def _existing_chunk_rows(files: Files) -> int | None:
     """Return the rows per chunk of an existing store, None if there is none."""
     from logitbank.stores.documents import read_manifest
     from logitbank.stores.errors import StoreError
-    from logitbank.stores.files import open_files
 
     try:
-        manifest = read_manifest(open_files(location))
+        manifest = read_manifest(files)
     except StoreError:
         return None
     was_edited = manifest.status == "complete" and manifest.seal != manifest.seal_value()

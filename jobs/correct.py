@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from logitbank.jobs.command_line.arguments import positive, threads
 from logitbank.jobs.command_line.paths import location, out_path, shared_location
-from logitbank.jobs.command_line.plan import require_room, require_store_place, store_bytes
+from logitbank.jobs.command_line.plan import require_store_place
 from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
 from logitbank.stores.errors import UsageError
-from logitbank.stores.files import parse_location
+from logitbank.stores.files import open_files, parse_location
 
 if TYPE_CHECKING:
     from logitbank.stores.reader import Store
@@ -90,7 +90,8 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
     from logitbank.pipeline.correct import CorrectionTask, wrong_rows
     from logitbank.stores.reader import Store
 
-    require_store_place(options.out)
+    files = open_files(options.out)
+    require_store_place(files)
     parent = Store.open(options.store)
     is_shared = sharing.cluster is not None
     task = CorrectionTask.of(
@@ -111,11 +112,10 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
         _make_virtual(parent, options.correction, options.store, options.out, options.dry_run)
         return
     if options.dry_run:
-        print("\n".join(planned_lines(task, sharing.part)))
+        print("\n".join(planned_lines(task, files, sharing.part)))
         return
-    require_room(options.out, store_bytes(task.manifest))
     filled = make_store(
-        task, sharing, stop, job="correct", rows="row", cluster_device=options.device
+        task, files, sharing, stop, job="correct", rows="row", cluster_device=options.device
     )
     if filled is not None:
         print(

@@ -75,22 +75,19 @@ def verify_deeply(
     problems = list(_sample_problems(store, dataset))
     if problems:
         return problems  # Every view would differ: this is another dataset.
+    identity = store.manifest.augmentation
+    augmentation = augmentation_from(identity.name, identity.parameters)
+    teacher = None
+    if depth.teacher is not None:
+        teacher = StoredTeacher(depth.teacher, store.manifest, depth.device)
+        problems += teacher.problems(dataset, augmentation)
+    compared = None if problems else teacher
     total, done = store.manifest.views * len(dataset), 0
     with ThreadPoolExecutor(depth.workers, thread_name_prefix="render") as pool:
-        identity = store.manifest.augmentation
-        augmentation = augmentation_from(identity.name, identity.parameters)
         renderer = ViewRenderer(dataset, augmentation, pool=pool)
-        teacher = None
-        if depth.teacher is not None:
-            teacher = StoredTeacher(depth.teacher, store.manifest, depth.device)
-            problems += teacher.problems(dataset, augmentation)
-        compared = None if problems else teacher
         for batch in _batches(store):
             problems += _view_problems(store, renderer, batch)
-            if compared is not None and batch.is_first:
-                problems += _logit_problems(store, renderer, batch, compared)
-            else:
-                problems += _order_problems(store, batch)
+            problems += _row_problems(store, renderer, batch, compared)
             done += len(batch.samples)
             progress(done, total)
     return problems
@@ -144,6 +141,15 @@ def _view_problems(store: Store, renderer: ViewRenderer, batch: _Batch) -> Itera
             where = named_images(renderer, int(batch.samples[row]), drawn[row])
             cause = f"differs when drawn again, see {where}; {AGAIN}"
             yield Problem(_key(store, name, batch), cause, "none")
+
+
+def _row_problems(
+    store: Store, renderer: ViewRenderer, batch: _Batch, teacher: StoredTeacher | None
+) -> Iterator[Problem]:
+    """Run the teacher on a unit's first batch; elsewhere the order of the logits is compared."""
+    if teacher is not None and batch.is_first:
+        return _logit_problems(store, renderer, batch, teacher)
+    return _order_problems(store, batch)
 
 
 def _logit_problems(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -74,25 +74,15 @@ def evaluate(
     """
     samples = np.arange(len(dataset)) if samples is None else samples
     _require_classes(model, dataset, samples)
+    precision = {"amp": amp, "tf32": tf32, "channels_last": channels_last}
     ranks: list[torch.Tensor] = []
-    with ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="render") as pool:
-        renderer = ViewRenderer(dataset, centre_crops(model), pool=pool)
-        parts = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-        crops = (renderer.draw(0, 0, part)[0] for part in parts)
-        for part, pixels in zip(parts, read_ahead(crops, _BATCHES_AHEAD), strict=True):
-            logits = forward_logits(
-                model,
-                pixels,
-                batch_size=batch_size,
-                device=device,
-                amp=amp,
-                tf32=tf32,
-                channels_last=channels_last,
-            )
-            on_logits(logits)
-            targets = torch.from_numpy(dataset.targets[part].astype(np.int64))
-            ranks.append(label_ranks(logits, targets.to(logits.device)).cpu())
-            progress(sum(map(len, ranks)), len(samples))
+    parts = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    for part, pixels in zip(parts, _crops(model, dataset, parts, workers), strict=True):
+        logits = forward_logits(model, pixels, batch_size=batch_size, device=device, **precision)
+        on_logits(logits)
+        targets = torch.from_numpy(dataset.targets[part].astype(np.int64))
+        ranks.append(label_ranks(logits, targets.to(logits.device)).cpu())
+        progress(sum(map(len, ranks)), len(samples))
     return _accuracy(torch.cat(ranks))
 
 
@@ -112,6 +102,15 @@ def label_ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     is_before = torch.arange(logits.shape[1], device=logits.device) < targets[:, None]
     tied = ((logits == label) & is_before).sum(dim=1)
     return torch.where(above == 0, 0, above + tied)
+
+
+def _crops(
+    model: LoadedModel, dataset: ImageDataset, parts: list[NDArray[np.int64]], workers: int | None
+) -> Iterator[torch.Tensor]:
+    """Yield the (B, S, S, 3) centre crops of each part, rendered ahead of time."""
+    with ThreadPoolExecutor(workers or os.cpu_count(), thread_name_prefix="render") as pool:
+        renderer = ViewRenderer(dataset, centre_crops(model), pool=pool)
+        yield from read_ahead((renderer.draw(0, 0, part)[0] for part in parts), _BATCHES_AHEAD)
 
 
 def _require_classes(model: LoadedModel, dataset: ImageDataset, samples: NDArray[np.int64]) -> None:

@@ -12,6 +12,8 @@ from logitbank.stores.errors import LogitbankError
 
 Item = TypeVar("Item")
 
+_Made = queue.Queue[tuple[Item | None, BaseException | None]]
+
 SECONDS_TO_FINISH = 20.0
 
 
@@ -28,31 +30,11 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     >>> list(read_ahead(range(4), depth=2))
     [0, 1, 2, 3]
     """
-    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(item: Item | None, error: BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    end = StopIteration()
-    process = os.getpid()
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not put(item, None):
-                    return
-            put(None, end)
-        except BaseException as error:
-            put(None, error)
-
-    thread = threading.Thread(target=make, name="read-ahead", daemon=True)
+    made: _Made[Item] = queue.Queue(depth)
+    stopped, end, process = threading.Event(), StopIteration(), os.getpid()
+    thread = threading.Thread(
+        target=_make, args=(items, made, stopped, end), name="read-ahead", daemon=True
+    )
     thread.start()
     try:
         while True:
@@ -71,3 +53,26 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
         stopped.set()
         if os.getpid() == process:
             thread.join(SECONDS_TO_FINISH)
+
+
+def _make(
+    items: Iterable[Item], made: _Made[Item], stopped: threading.Event, end: StopIteration
+) -> None:
+    """Put the items, and then `end` or the exception that ended them, unless stopped before."""
+
+    def put(item: Item | None, error: BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put((item, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    try:
+        for item in items:
+            if not put(item, None):
+                return
+        put(None, end)
+    except BaseException as error:
+        put(None, error)

@@ -182,11 +182,6 @@ def positive(text: str) -> int:
     return whole(text, 1, MAX_COUNT)
 
 
-def non_negative(text: str) -> int:
-    """Parse a count of at least 0."""
-    return whole(text, 0, MAX_COUNT)
-
-
 def plan_count(text: str) -> int:
     """Parse a count of at least 1 of things that a plan lists one by one."""
     return whole(text, 1, MAX_PLANNED)
@@ -210,11 +205,6 @@ def positive_number(text: str) -> float:
 def threads(text: str) -> int:
     """Parse a number of threads or processes, of at least 1."""
     return whole(text, 1, MAX_THREADS)
-
-
-def threads_or_none(text: str) -> int:
-    """Parse a number of threads or processes, of at least 0."""
-    return whole(text, 0, MAX_THREADS)
 
 
 def seed(text: str) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from logitbank.jobs.command_line.plan import units_present
 from logitbank.stores.errors import StoreError, UsageError
-from logitbank.stores.files import open_files
+from logitbank.stores.files import Files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
@@ -103,7 +103,7 @@ def add_part_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def seal_when_whole(
-    location: str,
+    files: Files,
     wanted: Manifest,
     part: Part,
     open_whole: Callable[[], StoreWriter],
@@ -115,7 +115,7 @@ def seal_when_whole(
     that arrive at the same moment wait for it.
 
     Args:
-        location: the store.
+        files: the store's.
         wanted: its manifest.
         part: the part that has just done its share.
         open_whole: opens the store with all of its units.
@@ -127,33 +127,31 @@ def seal_when_whole(
     Raises:
         LogitbankError: as `complete`.
     """
-    files, units = open_files(location), len(all_units(wanted))
+    where, units = files.where, len(all_units(wanted))
     left = units - units_present(files, wanted)
     if left:
-        print(
-            f"{location}: part {part} is done; other parts still have {left:,} of {units:,} units"
-        )
+        print(f"{where}: part {part} is done; other parts still have {left:,} of {units:,} units")
         return None
     with files.sealing():
-        sealed = _sealed_manifest(location)
+        sealed = _sealed_manifest(files)
         if sealed is not None:
-            print(f"{location}: part {part} is done; another part sealed the store")
+            print(f"{where}: part {part} is done; another part sealed the store")
             return sealed
-        files.wait_for_writers(waiting=lambda count: _print_waiting(location, count))
-        print(f"{location}: part {part} is done, no unit is missing: checking and sealing")
+        files.wait_for_writers(waiting=lambda count: _print_waiting(where, count))
+        print(f"{where}: part {part} is done, no unit is missing: checking and sealing")
         return complete(open_whole())
 
 
-def _print_waiting(location: str, count: int) -> None:
+def _print_waiting(where: str, count: int) -> None:
     print(
-        f"{location}: {count} temporary files are being written, or were left less than a minute "
+        f"{where}: {count} temporary files are being written, or were left less than a minute "
         "ago by killed processes: waiting for them",
         flush=True,
     )
 
 
-def _sealed_manifest(location: str) -> Manifest | None:
+def _sealed_manifest(files: Files) -> Manifest | None:
     try:
-        return Store.open(location).manifest
+        return Store.open(files).manifest
     except StoreError:
         return None

@@ -7,13 +7,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from logitbank.jobs.command_line.plan import store_plan
+from logitbank.jobs.command_line.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.command_line.stopping import StopSignals
 from logitbank.jobs.fill.in_process import InProcess
 from logitbank.jobs.fill.parts import Part, seal_when_whole
 from logitbank.jobs.fill.sharing import Sharing
 from logitbank.pipeline.store_task import OpenTask, StoreTask
-from logitbank.stores.files import open_files
+from logitbank.stores.files import Files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter, unit_rows
@@ -54,6 +54,7 @@ def accept_all(measured: Measured) -> None:
 
 def make_store(
     task: StoreTask,
+    files: Files,
     sharing: Sharing,
     stop: StopSignals,
     *,
@@ -65,7 +66,8 @@ def make_store(
     """Make a task's store, or a part of it.
 
     Args:
-        task: the task, with the store's location.
+        task: whose units the store holds.
+        files: where the store lies or will lie.
         sharing: who computes.
         stop: the stop signals.
         job: what the progress bar calls the job.
@@ -77,9 +79,11 @@ def make_store(
         The sealed store; None if nothing was missing, or if other parts are not done yet.
 
     Raises:
-        LogitbankError: a unit can't be computed, or the store can't be written or sealed.
+        LogitbankError: a unit can't be computed, or the store can't be written or sealed; there is
+            too little room for it.
         StopRequested: a signal came.
     """
+    require_room(files, store_bytes(task.manifest))
     with ExitStack() as stack:
         opened = stack.enter_context(closing(task.open()))
         driver: Driver = InProcess(task, opened, stop, job, rows)
@@ -89,53 +93,56 @@ def make_store(
             driver = OnCluster(
                 task, opened, job, sharing.cluster, cluster_device, sharing.report, stack
             )
-        return _Run(task, opened, driver, sharing.part, on_checked).fill()
+        return _Run(task.manifest, opened, files, driver, sharing.part, on_checked).fill()
 
 
-def planned_lines(task: StoreTask, part: Part | None) -> list[str]:
+def planned_lines(task: StoreTask, files: Files, part: Part | None) -> list[str]:
     """Return lines that describe what making a task's store, or a part of it, will take.
 
     Raises:
-        StoreError: the location holds a different store.
+        StoreError: the place holds a different store.
     """
     with closing(task.open()) as opened:
         share = None if part is None else _share(part, opened, task.manifest)
-    return store_plan(task.store, task.manifest, share)
+    return store_plan(files, task.manifest, share)
 
 
 @dataclass(frozen=True)
 class _Run:
     """The state of `make_store`."""
 
-    task: StoreTask
+    wanted: Manifest
     opened: OpenTask
+    files: Files
     driver: Driver
     part: Part | None
     on_checked: Callable[[Measured], None]
 
     def fill(self) -> Filled | None:
         """Compute the missing units, and seal the store once every part has done its share."""
-        out, wanted = self.task.store, self.task.manifest
+        files, wanted = self.files, self.wanted
         share = None if self.part is None else _share(self.part, self.opened, wanted)
-        if open_files(out).is_free():
+        if files.is_free():
             wanted = self._checked(all_units(wanted) if share is None else share)
 
         def open_writer(share: list[Unit] | None = None) -> StoreWriter:
-            return StoreWriter.open(out, wanted, *self.opened.samples, share)
+            return StoreWriter.open(files, wanted, *self.opened.samples, share)
 
         writer = open_writer(share)
         self.opened.require_begun(writer.manifest.measured)
         if writer.complete:
             of_part = "" if self.part is None else f" of part {self.part}"
-            print(f"{out} is complete: every chunk{of_part} was checked, nothing is missing")
+            print(
+                f"{files.where} is complete: every chunk{of_part} was checked, nothing is missing"
+            )
             return None
         for key in writer.mended:
-            print(f"{out}: {key} was bad or stale; mending it")
+            print(f"{files.where}: {key} was bad or stale; mending it")
         rows = unit_rows(writer.missing, wanted)
         if self.part is None:
             return Filled(self._complete(writer), rows)
         self.driver.compute(writer)
-        sealed = seal_when_whole(out, wanted, self.part, open_writer, self._complete)
+        sealed = seal_when_whole(files, wanted, self.part, open_writer, self._complete)
         return None if sealed is None else Filled(sealed, rows)
 
     def _complete(self, writer: StoreWriter) -> Manifest:

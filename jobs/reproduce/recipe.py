@@ -23,6 +23,7 @@ from logitbank.pipeline.student.config import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
 from logitbank.pipeline.views import Mixed, parse_augmentation
 from logitbank.stores.corrections.registry import correction_named
+from logitbank.stores.encodings import DEFAULT_ENCODING, encoding_named
 from logitbank.stores.errors import UsageError, unknown_name
 
 UNCORRECTED = "none"
@@ -137,6 +138,7 @@ class Recipe:
                 f"{self.loss} learns from labels alone, so that there are no logits to correct: "
                 f"set `corrections: [{UNCORRECTED}]`"
             )
+        self._require_accepted()
         for augmentation in filter(None, (self.weak, self.strong)):
             # Mixed views need the number of samples to draw partners from; any will do here.
             if isinstance(parse_augmentation(augmentation, samples=1), Mixed):
@@ -170,14 +172,19 @@ class Recipe:
                 )
             correction_named(name)
 
+    def _require_accepted(self) -> None:
+        """Refuse a loss that can't learn from the stores that it would be given."""
+        for correction in self.tabled_corrections if self.needs_soft_labels else ():
+            made = None if correction == UNCORRECTED else correction
+            reason = self._own_loss.refusal(encoding_named(DEFAULT_ENCODING), made)
+            if reason is not None:
+                raise UsageError(f"corrections: {correction}: --loss {self.loss} {reason}")
+
     def _require_mixable(self, augmentation: str) -> None:
-        """Refuse mixed views if the loss or a correction needs one label, or two views."""
-        if self._own_loss.views == 2:
-            raise UsageError(
-                f"{self.loss} learns from two views of each image, but {augmentation} mixes each "
-                "with a different image: choose another augmentation"
-            )
-        self._own_loss.require_one_label()
+        """Refuse mixed views where something needs one label, or the two views of one image."""
+        reason = self._own_loss.refusal_of_mixed(augmentation)
+        if reason is not None:
+            raise UsageError(f"--loss {self.loss} {reason}")
         if self.corrections != (UNCORRECTED,):
             raise UsageError(
                 f"{augmentation} makes views with two labels, but a correction puts one first: set "

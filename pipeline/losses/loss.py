@@ -15,6 +15,7 @@ from logitbank.pipeline.losses.logits import ViewLogits
 from logitbank.pipeline.losses.mixed import are_mixed
 from logitbank.pipeline.losses.published import Published
 from logitbank.pipeline.losses.standardise import standardise
+from logitbank.stores.encodings import Encoding
 from logitbank.stores.errors import UsageError, unknown_name
 
 Terms = dict[str, torch.Tensor]
@@ -47,6 +48,8 @@ class Loss(ABC):
     - `standardised`: whether what it distils is standardised logits (see `distilled`).
     - `own_correction`: the correction that it applies to raw logits, as published.
     - `published`: a table of its published settings; without one every setting needs a default.
+
+    `refusal` says which stores it can't learn from.
 
     Raises:
         UsageError: a setting is out of bounds.
@@ -100,8 +103,8 @@ class Loss(ABC):
                 label for each image.
             ValueError: student and teacher differ in shape, or the learned module is missing.
         """
-        if are_mixed(targets):
-            self.require_one_label()
+        if are_mixed(targets) and self.needs_one_label:
+            raise UsageError(f"--loss {self.name} {_NEEDS_ONE_LABEL}")
         return self.terms(LossInputs(student, teacher, targets, epoch, learned))
 
     def learned_module(self) -> nn.Module | None:
@@ -145,17 +148,37 @@ class Loss(ABC):
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}") from error
 
-    def require_one_label(self) -> None:
-        """Check that the loss can learn from mixed images: some need one label for each.
+    def refusal(self, encoding: Encoding, correction: str | None) -> str | None:
+        """Return why the loss can't learn from a store's logits; None, as here, where it can.
 
-        Raises:
-            UsageError: it can't.
+        A run asks before its first step, a recipe before anything is computed.
+
+        Args:
+            encoding: the store's, with its `name` and its parameters.
+            correction: what is made of the logits before the loss, None for raw ones.
+
+        Returns:
+            What is wrong and what to do, as it follows `--loss NAME` in an error.
         """
-        if self.needs_one_label:
-            raise UsageError(
-                f"--loss {self.name} needs one label for each image, but mixed "
-                "images have two labels: use a store without MixUp or CutMix, or --loss kd"
+        del encoding, correction
+        return None
+
+    def refusal_of_mixed(self, augmentation: str) -> str | None:
+        """Return why the loss can't learn from mixed views, None where it can.
+
+        Args:
+            augmentation: what makes the views, such as `cifar-weak+mixup`.
+
+        Returns:
+            As `refusal`.
+        """
+        if self.views == 2:
+            return (
+                f"learns from two views of each image, but {augmentation} mixes each with a "
+                "different image: use views without MixUp and CutMix, or a loss of one view such "
+                "as kd"
             )
+        return _NEEDS_ONE_LABEL if self.needs_one_label else None
 
     def pairs(self, inputs: LossInputs) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the student's and the teacher's logits of each view that the loss learns from.
@@ -186,6 +209,12 @@ class Loss(ABC):
     def distilled(self, logits: torch.Tensor) -> torch.Tensor:
         """Return logits as the distillation sees them: standardised, for some losses."""
         return standardise(logits) if self.standardised else logits
+
+
+_NEEDS_ONE_LABEL = (
+    "needs one label for each image, but mixed images have two labels: use a store without MixUp "
+    "or CutMix, or --loss kd"
+)
 
 
 def share_of_run(of: int, epochs: int, published_epochs: int) -> int:

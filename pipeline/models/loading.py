@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadedModel",
     "ModelSpec",
-    "WeightsFile",
     "absolute_model_spec",
     "evaluation_mode",
     "load_model",
@@ -185,9 +184,8 @@ def load_model(
             classes, or the network can't take such images.
     """
     parsed = ModelSpec.parse(spec)
-    if pretrained and parsed.weights is None and parsed.kind != "import":
-        published = f" or {spec}@NAME" if parsed.kind in _WITH_PUBLISHED_WEIGHTS else ""
-        raise UsageError(f"a teacher needs weights: {spec}@FILE{published}, not {spec} alone")
+    if pretrained:
+        _require_weights(spec, parsed)
     built = _build(parsed, classes, input_size)
     module, inputs = built.module, built.inputs
     model = LoadedModel(
@@ -203,10 +201,15 @@ def load_model(
     )
     require_logits(module, spec, model.input_size, classes)
     if pretrained:
-        module.eval()
-        for parameter in module.parameters():  # TorchScript modules have no requires_grad_
+        for parameter in module.eval().parameters():  # TorchScript modules have no requires_grad_
             parameter.requires_grad_(False)
     return model
+
+
+def _require_weights(spec: str, parsed: ModelSpec) -> None:
+    if parsed.weights is None and parsed.kind != "import":
+        published = f" or {spec}@NAME" if parsed.kind in _WITH_PUBLISHED_WEIGHTS else ""
+        raise UsageError(f"a teacher needs weights: {spec}@FILE{published}, not {spec} alone")
 
 
 def load_model_for(spec: str, dataset: ImageDataset, *, pretrained: bool = False) -> LoadedModel:

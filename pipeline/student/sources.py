@@ -10,10 +10,11 @@ from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
 from logitbank.pipeline.datasets.imported import MapStyleDataset
 from logitbank.pipeline.losses import loss_class
 from logitbank.pipeline.models import LoadedModel, state_sha256
-from logitbank.pipeline.soft_labels import SoftLabels, why_unpaired
+from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.resolution import loss_of, resolved
 from logitbank.pipeline.views.specs import AUGMENTATIONS
+from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError, UsageError
 
 
@@ -33,8 +34,8 @@ def resolved_config(
 
     Raises:
         UsageError: as `resolution.resolved`; or another number of stores than the loss learns
-            from; or strong views are asked for, or needed, where there can't be any; or mixed views
-            for a loss that can't learn from them.
+            from, or some that it refuses; or strong views are asked for, or needed, where there
+            can't be any.
     """
     spec = stores[0].manifest.teacher.spec if stores else None
     if teacher is not None:
@@ -46,7 +47,8 @@ def resolved_config(
         teacher=spec,
         correction=None if teacher is not None else _correction(config, stores),
     )
-    _require_views(config, stores)
+    _require_accepted(config, stores, teacher)
+    _require_views(config)
     _require_stores(config, stores)
     if loss_of(config).views == 2 and not stores:
         strong = config.strong_augmentation or _strong_augmentation(config, dataset)
@@ -115,18 +117,25 @@ def _correction(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> str | No
     return stores[0].corrected_by or loss_class(config.loss).own_correction
 
 
-def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
-    """Check that the loss can learn from the views: some losses can't from mixed ones."""
-    mixed = [soft for soft in stores if soft.manifest.augmentation.is_mixed]
+def _require_accepted(
+    config: TrainConfig, stores: tuple[SoftLabels, ...], teacher: LoadedModel | None
+) -> None:
+    """Require stores that the loss accepts; beside a teacher in the loop they give views alone."""
+    loss = loss_of(config)
+    for soft in stores:
+        manifest, reason = soft.manifest, None
+        if manifest.augmentation.is_mixed:
+            reason = loss.refusal_of_mixed(manifest.augmentation.name)
+        if reason is None and loss.needs_teacher and teacher is None:
+            encoding = encoding_named(manifest.encoding)
+            reason = loss.refusal(encoding, config.teacher_correction)
+        if reason is not None:
+            raise UsageError(f"{soft.store.where}: --loss {config.loss} {reason}")
+
+
+def _require_views(config: TrainConfig) -> None:
+    """Require strong views of a teacher in the loop that are not of two images each."""
     strong = config.strong_augmentation
-    if mixed and loss_of(config).views == 2:
-        where = mixed[0].store.where
-        raise UsageError(
-            f"--loss {config.loss} learns from two views of each image: {where} can't be one of "
-            f"them: {why_unpaired(mixed[0])}"
-        )
-    if mixed:
-        loss_of(config).require_one_label()
     if strong is not None and "+" in strong.partition(":")[0]:
         raise UsageError(
             f"--strong-augmentation {strong}: the two views of an image would be mixed with "

@@ -1,8 +1,7 @@
 """The teacher stage: run a trained network once over views of a dataset and keep its logits."""
 
 from logitbank.pipeline.teacher.accuracy import clean_accuracy, require_expected_top1
-from logitbank.pipeline.teacher.blocks import work_order
-from logitbank.pipeline.teacher.manifest import device_name, raw_manifest, teacher_identity
+from logitbank.pipeline.teacher.manifest import device_name, raw_manifest
 from logitbank.pipeline.teacher.probe import probe_pixels, teacher_probe
 from logitbank.pipeline.teacher.settings import CacheSettings, Precision
 from logitbank.pipeline.teacher.soundness import require_same_teacher, require_sound_teacher
@@ -19,7 +18,5 @@ __all__ = [
     "require_expected_top1",
     "require_same_teacher",
     "require_sound_teacher",
-    "teacher_identity",
     "teacher_probe",
-    "work_order",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from logitbank.pipeline.bounds import Count, NonNegativeInt, Seed, check_fields
+from logitbank.stores.encodings import DEFAULT_ENCODING
 from logitbank.stores.errors import unknown_name
 
 ACCEPT = "--accept"
@@ -47,7 +48,7 @@ class CacheSettings:
 
     views: Count
     seed: Seed = 0
-    encoding: str = "float16"
+    encoding: str = DEFAULT_ENCODING
     batch_size: Count = 256
     block_rows: Count | None = None
     device: str = "cpu"

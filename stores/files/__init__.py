@@ -19,14 +19,7 @@ from logitbank.stores.files.interface import (
     OpenedFile,
 )
 from logitbank.stores.files.local import LocalFiles
-from logitbank.stores.files.location import (
-    LocalPath,
-    Location,
-    Url,
-    is_url,
-    parse_location,
-    without_secrets,
-)
+from logitbank.stores.files.location import Url, is_url, parse_location, without_secrets
 from logitbank.stores.files.memory import MemoryFiles
 from logitbank.stores.files.object_store import ObjectStoreFiles
 
@@ -41,13 +34,10 @@ __all__ = [
     "FileError",
     "Files",
     "LocalFiles",
-    "LocalPath",
-    "Location",
     "MemoryFiles",
     "ObjectStoreFiles",
     "OddFileError",
     "OpenedFile",
-    "Url",
     "files_at",
     "is_disk_full",
     "is_url",

@@ -89,3 +89,9 @@ def write_store(path: Path, wanted: Manifest | None = None) -> Manifest:
     for unit in writer.missing:
         writer.write_unit(unit, unit_values(wanted, unit))
     return writer.seal()
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """Every file of a folder, by key."""
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}

@@ -33,14 +33,13 @@ from logitbank.stores.errors import StoreError
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
 from logitbank.stores.writer import StoreWriter
-from tests.stores.store_examples import sample_id, target, unit_values
+from tests.stores.store_examples import files_of, sample_id, target, unit_values
 from tests.stores.store_model import (
     COPY,
     MANIFEST,
     WITNESS,
     Fuse,
     KilledError,
-    files_of,
     manifest_word,
     model_of,
     open_mortal,
@@ -53,6 +52,11 @@ OPERATIONS = 60
 STAYS = "notes.txt"
 
 fractions = st.floats(0, 1, exclude_max=True)
+being_written = precondition(lambda self: self.writer is not None)
+left_alone = precondition(lambda self: self.writer is None and self.path.exists())
+sealed = precondition(
+    lambda self: self.writer is None and self.path.exists() and self.word == "complete"
+)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -193,13 +197,13 @@ class StoreMachine(RuleBasedStateMachine):
     def open_a_writer(self) -> None:
         self.open()
 
-    @precondition(lambda self: self.writer is not None)
+    @being_written
     @rule(count=st.integers(1, 4), order=st.permutations(range(6)))
     def write_units(self, count: int, order: list[int]) -> None:
         assert self.writer is not None
         self.write(self.writer, count, order)
 
-    @precondition(lambda self: self.writer is not None)
+    @being_written
     @rule()
     def seal(self) -> None:
         assert self.writer is not None
@@ -209,7 +213,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.finish(self.writer)
 
-    @precondition(lambda self: self.writer is not None)
+    @being_written
     @rule(left=st.integers(0, 6), order=st.permutations(range(6)))
     def kill_the_writer(self, left: int, order: list[int]) -> None:
         assert self.writer is not None
@@ -224,7 +228,7 @@ class StoreMachine(RuleBasedStateMachine):
         found = sorted(files_of(self.path)) if keys is None else keys
         return self.path / found[int(fraction * len(found))]
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule(file=fractions, place=fractions, bit=st.integers(0, 7))
     def flip_a_bit(self, file: float, place: float, bit: int) -> None:
         path = self.pick(file)
@@ -234,7 +238,7 @@ class StoreMachine(RuleBasedStateMachine):
             path.write_bytes(data)
             self.is_touched = True
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule(file=fractions, place=fractions)
     def cut_a_file_short(self, file: float, place: float) -> None:
         path = self.pick(file)
@@ -242,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
         path.write_bytes(data[: int(place * len(data))])
         self.is_touched = True
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule(file=fractions)
     def delete_a_file(self, file: float) -> None:
         keys = sorted(files_of(self.path))
@@ -250,7 +254,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.pick(file, keys).unlink()
             self.is_touched = True
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule(manifest=st.booleans())
     def lose_a_small_file(self, manifest: bool) -> None:
         path = self.path / (MANIFEST if manifest else COPY)
@@ -258,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
             path.write_bytes(b"")
             self.is_touched = True
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule(table=fractions)
     def lose_a_table(self, table: float) -> None:
         keys = [
@@ -270,9 +274,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # While a store is not sealed, nothing but its own trailer says where a chunk belongs.
 
-    @precondition(
-        lambda self: self.writer is None and self.path.exists() and self.word == "complete"
-    )
+    @sealed
     @rule(unit=fractions, other=fractions, array=fractions)
     def swap_two_chunks(self, unit: float, other: float, array: float) -> None:
         units = self.model.units
@@ -286,9 +288,7 @@ class StoreMachine(RuleBasedStateMachine):
             two.write_bytes(first)
             self.is_touched = True
 
-    @precondition(
-        lambda self: self.writer is None and self.path.exists() and self.word == "complete"
-    )
+    @sealed
     @rule(file=fractions)
     def copy_from_another_store(self, file: float) -> None:
         keys = sorted(self.model.files)
@@ -297,16 +297,13 @@ class StoreMachine(RuleBasedStateMachine):
         path.write_bytes(self.model.foreign[path.relative_to(self.path).as_posix()])
         self.is_touched = True
 
-    @precondition(
-        lambda self: self.writer is None and self.path.exists() and self.word == "complete"
-    )
+    @sealed
     @rule(change=st.sampled_from(["top1", "views", "digest", "device", "teacher"]))
     def edit_the_manifest(self, change: str) -> None:
         document = json.loads((self.path / MANIFEST).read_bytes())
         attributes = document["attributes"]
-        attributes["measured"]["top1"] = (
-            99.0 if change == "top1" else attributes["measured"]["top1"]
-        )
+        if change == "top1":
+            attributes["measured"]["top1"] = 99.0
         attributes["views"] += change == "views"
         attributes["digest"] = "0" * 64 if change == "digest" else attributes["digest"]
         attributes["provenance"]["device"] += "x" if change == "device" else ""
@@ -314,7 +311,7 @@ class StoreMachine(RuleBasedStateMachine):
         (self.path / MANIFEST).write_text(json.dumps(document, indent=2))
         self.is_touched = True
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule(kind=st.sampled_from(["notes", "chunk", "partial", "begun"]))
     def leave_a_stray(self, kind: str) -> None:
         ledger = self.model.unit_keys(self.model.units[0])[-1]
@@ -330,7 +327,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ---- What everybody sees
 
-    @precondition(lambda self: self.writer is None and self.path.exists())
+    @left_alone
     @rule()
     def verify(self) -> None:
         """It lists what is damaged and, where all that it goes by is whole, nothing else."""
@@ -351,9 +348,7 @@ class StoreMachine(RuleBasedStateMachine):
         removed = {problem.key for problem in problems if problem.remedy != "delete"}
         assert STAYS not in removed
 
-    @precondition(
-        lambda self: self.writer is None and self.path.exists() and self.word == "complete"
-    )
+    @sealed
     @rule(name=st.sampled_from(["sort", "swap"]), virtual=st.booleans())
     def correct(self, name: str, virtual: bool) -> None:
         """A whole store is corrected; of a damaged one no wrong row is."""

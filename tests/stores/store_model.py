@@ -36,6 +36,7 @@ from logitbank.stores.writer import StoreWriter
 from tests.stores.store_examples import (
     CLASSES,
     SAMPLES,
+    files_of,
     manifest,
     sample_id,
     target,
@@ -202,12 +203,6 @@ def decoded(encoding: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Decode (B, ...) rows of an encoding's arrays: all but those that every store has."""
     codes = {name: rows for name, rows in values.items() if name not in BESIDE_LOGITS}
     return encoding_named(encoding).decode(codes)
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    """Every file of a folder, by key."""
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 def same(key: str, found: bytes | None, wanted: bytes) -> bool:

@@ -16,32 +16,13 @@ from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
 from tests.stores.store_examples import (
     SAMPLES,
+    files_of,
     logits_of,
     manifest,
     open_writer,
     unit_values,
     write_store,
 )
-
-
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sealed") / "raw.zarr"
-    write_store(path)
-    return path
-
-
-@pytest.fixture
-def store(sealed, tmp_path) -> Path:
-    return Path(shutil.copytree(sealed, tmp_path / "raw.zarr"))
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    return {
-        file.relative_to(path).as_posix(): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
 
 
 def read_everything(path: Path) -> None:

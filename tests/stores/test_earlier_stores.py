@@ -22,6 +22,7 @@ from logitbank.stores.slab import SlabLoader
 from logitbank.stores.verify import verify_store
 from tests.stores.store_examples import (
     SAMPLES,
+    files_of,
     logits_of,
     manifest,
     open_writer,
@@ -53,11 +54,6 @@ def digest_in(path: Path) -> str:
     return json.loads((path / "zarr.json").read_bytes())["attributes"]["digest"]
 
 
-def files_in(path: Path) -> dict[str, bytes]:
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
-
-
 def job(*words: object) -> None:
     assert main([str(word) for word in words]) == 0, words
 
@@ -70,7 +66,7 @@ def stores(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_raw_store_is_read_verified_and_found_complete(stores, name):
-    path, before = stores / f"{name}.zarr", files_in(path_of(name))
+    path, before = stores / f"{name}.zarr", files_of(path_of(name))
     assert verify_store(path) == []
     store = Store.open(path)
     encoding = name.rpartition("/")[2]
@@ -81,7 +77,7 @@ def test_a_raw_store_is_read_verified_and_found_complete(stores, name):
     np.testing.assert_array_equal(store.target, target())
     np.testing.assert_array_equal(store.sample_id, sample_id())
     assert open_writer(path, wanted_of(name)).complete
-    assert files_in(path) == before
+    assert files_of(path) == before
 
 
 @pytest.mark.parametrize("name", RAW)
@@ -171,10 +167,10 @@ def test_jobs_verify_every_one_and_correct_to_the_digests_of_then(stores, monkey
     ):
         job("correct", f"{raw}.zarr", *words, "--out", f"again-{name}.zarr")
         assert digest_in(Path(f"again-{name}.zarr")) == digest_in(Path(f"{name}.zarr"))
-        before = files_in(Path(f"{name}.zarr"))
+        before = files_of(Path(f"{name}.zarr"))
         job("correct", f"{raw}.zarr", *words, "--out", f"{name}.zarr")
         assert digest_in(Path(f"{name}.zarr")) == digest_in(Path(f"again-{name}.zarr"))
-        assert {**files_in(Path(f"{name}.zarr")), "zarr.json": b""} == {**before, "zarr.json": b""}
+        assert {**files_of(Path(f"{name}.zarr")), "zarr.json": b""} == {**before, "zarr.json": b""}
 
 
 def test_a_corrected_store_is_mended_from_its_parent(stores, monkeypatch):

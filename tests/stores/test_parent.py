@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -25,18 +24,6 @@ from logitbank.stores.virtual import virtual_manifest, write_virtual
 from tests.stores.store_examples import VIEWS, manifest, write_store
 
 USERS = "import:of_a_user:theirs"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "raw.zarr"
-    write_store(path)
-    return path
-
-
-@pytest.fixture
-def raw(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "raw.zarr"))
 
 
 def virtual(

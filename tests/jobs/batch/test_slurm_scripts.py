@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.cache.test_killed import same_store
 from tests.jobs.command import ROOT, done
-from tests.jobs.conftest import cache_words
-from tests.jobs.fill.test_parts import correct_words, ledger
+from tests.jobs.conftest import cache_words, correct_words, ledger, same_store
 from tests.jobs.held_job import wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

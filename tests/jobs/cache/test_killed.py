@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from logitbank.stores.reader import Store
-from logitbank.stores.verify import verify_store
 from tests.jobs.command import done, run, start
-from tests.jobs.conftest import cache_words
+from tests.jobs.conftest import cache_words, correct_words, same_store
 
 KILLS = 2
 
@@ -43,14 +41,6 @@ def chunks_of(store: Path) -> Callable[[], int]:
     return lambda: sum(1 for path in store.glob("logits/c/*/*/0"))
 
 
-def same_store(one: Path, other: Path) -> None:
-    assert verify_store(one) == []
-    assert Store.open(one).manifest.digest == Store.open(other).manifest.digest
-    for path in other.rglob("*"):
-        if path.is_file() and path != other / "zarr.json":
-            assert (one / path.relative_to(other)).read_bytes() == path.read_bytes(), path
-
-
 def test_cache(tmp_path, teacher):
     whole, out = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
     changes = {"block_rows": 10, "views": 6}
@@ -65,8 +55,8 @@ def test_cache(tmp_path, teacher):
 def test_correct(tmp_path, teacher):
     raw, whole, out = (tmp_path / f"{name}.zarr" for name in ("raw", "whole", "killed"))
     done(*cache_words(teacher, raw, block_rows=4, views=6))
-    done("correct", raw, "--correction", "sort", "--out", whole)
-    words: list[object] = ["correct", raw, "--correction", "sort", "--out", out]
+    done(*correct_words(raw, whole))
+    words = correct_words(raw, out)
     assert killed_at_random(words, chunks_of(out), 240)
     done(*words)
     same_store(out, whole)

@@ -10,7 +10,7 @@ import pytest
 
 from logitbank.stores.reader import Store
 from tests.jobs.command import done, run
-from tests.jobs.conftest import cache_words
+from tests.jobs.conftest import cache_words, correct_words
 
 
 def flip(path: Path) -> None:
@@ -43,13 +43,6 @@ DAMAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def corrected(raw, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("corrected") / "sort.zarr"
-    done("correct", raw, "--correction", "sort", "--out", path)
-    return path
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("job", ["cache", "correct"])
 def test_damage_is_refused_and_the_same_command_mends_it(
@@ -60,9 +53,7 @@ def test_damage_is_refused_and_the_same_command_mends_it(
     key, spoil = DAMAGES[damage]
     spoil(store / key)
     assert run("verify", store) == 1
-    words = cache_words(teacher, store)
-    if job == "correct":
-        words = ["correct", raw, "--correction", "sort", "--out", store]
+    words = cache_words(teacher, store) if job == "cache" else correct_words(raw, store)
     capfd.readouterr()
     done(*words)
     passes = " 40 teacher forward passes" if "chunk" in damage else " 0 teacher forward passes"

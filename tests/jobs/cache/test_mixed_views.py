@@ -11,9 +11,8 @@ from PIL import Image
 
 from logitbank.pipeline.views import StoredViews
 from logitbank.stores.reader import Store
-from tests.jobs.cache.test_killed import same_store
 from tests.jobs.command import done, run
-from tests.jobs.conftest import cache_words
+from tests.jobs.conftest import cache_words, same_store
 
 FLAGS = {"views": 2, "limit": 80, "encoding": "float32", "block-rows": 30}
 MIXES = ("cifar-weak+mixup:alpha=1", "cifar-strong+cutmix")

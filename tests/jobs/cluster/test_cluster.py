@@ -1,13 +1,9 @@
-"""`cache` and `correct` on Dask workers: the same stores as in-process, and what is computed where.
-
-One scheduler and two workers, real processes in a folder of their own, serve most of these tests.
-"""
+"""`cache` and `correct` on Dask workers: what is computed where, and what is told of failures."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 from collections import Counter
@@ -16,11 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
-from tests.jobs.cluster.cluster_processes import scheduler
 from tests.jobs.command import done, run
-from tests.jobs.conftest import cache_words
+from tests.jobs.conftest import cache_words, correct_words, same_store
 
 # A teacher and image files of the user's own that tell what is done with them, and by whom.
 TELLING = """
@@ -64,12 +58,6 @@ def teacher():
 """
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with scheduler(tmp_path_factory.mktemp("cluster"), workers=2) as found:
-        yield found
-
-
 @pytest.fixture
 def telling(tmp_path, monkeypatch) -> str:
     """The name of a module in the current folder, which no worker was started in."""
@@ -104,45 +92,10 @@ def decoded_by_workers(folder: Path) -> Counter[str]:
     return Counter(what for what, pid in told(folder) if "decoded" in what and pid != os.getpid())
 
 
-def require_same(one: Path, other: Path) -> None:
-    """Require two stores to have the same files, but for the manifest, and the same digest."""
-    assert verify_store(one) == []
-    assert Store.open(one).manifest.digest == Store.open(other).manifest.digest
-    files = {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
-    assert {path.relative_to(one) for path in one.rglob("*") if path.is_file()} == files
-    for name in files - {Path("zarr.json")}:
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-
-
-def test_cache_makes_the_store_that_one_process_makes(tmp_path, cluster, teacher, raw, capsys):
-    out = tmp_path / "out.zarr"
-    done(*cache_words(teacher, out, cluster=cluster.address))
-    require_same(out, raw)
-    made, plain = Store.open(out).manifest, Store.open(raw).manifest
-    assert made.measured == plain.measured
-    assert made.provenance.device == "cpu"
-    captured = capsys.readouterr()
-    assert re.search(r"dashboard of tcp://127.0.0.1:\d+: http://127.0.0.1:\d+/status", captured.out)
-    # Chunks are counted over the cluster, with rate and time left.
-    assert re.search(r"cache: 100% 12/12 \[.*(chunk/s|s/ chunk)\]", captured.err)
-    assert "distributed." not in captured.err
-
-
-@pytest.mark.parametrize("correction", ["sort", "swap"])
-def test_correct_makes_the_store_that_one_process_makes(tmp_path, cluster, raw, correction):
-    plain, out = tmp_path / "plain.zarr", tmp_path / "out.zarr"
-    words = ["correct", raw, "--correction", correction]
-    done(*words, "--out", plain)
-    done(*words, "--out", out, "--cluster", cluster.address)
-    require_same(out, plain)
-
-
-def test_local_workers_and_a_report(tmp_path, raw, capsys):
-    plain, out, report = tmp_path / "plain.zarr", tmp_path / "out.zarr", tmp_path / "report.html"
-    words = ["correct", raw, "--correction", "sort"]
-    done(*words, "--out", plain)
-    done(*words, "--out", out, "--cluster", "local:2", "--performance-report", report)
-    require_same(out, plain)
+def test_local_workers_and_a_report(tmp_path, raw, corrected, capsys):
+    out, report = tmp_path / "out.zarr", tmp_path / "report.html"
+    done(*correct_words(raw, out, "--cluster", "local:2", "--performance-report", report))
+    same_store(out, corrected)
     assert "dashboard of the local cluster: http://" in capsys.readouterr().out
     assert "Dask Performance Report" in report.read_text()
 
@@ -162,8 +115,8 @@ def test_a_report_that_cannot_be_saved_does_not_cost_the_store(
 
     monkeypatch.setattr("distributed.performance_report", Broken)
     out, report = tmp_path / "out.zarr", tmp_path / "report.html"
-    words = ["correct", raw, "--correction", "sort", "--out", out]
-    done(*words, "--cluster", cluster.address, "--performance-report", report)
+    sharing = ("--cluster", cluster.address, "--performance-report", report)
+    done(*correct_words(raw, out, *sharing))
     assert "can't be saved: OSError: no room for a picture" in capsys.readouterr().err
     assert verify_store(out) == []
 
@@ -180,10 +133,7 @@ def test_only_what_is_lacking_is_computed(tmp_path, cluster, telling, capsys):
     assert "cache: 100% 2/2" in capsys.readouterr().err
     decoded = decoded_by_workers(tmp_path)
     assert decoded == {f"decoded-{sample}": 1 for sample in range(24)}
-    require_same(out, plain)
-    # And of a store that is whole nothing: it isn't even a matter for the cluster.
-    done(*telling_words(telling, out, cluster="tcp://127.0.0.1:9"))
-    assert "is complete: every chunk was checked" in capsys.readouterr().out
+    same_store(out, plain)
 
 
 def test_a_worker_opens_once_and_decodes_once_for_all_views(tmp_path, cluster, telling):
@@ -209,7 +159,7 @@ def test_an_unreadable_image_is_named_and_the_job_goes_on_later(tmp_path, cluste
     (tmp_path / "unreadable").unlink()
     done(*telling_words(telling, out, cluster=cluster.address))
     done(*telling_words(telling, plain))
-    require_same(out, plain)
+    same_store(out, plain)
 
 
 def test_a_teacher_below_what_is_expected_leaves_no_store(tmp_path, cluster, teacher, capsys):
@@ -222,16 +172,7 @@ def test_a_teacher_below_what_is_expected_leaves_no_store(tmp_path, cluster, tea
 def test_a_worker_lets_go_of_a_job_that_is_done(tmp_path, cluster, raw):
     from distributed import Client
 
-    done(
-        "correct",
-        raw,
-        "--correction",
-        "sort",
-        "--out",
-        tmp_path / "o.zarr",
-        "--cluster",
-        cluster.address,
-    )
+    done(*correct_words(raw, tmp_path / "o.zarr", "--cluster", cluster.address))
     with Client(cluster.address) as client:
         plugins = client.run(lambda dask_worker: list(dask_worker.plugins))
         assert not [name for each in plugins.values() for name in each if "logitbank" in name]
@@ -259,8 +200,7 @@ def test_what_a_worker_says_it_wrote_must_be_seen_here(tmp_path, cluster, raw, m
 
     monkeypatch.setattr(running, "require_visible", on_another_disk)
     out = tmp_path / "out.zarr"
-    words = ["correct", raw, "--correction", "sort", "--out", out, "--cluster", cluster.address]
-    assert run(*words) == 1
+    assert run(*correct_words(raw, out, "--cluster", cluster.address)) == 1
     assert "a worker has written logits/c/2/3/0" in capsys.readouterr().err
     assert json.loads((out / "zarr.json").read_text())["attributes"]["status"] != "complete"
 
@@ -289,14 +229,12 @@ class StandInForDaskCuda(ModuleType):
         return LocalCluster(n_workers=1, dashboard_address=":0", **settings)
 
 
-def test_cuda_asks_dask_cuda_for_one_worker_a_gpu(tmp_path, raw, monkeypatch):
+def test_cuda_asks_dask_cuda_for_one_worker_a_gpu(tmp_path, raw, corrected, monkeypatch):
     stand_in = StandInForDaskCuda()
     monkeypatch.setitem(sys.modules, "dask_cuda", stand_in)
-    plain, out = tmp_path / "plain.zarr", tmp_path / "out.zarr"
-    words = ["correct", raw, "--correction", "sort"]
-    done(*words, "--out", plain)
-    done(*words, "--out", out, "--cluster", "cuda")
-    require_same(out, plain)
+    out = tmp_path / "out.zarr"
+    done(*correct_words(raw, out, "--cluster", "cuda"))
+    same_store(out, corrected)
     (asked,) = stand_in.asked
     assert asked["threads_per_worker"] == 1
 
@@ -321,8 +259,7 @@ def test_an_extra_that_is_not_installed(
     tmp_path, raw, monkeypatch, capsys, cluster, package, extra
 ):
     monkeypatch.setitem(sys.modules, package, None)
-    words = ["correct", raw, "--correction", "sort", "--out", tmp_path / "o.zarr"]
-    assert run(*words, "--cluster", cluster) == 1
+    assert run(*correct_words(raw, tmp_path / "o.zarr", "--cluster", cluster)) == 1
     err = capsys.readouterr().err
     assert package in err
     assert f'pip install "logitbank[{extra}]"' in err

@@ -154,11 +154,6 @@ def test_a_dry_run_opens_no_cluster(tmp_path, raw, capsys):
     assert "24 units of 4 rows, 24 missing" in capsys.readouterr().out
 
 
-def test_a_virtual_store_has_nothing_to_share(tmp_path, raw, capsys):
-    assert run(*words(raw, "sort", "local:2"), "--virtual") == 2
-    assert "--cluster can't be given with --virtual" in one_error(capsys.readouterr().err)
-
-
 def test_with_all_workers_lost_the_job_stops_and_can_go_on(tmp_path, raw, monkeypatch, capsys):
     monkeypatch.setattr(window, "SECONDS_WITHOUT_WORKERS", 1.0)
     monkeypatch.chdir(tmp_path)

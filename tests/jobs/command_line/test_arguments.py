@@ -76,7 +76,7 @@ def test_a_value_that_cant_be_meant_is_one_line(tmp_path, monkeypatch, capsys, w
     [
         (arguments.positive, "1", 1),
         (arguments.positive, str(10**12), 10**12),
-        (arguments.non_negative, "0", 0),
+        (arguments.seed, "0", 0),
         (arguments.seed, str(2**64 - 1), 2**64 - 1),
         (arguments.threads, "4096", 4096),
         (arguments.finite, "-1e30", -1e30),

@@ -17,9 +17,18 @@ from PIL import Image
 from logitbank.stores.errors import StoreError
 from logitbank.stores.reader import Store
 from tests.jobs.command import ROOT, run
-from tests.jobs.conftest import cache_words
+from tests.jobs.conftest import cache_words, correct_words
 
 TRAIN = ["train", "--dataset", "digits", "--student", "cifar:resnet8", "--epochs", 1]
+
+
+def train(*words: object, dataset: str = "digits") -> list[object]:
+    """The words of a run of one epoch."""
+    return [*TRAIN[:2], dataset, *TRAIN[3:], *words, "--out", "{out}"]
+
+
+def taught_by(store: str, *words: object) -> list[object]:
+    return train(*words, "--soft-labels", store)
 
 
 @dataclass
@@ -38,35 +47,15 @@ CASES = [
     Case("verify nothing", ["verify", "{absent}"], 1, "there is no store at {absent}"),
     Case("inspect nothing", ["inspect", "{absent}"], 1, "there is no store at {absent}"),
     Case("inspect a folder", ["inspect", "{empty}"], 1, "{empty} is not a store"),
-    Case(
-        "correct nothing",
-        ["correct", "{absent}", "--correction", "sort", "--out", "{out}"],
-        1,
-        "there is no store at {absent}",
-    ),
-    Case(
-        "train on nothing",
-        [*TRAIN, "--soft-labels", "{absent}", "--out", "{out}"],
-        1,
-        "there is no store at {absent}",
-    ),
+    Case("correct nothing", correct_words("{absent}", "{out}"), 1, "there is no store at {absent}"),
+    Case("train on nothing", taught_by("{absent}"), 1, "there is no store at {absent}"),
     Case("no dataset folder", {"dataset": "cifar100:{absent}"}, 1, "{absent}"),
     Case("no image folder", {"dataset": "imagefolder:{absent}"}, 1, "{absent}"),
     Case("no hdf5 file", {"dataset": "hdf5:{absent}"}, 1, "{absent}"),
     Case("an empty class", {"dataset": "imagefolder:{empty_class}"}, 1, "empty_class"),
     Case("one class", {"dataset": "imagefolder:{photos}"}, 1, "has only one class, 'a'"),
-    Case(
-        "train on one class",
-        ["train", "--dataset", "imagefolder:{photos}", *TRAIN[3:], "--out", "{out}"],
-        1,
-        "has only one class, 'a'",
-    ),
-    Case(
-        "a truncated image",
-        ["train", "--dataset", "imagefolder:{broken}", *TRAIN[3:], "--out", "{out}"],
-        1,
-        "0.png",
-    ),
+    Case("train on one class", train(dataset="imagefolder:{photos}"), 1, "has only one class, 'a'"),
+    Case("a truncated image", train(dataset="imagefolder:{broken}"), 1, "0.png"),
     Case("no checkpoint", {"teacher": "cifar:resnet8@{absent}"}, 1, "{absent}"),
     Case("no config", ["inspect", "x", "--config", "{absent}"], 2, "--config {absent} can't be"),
     Case("a picture as config", ["inspect", "x", "--config", "{binary}"], 2, "is not YAML"),
@@ -89,8 +78,8 @@ CASES = [
         2,
         "did you mean 'sort'?",
     ),
-    Case("unknown loss", [*TRAIN, "--loss", "kld", "--out", "{out}"], 2, "did you mean 'kd'?"),
-    Case("unknown flag", [*TRAIN, "--epoch", 3, "--out", "{out}"], 2, "did you mean --epochs?"),
+    Case("unknown loss", train("--loss", "kld"), 2, "did you mean 'kd'?"),
+    Case("unknown flag", train("--epoch", 3), 2, "did you mean --epochs?"),
     Case("unknown setting", ["verify", "x", "--config", "{settings}"], 2, "did you mean 'store'?"),
     Case("unknown device", {"device": "gpu"}, 2, "gpu"),
     # Sizes and counts.
@@ -101,64 +90,31 @@ CASES = [
     Case("negative batch", {"batch-size": -1}, 2, "'-1' is not a whole number of at least 1"),
     Case("negative limit", {"limit": -5}, 2, "'-5' is not a whole number of at least 1"),
     Case("a percentage", {"expect-top1": 130}, 2, "'130' is not a percentage"),
-    Case("negative epochs", [*TRAIN, "--epochs", -1, "--out", "{out}"], 2, "'-1' is not a whole"),
-    Case("negative rate", [*TRAIN, "--lr", -1.0, "--out", "{out}"], 2, "lr must be above 0"),
+    Case("negative epochs", train("--epochs", -1), 2, "'-1' is not a whole"),
+    Case("negative rate", train("--lr", -1.0), 2, "lr must be above 0"),
     Case("no weights", {"teacher": "cifar:resnet8"}, 2, "a teacher needs weights"),
     Case("views of another size", {"augmentation": "cifar-weak:size=28"}, 2, "size=32"),
     # Stores that don't fit.
     Case("other views", {"out": "{raw}", "seed": 1}, 1, "augmentation.seed: the store has 0"),
-    Case(
-        "incomplete",
-        ["correct", "{half}", "--correction", "sort", "--out", "{out}"],
-        1,
-        "{half} is incomplete",
-    ),
-    Case(
-        "train on incomplete",
-        [*TRAIN, "--soft-labels", "{half}", "--out", "{out}"],
-        1,
-        "{half} is incomplete",
-    ),
+    Case("incomplete", correct_words("{half}", "{out}"), 1, "{half} is incomplete"),
+    Case("train on incomplete", taught_by("{half}"), 1, "{half} is incomplete"),
     Case("another version", ["inspect", "{future}"], 1, "format version 2"),
-    Case(
-        "train on another version",
-        [*TRAIN, "--soft-labels", "{future}", "--out", "{out}"],
-        1,
-        "format version 2",
-    ),
+    Case("train on another version", taught_by("{future}"), 1, "format version 2"),
     Case(
         "another dataset",
-        [
-            *TRAIN[:2],
-            "imagefolder:{photos}",
-            *TRAIN[3:],
-            "--soft-labels",
-            "{raw}",
-            "--out",
-            "{out}",
-        ],
+        train("--soft-labels", "{raw}", dataset="imagefolder:{photos}"),
         1,
         "holds 10 classes, but imagefolder train has 1",
     ),
-    Case(
-        "more samples than the store",
-        [*TRAIN, "--soft-labels", "{raw}", "--out", "{out}"],
-        1,
-        "use --limit 160",
-    ),
+    Case("more samples than the store", taught_by("{raw}"), 1, "use --limit 160"),
     Case(
         "corrected twice",
         ["correct", "{sorted}", "--correction", "swap", "--out", "{out}"],
         2,
         "is corrected by sort already",
     ),
-    Case(
-        "a damaged chunk",
-        [*TRAIN, "--limit", 160, "--soft-labels", "{damaged}", "--out", "{out}"],
-        1,
-        "chunk logits/c/",
-    ),
-    Case("kd of nothing", [*TRAIN, "--loss", "kd", "--out", "{out}"], 2, "needs --soft-labels"),
+    Case("a damaged chunk", taught_by("{damaged}", "--limit", 160), 1, "chunk logits/c/"),
+    Case("kd of nothing", train("--loss", "kd"), 2, "needs --soft-labels"),
     Case(
         "a run of another configuration",
         [*TRAIN, "--seed", 9, "--out", "{run}"],
@@ -190,7 +146,7 @@ def places(tmp_path_factory, raw, teacher) -> dict[str, Path]:
     shutil.copytree(raw, made["damaged"])
     for chunk in made["damaged"].glob("logits/c/*/0/0"):
         chunk.write_bytes(b"torn")
-    assert run("correct", raw, "--correction", "sort", "--out", made["sorted"]) == 0
+    assert run(*correct_words(raw, made["sorted"])) == 0
     for name in ("photos", "broken", "empty_class"):
         (made[name] / "a").mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(made[name] / "a/0.png")
@@ -232,7 +188,7 @@ def test_a_full_disk(job, places, teacher, tmp_path, monkeypatch, capfd):
     out = tmp_path / "out"
     words = {
         "cache": cache_words(teacher, out),
-        "correct": ["correct", places["raw"], "--correction", "sort", "--out", out],
+        "correct": correct_words(places["raw"], out),
         "train": [*TRAIN, "--limit", 160, "--soft-labels", places["raw"], "--out", out],
     }[job]
     write, count = os.write, 0

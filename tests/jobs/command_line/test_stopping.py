@@ -21,13 +21,9 @@ from logitbank.jobs.command_line.stopping import (
 from logitbank.stores.layout import all_units
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
-from tests.jobs.cache.test_killed import same_store
 from tests.jobs.command import ROOT, done
-from tests.jobs.conftest import cache_words
-from tests.jobs.fill.test_parts import correct_words, ledger
+from tests.jobs.conftest import UNITS, cache_words, correct_words, ledger, same_store
 from tests.jobs.held_job import HeldJob, wait_for
-
-UNITS = 12
 
 
 def send(number: int) -> None:
@@ -165,13 +161,6 @@ def stopped_at(place: str, gate: Path, number: int, words: list[object]) -> str:
     return complaints
 
 
-@pytest.fixture(scope="module")
-def corrected(raw, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("corrected") / "sort.zarr"
-    done(*correct_words(raw, path))
-    return path
-
-
 @pytest.mark.parametrize(
     ("kind", "number", "part"),
     [
@@ -224,7 +213,7 @@ def test_while_torch_is_being_imported(teacher, tmp_path):
 def test_while_sealing(raw, corrected, tmp_path):
     """The lock is given back, and the store is one that the same command seals."""
     out = tmp_path / "sort.zarr"
-    words = correct_words(raw, out, "0/1")
+    words = correct_words(raw, out, "--part", "0/1")
     stopped_at("seal", tmp_path / "gate", signal.SIGTERM, words)
     assert verify_store(out) != []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "sort.zarr"]

@@ -17,31 +17,13 @@ from logitbank.stores.errors import UsageError
 from logitbank.stores.layout import Unit
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
-from tests.jobs.cache.test_killed import same_store
-from tests.jobs.command import done, run
-from tests.jobs.conftest import cache_words
+from tests.jobs.command import done
+from tests.jobs.conftest import UNITS, cache_words, correct_words, ledger, same_store
 from tests.jobs.held_job import HeldJob
 
-UNITS = 12
 
-
-@pytest.fixture(scope="module")
-def corrected(raw, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("corrected") / "sort.zarr"
-    done(*correct_words(raw, path))
-    return path
-
-
-def correct_words(raw: Path, out: Path, part: str | None = None) -> list[object]:
-    words: list[object] = ["correct", raw, "--correction", "sort", "--out", out]
-    return words if part is None else [*words, "--part", part]
-
-
-def ledger(store: Path) -> dict[Path, int]:
-    """The units that are there, each with the time it was written."""
-    return {
-        path.relative_to(store): path.stat().st_mtime_ns for path in store.glob("logits/c/*/*/0")
-    }
+def part_words(raw: Path, out: Path, part: str) -> list[object]:
+    return correct_words(raw, out, "--part", part)
 
 
 def make_old(*paths: Path) -> None:
@@ -113,29 +95,7 @@ def test_the_flag_wins_over_the_array_and_a_cluster_takes_no_part(monkeypatch):
         Sharing.parse(part="1/2", cluster=cluster)
 
 
-def test_virtual_stores_have_no_parts(raw, tmp_path, capfd):
-    assert run(*correct_words(raw, tmp_path / "v.zarr", "0/2"), "--virtual") == 2
-    assert "--part can't be given with --virtual" in capfd.readouterr().err
-
-
 # One part after the other
-
-
-def test_cache_in_parts(raw, teacher, tmp_path, capfd):
-    out = tmp_path / "raw.zarr"
-    for index, left in [(2, 8), (0, 4), (1, 0)]:
-        done(*cache_words(teacher, out, part=f"{index}/3"))
-        printed = capfd.readouterr().out
-        assert len(ledger(out)) == UNITS - left
-        if left:
-            told = f"part {index}/3 is done; other parts still have {left} of {UNITS} units\n"
-            assert told in printed
-            assert run("verify", out) == 1
-            capfd.readouterr()
-        else:
-            assert "160 teacher forward passes" in printed
-    same_store(out, raw)
-    assert Store.open(out).manifest.measured == Store.open(raw).manifest.measured
 
 
 def test_correct_in_parts_of_an_array(raw, corrected, tmp_path, monkeypatch, capfd):
@@ -152,52 +112,44 @@ def test_correct_in_parts_of_an_array(raw, corrected, tmp_path, monkeypatch, cap
 
 
 def test_parts_go_on_from_one_process_and_one_process_from_parts(raw, corrected, tmp_path):
-    for name, first, then in [("a", ["0/3"], [None]), ("b", [None], ["1/2", "0/2"])]:
+    one, parts = [()], [("--part", "1/2"), ("--part", "0/2")]
+    for name, first, then in [("a", [("--part", "0/3")], one), ("b", one, parts)]:
         out = tmp_path / f"{name}.zarr"
-        for part in first:
-            done(*correct_words(raw, out, part))
+        for flags in first:
+            done(*correct_words(raw, out, *flags))
         for unit in list(ledger(out))[::2]:
             (out / unit).unlink()
-        for part in then:
-            done(*correct_words(raw, out, part))
+        for flags in then:
+            done(*correct_words(raw, out, *flags))
         same_store(out, corrected)
 
 
 def test_more_parts_than_units(raw, corrected, tmp_path):
     out = tmp_path / "sort.zarr"
     for index in range(UNITS + 3):
-        done(*correct_words(raw, out, f"{index}/{UNITS + 3}"))
+        done(*part_words(raw, out, f"{index}/{UNITS + 3}"))
     same_store(out, corrected)
 
 
 def test_a_part_computes_only_what_it_lacks(raw, corrected, tmp_path):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     before = ledger(out)
     lost = sorted(before)[1]
     (out / lost).unlink()
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     after = ledger(out)
     assert [unit for unit in after if after[unit] != before[unit]] == [lost]
-    done(*correct_words(raw, out, "1/2"))
-    same_store(out, corrected)
-
-
-def test_a_part_of_a_complete_store_has_nothing_to_do(raw, corrected, tmp_path, capfd):
-    out = Path(shutil.copytree(corrected, tmp_path / "sort.zarr"))
-    before = ledger(out)
-    done(*correct_words(raw, out, "1/2"))
-    assert "is complete: every chunk of part 1/2 was checked" in capfd.readouterr().out
-    assert ledger(out) == before
+    done(*part_words(raw, out, "1/2"))
     same_store(out, corrected)
 
 
 def test_a_part_mends_a_chunk_of_a_complete_store(raw, corrected, tmp_path):
     out = Path(shutil.copytree(corrected, tmp_path / "sort.zarr"))
     (out / "top/c/2/3/0").write_bytes(b"torn")
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     assert verify_store(out) != []
-    done(*correct_words(raw, out, "1/2"))
+    done(*part_words(raw, out, "1/2"))
     same_store(out, corrected)
 
 
@@ -211,24 +163,24 @@ def test_who_seals_measures_again_what_a_lost_manifest_said(raw, teacher, tmp_pa
 
 def test_who_seals_mends_what_has_gone_bad_in_other_parts(raw, corrected, tmp_path, capfd):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     chunk = out / "logits/c/0/1/0"
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
-    done(*correct_words(raw, out, "1/2"))
+    done(*part_words(raw, out, "1/2"))
     same_store(out, corrected)
 
 
 def test_parts_leave_temporary_files_and_who_seals_removes_old_ones(raw, corrected, tmp_path):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     temporary = [out / f"logits/c/{unit}/0.ab12.partial" for unit in ("0/0", "2/3")]
     for path in temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"being written")
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     assert [path.read_bytes() for path in temporary] == [b"being written"] * 2
     make_old(*temporary)
-    done(*correct_words(raw, out, "1/2"))
+    done(*part_words(raw, out, "1/2"))
     same_store(out, corrected)
 
 
@@ -237,7 +189,7 @@ def test_a_task_that_is_submitted_alone_works_beside_the_others(
 ):
     """`--array=5` has a count of 1: all that is missing is its, yet it is not alone."""
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/4"))
+    done(*part_words(raw, out, "0/4"))
     temporary = out / "logits/c/1/0/0.ab12.partial"
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_bytes(b"being written")
@@ -255,10 +207,10 @@ def test_a_task_that_is_submitted_alone_works_beside_the_others(
 
 def test_the_plan_of_a_part(raw, tmp_path, capfd):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/3"))
+    done(*part_words(raw, out, "0/3"))
     capfd.readouterr()
     for part, missing in [("0/3", 0), ("1/3", 4)]:
-        done(*correct_words(raw, out, part), "--dry-run")
+        done(*part_words(raw, out, part), "--dry-run")
         told = f"this part takes 4 of the units, {missing} missing"
         assert told in capfd.readouterr().out
 
@@ -269,7 +221,7 @@ def test_the_plan_of_a_part(raw, tmp_path, capfd):
 def test_parts_that_start_and_finish_together_seal_once(raw, corrected, tmp_path):
     out, count = tmp_path / "sort.zarr", 4
     jobs = [
-        HeldJob("count", tmp_path / "gate", *correct_words(raw, out, f"{index}/{count}"))
+        HeldJob("count", tmp_path / "gate", *part_words(raw, out, f"{index}/{count}"))
         for index in range(count)
     ]
     for job in jobs:
@@ -307,10 +259,10 @@ def test_two_parts_that_find_no_store_at_the_same_moment(raw, teacher, tmp_path)
 
 def test_who_seals_waits_for_a_file_that_is_being_written(raw, corrected, tmp_path):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     written = out / "logits/c/0/0/0.ab12.partial"
     shutil.copy(out / "logits/c/0/0/0", written)
-    job = HeldJob("count", tmp_path / "gate", *correct_words(raw, out, "1/2"))
+    job = HeldJob("count", tmp_path / "gate", *part_words(raw, out, "1/2"))
     job.wait_until_held()
     job.let_go()
     told = iter(job.process.stdout.readline, "")
@@ -324,25 +276,25 @@ def test_who_seals_waits_for_a_file_that_is_being_written(raw, corrected, tmp_pa
 
 def test_a_part_killed_while_it_seals_stops_nobody(raw, corrected, tmp_path):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "0/2"))
-    killed = HeldJob("seal", tmp_path / "gate", *correct_words(raw, out, "1/2"))
+    done(*part_words(raw, out, "0/2"))
+    killed = HeldJob("seal", tmp_path / "gate", *part_words(raw, out, "1/2"))
     killed.wait_until_held()
     killed.process.kill()
     assert killed.end()[0] == -9
     locks = list(tmp_path.glob(".sort.zarr.sealing.*"))
     assert len(locks) == 1
     make_old(*locks)
-    done(*correct_words(raw, out, "1/2"))
+    done(*part_words(raw, out, "1/2"))
     same_store(out, corrected)
     assert list(tmp_path.glob(".sort.zarr*")) == []
 
 
 def test_a_part_killed_in_its_middle_goes_on(raw, corrected, tmp_path):
     out = tmp_path / "sort.zarr"
-    done(*correct_words(raw, out, "1/2"))
-    killed = HeldJob("unit", tmp_path / "gate", *correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "1/2"))
+    killed = HeldJob("unit", tmp_path / "gate", *part_words(raw, out, "0/2"))
     killed.wait_until_held()
     killed.process.kill()
     killed.end()
-    done(*correct_words(raw, out, "0/2"))
+    done(*part_words(raw, out, "0/2"))
     same_store(out, corrected)

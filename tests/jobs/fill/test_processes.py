@@ -16,22 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from logitbank.jobs.cli import main
 from logitbank.jobs.fill import processes
 from logitbank.jobs.fill.processes import device_list, run_on_devices
 from logitbank.stores.errors import LogitbankError, UsageError
-from tests.jobs.cache.test_killed import same_store
 from tests.jobs.command import ROOT, done, run
-from tests.jobs.conftest import cache_words
-from tests.jobs.fill.test_parts import correct_words, ledger
+from tests.jobs.conftest import cache_words, correct_words, ledger, same_store
 from tests.jobs.held_job import wait_for
-
-
-@pytest.fixture(scope="module")
-def corrected(raw, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("corrected") / "sort.zarr"
-    done(*correct_words(raw, path))
-    return path
 
 
 def test_numbers_are_cuda_devices():
@@ -60,8 +50,8 @@ def started(monkeypatch) -> list[list[str]]:
 
 
 def test_each_device_is_a_part(started, tmp_path, capfd):
-    assert run("correct", "raw.zarr", "--correction", "sort", "--out", "x", "--devices", "0,3") == 0
-    given = ["correct", "raw.zarr", "--correction", "sort", "--out", "x", "--devices", "0,3"]
+    given = correct_words("raw.zarr", "x", "--devices", "0,3")
+    assert run(*given) == 0
     assert started == [
         [*given, "--devices", "", "--device", "cuda:0", "--part", "0/2"],
         [*given, "--devices", "", "--device", "cuda:3", "--part", "1/2"],
@@ -70,8 +60,7 @@ def test_each_device_is_a_part(started, tmp_path, capfd):
 
 
 def test_the_devices_of_a_machine_share_its_part(started):
-    words = ["correct", "r", "--correction", "sort", "--out", "x", "--devices", "0,1"]
-    assert run(*words, "--part", "2/3") == 0
+    assert run(*correct_words("r", "x", "--devices", "0,1", "--part", "2/3")) == 0
     assert [command[-1] for command in started] == ["4/6", "5/6"]
 
 
@@ -82,13 +71,6 @@ def test_settings_of_a_file_reach_the_processes(started, tmp_path):
     assert [command[:4] for command in started] == [
         ["correct", "raw.zarr", "--config", str(path)]
     ] * 2
-
-
-def test_a_store_without_rows_has_nothing_to_share(started, capfd):
-    words = ["correct", "r", "--correction", "sort", "--out", "x", "--devices", "0,1"]
-    assert run(*words, "--virtual") == 2
-    assert "--devices can't be given with --virtual" in capfd.readouterr().err
-    assert started == []
 
 
 # What they come to
@@ -182,15 +164,6 @@ def test_work_that_is_done_is_done_whatever_signal_came(monkeypatch):
 # Real jobs
 
 
-def test_cache_on_two_devices(raw, teacher, tmp_path, capfd):
-    out = tmp_path / "raw.zarr"
-    assert main([str(word) for word in cache_words(teacher, out, devices="cpu,cpu")]) == 0
-    printed = capfd.readouterr().out
-    assert printed.count("checking and sealing") == 1
-    assert {line.split(":")[0] for line in printed.splitlines()} == {"cpu 0/2", "cpu 1/2"}
-    same_store(out, raw)
-
-
 def test_a_real_failure_is_one_clear_line(teacher, tmp_path, capfd):
     """Weights that say nothing: the first block's logits are not finite."""
     model = torch.load(teacher.split("@")[1], weights_only=True)
@@ -233,7 +206,7 @@ def held_parent(gate: Path, words: list[object]) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_signals_are_passed_on(number, raw, corrected, tmp_path):
     out, gate = tmp_path / "sort.zarr", tmp_path / "gate"
-    words = [*correct_words(raw, out), "--devices", "cpu,cpu"]
+    words = correct_words(raw, out, "--devices", "cpu,cpu")
     parent = held_parent(gate, words)
     wait_for(lambda: len(list(gate.iterdir())) == 2 or parent.poll() is not None, "both")
     children = [int(path.name) for path in gate.iterdir()]

@@ -23,26 +23,10 @@ from tests.pipeline.student.student_examples import (
     losses_of,
     same_weights,
     small_config,
-    small_dataset,
     small_store,
     small_teacher,
 )
 from tests.pipeline.student.student_nets import DROPOUT_NET
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("batches")
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def soft(folder, dataset):
-    return small_store(folder / "raw.zarr", dataset, small_teacher(folder))
 
 
 def photos(folder):

@@ -13,7 +13,6 @@ from logitbank.pipeline.views.draws import Stream, view_of_epoch
 from logitbank.stores.chunks import ChunkError
 from tests.pipeline.student.student_examples import (
     small_config,
-    small_dataset,
     small_pair,
     small_teacher,
 )
@@ -21,11 +20,6 @@ from tests.pipeline.student.student_nets import DROPOUT_NET
 
 VIEWS = {"weak": 3, "strong": 2}
 BLOCKS = 3
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
 
 
 @pytest.fixture(scope="module")

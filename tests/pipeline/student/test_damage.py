@@ -21,7 +21,6 @@ from logitbank.stores.errors import LogitbankError, StoreError
 from tests.pipeline.student.student_examples import (
     same_weights,
     small_config,
-    small_dataset,
     timeless,
     weights_of,
 )
@@ -33,16 +32,6 @@ KEPT = ("config.yaml", "metrics.jsonl", "best.pt", "last.pt", "ema.pt")
 
 class Killed(BaseException):
     """What a kill looks like from within: nothing catches it."""
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def evaluation():
-    return small_dataset(40, split="test", seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -24,32 +24,9 @@ from tests.pipeline.student.student_examples import (
     losses_of,
     same_weights,
     small_config,
-    small_dataset,
-    small_pair,
     small_store,
-    small_teacher,
 )
 from tests.pipeline.student.student_nets import DROPOUT_NET
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("methods")
-
-
-@pytest.fixture(scope="module")
-def teacher(folder):
-    return small_teacher(folder)
-
-
-@pytest.fixture(scope="module")
-def pair(folder, dataset, teacher):
-    return small_pair(folder, dataset, teacher)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,9 @@ from tests.pipeline.student.student_examples import (
     CLASSES,
     losses_of,
     small_config,
-    small_dataset,
     weights_of,
 )
 from tests.pipeline.student.student_nets import PLAIN_NET
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
 
 
 def config(**changes) -> TrainConfig:

@@ -26,7 +26,6 @@ from tests.pipeline.student.student_examples import (
     same_weights,
     small_config,
     small_dataset,
-    small_pair,
     small_store,
     small_teacher,
     timeless,
@@ -39,26 +38,6 @@ CONFIG = small_config(student=DROPOUT_NET, epochs=3, milestones=(1,))
 
 class Killed(BaseException):
     """What a kill looks like from within: nothing catches it."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("resume")
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def evaluation():
-    return small_dataset(40, split="test", seed=1)
-
-
-@pytest.fixture(scope="module")
-def soft(folder, dataset):
-    return small_store(folder / "raw.zarr", dataset, small_teacher(folder))
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +139,6 @@ VARIANTS = {
 def variant(name: str) -> TrainConfig:
     """Three epochs of three steps; SLD's own swapped logits come in with the second epoch."""
     return dataclasses.replace(CONFIG, **VARIANTS[name])
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory, dataset):
-    folder = tmp_path_factory.mktemp("pair")
-    return small_pair(folder, dataset, small_teacher(folder))
 
 
 def stores_for(name: str, pair):

@@ -15,15 +15,10 @@ from logitbank.stores.errors import LogitbankError, UsageError
 from logitbank.stores.locks import owner_lock as lock_module
 from logitbank.stores.locks.owner import Owner
 from logitbank.stores.locks.owner_lock import Pace
-from tests.pipeline.student.student_examples import small_config, small_dataset
+from tests.pipeline.student.student_examples import small_config
 from tests.pipeline.student.student_nets import PLAIN_NET
 
 CONFIG = small_config(student=PLAIN_NET, epochs=2)
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,6 @@ ALL = range(120)
 
 
 @pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("sources")
-
-
-@pytest.fixture(scope="module")
 def soft(folder, dataset):
     return small_store(folder / "raw.zarr", dataset, small_teacher(folder), views=1)
 

@@ -25,31 +25,9 @@ from tests.pipeline.student.student_examples import (
     same_weights,
     small_config,
     small_dataset,
-    small_store,
-    small_teacher,
     timeless,
     weights_of,
 )
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("student")
-
-
-@pytest.fixture(scope="module")
-def teacher(folder):
-    return small_teacher(folder)
-
-
-@pytest.fixture(scope="module")
-def soft(folder, dataset, teacher):
-    return small_store(folder / "raw.zarr", dataset, teacher)
 
 
 @pytest.fixture(scope="module")

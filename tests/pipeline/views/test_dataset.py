@@ -17,26 +17,13 @@ from logitbank.pipeline.views import CifarWeak, ImagenetWeak, StoredViews, ViewR
 from logitbank.pipeline.views.dataset import RowSampler, ViewDataset
 from logitbank.pipeline.views.draws import epoch_order, view_of_epoch
 from logitbank.stores.errors import DatasetError, PixelError, UsageError
-from tests.pipeline.views.view_examples import SEED, file_dataset, memory_dataset, write_store
+from tests.pipeline.views.view_examples import (
+    SEED,
+    PillowItems,
+    file_dataset,
+    write_store,
+)
 from tests.reference import views as reference
-
-
-class PillowItems:
-    """A user's own dataset of Pillow images."""
-
-    def __init__(self, images, targets):
-        self.images_, self.targets_ = images, targets
-
-    def __len__(self):
-        return len(self.images_)
-
-    def __getitem__(self, sample):
-        return Image.fromarray(self.images_[sample]), int(self.targets_[sample])
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return memory_dataset()
 
 
 @pytest.fixture(scope="module")

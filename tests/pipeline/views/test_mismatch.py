@@ -21,7 +21,6 @@ from logitbank.pipeline.views import (
 from logitbank.stores.errors import PixelError
 from tests.pipeline.views.view_examples import (
     file_dataset,
-    memory_dataset,
     write_photos,
     write_store,
 )
@@ -40,11 +39,6 @@ class Items:
 
     def __getitem__(self, sample):
         return self.items[sample]
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return memory_dataset()
 
 
 @pytest.fixture(scope="module")

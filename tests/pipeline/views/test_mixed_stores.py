@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from logitbank.pipeline.views import (
@@ -25,29 +24,16 @@ from logitbank.pipeline.views import (
 from logitbank.pipeline.views.dataset import ViewDataset
 from logitbank.stores.errors import DatasetError, PixelError
 from tests.pipeline.student.test_batches import replace_image
-from tests.pipeline.views.view_examples import CLASSES, file_dataset, memory_dataset, write_store
+from tests.pipeline.views.view_examples import (
+    CLASSES,
+    PillowItems,
+    file_dataset,
+    write_store,
+)
 from tests.reference import mixed_views as reference
 
 MIXES = {"mixup": MixUp(alpha=1.0), "cutmix": CutMix()}
 VIEW = 1
-
-
-class PillowItems:
-    """A user's own dataset: items alone, which are counted."""
-
-    def __init__(self, images, targets):
-        self.images_, self.targets_ = images, targets
-
-    def __len__(self):
-        return len(self.images_)
-
-    def __getitem__(self, sample):
-        return Image.fromarray(self.images_[sample]), int(self.targets_[sample])
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return memory_dataset()
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,6 @@ from logitbank.stores.reader import Store
 from tests.pipeline.views.view_examples import SEED, memory_dataset, write_store
 
 
-@pytest.fixture(scope="module")
-def dataset():
-    return memory_dataset()
-
-
 @pytest.fixture
 def path(dataset, tmp_path):
     return write_store(tmp_path / "raw.zarr", dataset)

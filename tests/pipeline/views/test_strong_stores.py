@@ -18,16 +18,11 @@ from logitbank.pipeline.views import (
 )
 from logitbank.pipeline.views.dataset import ViewDataset
 from logitbank.stores.errors import PixelError
-from tests.pipeline.views.view_examples import file_dataset, memory_dataset, write_store
+from tests.pipeline.views.view_examples import file_dataset, write_store
 from tests.reference import strong_views as reference
 
 CIFAR, IMAGENET = CifarStrong(size=8, pad=1), ImagenetStrong(size=12)
 MAGNITUDE = CIFAR.columns.index("magnitude_1")
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return memory_dataset()
 
 
 @pytest.fixture(scope="module")

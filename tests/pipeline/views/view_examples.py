@@ -36,6 +36,19 @@ def memory_dataset(count: int = 40, side: int = 8, seed: int = 0) -> MemoryDatas
     return MemoryDataset("hdf5", "train", images, targets, ("a", "b", "c"), "random.h5")
 
 
+class PillowItems:
+    """A user's own dataset: items alone, of Pillow images."""
+
+    def __init__(self, images, targets):
+        self.images_, self.targets_ = images, targets
+
+    def __len__(self):
+        return len(self.images_)
+
+    def __getitem__(self, sample):
+        return Image.fromarray(self.images_[sample]), int(self.targets_[sample])
+
+
 def write_photos(root: Path, per_class: int = 4) -> Path:
     """Write PNG files of several sizes in three class folders."""
     for number in range(CLASSES * per_class):

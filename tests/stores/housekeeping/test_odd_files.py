@@ -17,22 +17,10 @@ from logitbank.stores.reader import Store
 from logitbank.stores.summary import summarise, summary_lines
 from logitbank.stores.verify import Problem, verify_store
 from logitbank.stores.virtual import virtual_manifest, write_virtual
-from tests.stores.store_examples import manifest, open_writer, write_store
-from tests.stores.test_damage import check_mended, files_of, read_everything
+from tests.stores.store_examples import files_of, manifest, open_writer, write_store
+from tests.stores.test_damage import check_mended, read_everything
 
 CHUNK = "logits/c/1/1/0"
-
-
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sealed") / "raw.zarr"
-    write_store(path)
-    return path
-
-
-@pytest.fixture
-def store(sealed, tmp_path) -> Path:
-    return Path(shutil.copytree(sealed, tmp_path / "raw.zarr"))
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import fsspec
 import pytest
 
 from logitbank.stores.chunks import ChunkError
 from logitbank.stores.reader import Store
-from tests.stores.store_examples import VIEWS, write_store
+from tests.stores.store_examples import VIEWS
 
 NAMES = ("logits", "view_params", "pixel_crc")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "raw.zarr"
-    write_store(path)
-    return path
-
-
-@pytest.fixture
-def raw(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "raw.zarr"))
 
 
 def refusal(store: Store, names=NAMES, views=range(VIEWS)) -> str:
