@@ -209,7 +209,7 @@ def test_errors_made_of_more_than_a_message_travel():
         def __getitems__(self, rows):
             raise DamagedError("raw.zarr", "view_params/c/0/0")
 
-    found = student_batches._Refusing(Breaking()).__getitems__([0])
+    found = student_batches._ErrorsAsBatches(Breaking()).__getitems__([0])
     assert type(found) is LogitbankError
     assert str(found) == "raw.zarr: view_params/c/0/0 is damaged"
 
