@@ -1,4 +1,4 @@
-"""`logitbank cache`: run a teacher over views of a dataset and keep its logits in a store."""
+"""`logitbank cache`: run a teacher over views of a dataset and store its logits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.cluster.where import planned_device
+from logitbank.jobs.cluster.spec import planned_device
 from logitbank.jobs.command_line.arguments import (
     add_dataset_arguments,
     add_precision_arguments,
@@ -18,12 +18,13 @@ from logitbank.jobs.command_line.arguments import (
 )
 from logitbank.jobs.command_line.opening import open_device, open_model, open_samples
 from logitbank.jobs.command_line.paths import out_path
-from logitbank.jobs.command_line.plan import require_room, require_store_place, store_bytes
+from logitbank.jobs.command_line.plan import require_store_place
 from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
-from logitbank.stores.encodings import ENCODINGS
+from logitbank.stores.encodings import DEFAULT_ENCODING, ENCODINGS
+from logitbank.stores.files import Files, open_files
 
 if TYPE_CHECKING:
     from logitbank.pipeline.models import LoadedModel
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from logitbank.stores.manifest import Manifest, Measured
 
 ACCEPT_HELP = (
-    "what is meant, though a teacher is refused for it: probabilities (or their logarithms) in the "
-    "place of logits, class-order (another one than the dataset's)"
+    "accept a teacher that would be refused: probabilities (its outputs are probabilities or their "
+    "logarithms, not logits), class-order (its classes are not in the dataset's order)"
 )
-AUGMENTATION_HELP = "NAME, NAME+mixup or NAME+cutmix, with :parameter=value,... behind it"
+AUGMENTATION_HELP = "NAME, NAME+mixup or NAME+cutmix, then :parameter=value,... to change defaults"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher", required=True, metavar="SPEC", help="a model with weights")
     parser.add_argument("--augmentation", required=True, help=AUGMENTATION_HELP)
     parser.add_argument(
-        "--views", type=view_count, required=True, metavar="V|all", help="views of each image"
+        "--views", type=view_count, required=True, metavar="V|all", help="views per image"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="of the views")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the views")
     parser.add_argument(
         "--encoding",
-        default="float16",
+        default=DEFAULT_ENCODING,
         metavar="NAME[:parameter=value,...]",
-        help=f"{' or '.join(ENCODINGS)}: how logits are kept",
+        help=f"how logits are stored: {' or '.join(ENCODINGS)}",
     )
-    parser.add_argument("--expect-top1", type=percent, help="the teacher's known accuracy, percent")
+    parser.add_argument(
+        "--expect-top1", type=percent, help="the teacher's known accuracy in percent"
+    )
     parser.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=ACCEPT_HELP)
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="STORE", help="the store to make"
     )
-    parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
-    parser.add_argument("--block-rows", type=positive, help="rows of a chunk (about 32 MiB)")
+    parser.add_argument("--batch-size", type=positive, default=256, help="images per forward pass")
+    parser.add_argument("--block-rows", type=positive, help="rows per chunk (about 32 MiB)")
     parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     add_precision_arguments(parser)
     add_sharing_arguments(parser)
@@ -66,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute what is missing and seal the store."""
+    """Compute the missing units and seal the store."""
     sharing = Sharing.parse(
         part=options.part,
         devices=options.devices,
@@ -74,25 +77,27 @@ def run(options: argparse.Namespace) -> int:
         report=options.performance_report,
     )
     if sharing.devices and not options.dry_run:
-        return run_on_devices("cache", options.words, sharing.devices, sharing.part)
+        return run_on_devices("cache", options.argv, sharing.devices, sharing.part)
     return until_stopped("cache", lambda stop: _make_store(options, sharing, stop))
 
 
 def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals) -> None:
-    require_store_place(options.out)
-    task, teacher = _task(options, sharing)
+    files = open_files(options.out)
+    require_store_place(files)
+    task, teacher = _task(options, sharing, files)
     if options.dry_run:
-        print("\n".join([*planned_lines(task, sharing.part), *_break_even(task.manifest)]))
+        print("\n".join([*planned_lines(task, files, sharing.part), *_break_even(task.manifest)]))
         return
-    require_room(options.out, store_bytes(task.manifest))
-    where = sharing.cluster
     filled = make_store(
         task.probed(),
+        files,
         sharing,
         stop,
         job="cache",
         rows="view",
-        cluster_device=None if where is None else planned_device(where, options.device),
+        cluster_device=None
+        if sharing.cluster is None
+        else planned_device(sharing.cluster, options.device),
         on_checked=partial(
             _show_accuracy, options.teacher, options.expect_top1 or teacher.required_top1
         ),
@@ -104,8 +109,10 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
         )
 
 
-def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, LoadedModel]:
-    """Open the dataset and the teacher that the arguments name."""
+def _task(
+    options: argparse.Namespace, sharing: Sharing, files: Files
+) -> tuple[TeacherTask, LoadedModel]:
+    """Return the task that the arguments describe, and its teacher."""
     from logitbank.pipeline.teacher import CacheSettings, Precision, TeacherTask
     from logitbank.pipeline.views import parse_augmentation, parse_views
 
@@ -122,8 +129,8 @@ def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, L
         seed=options.seed,
         encoding=options.encoding,
         batch_size=options.batch_size,
-        block_rows=options.block_rows or _rows_there(options.out),
-        # A cluster's workers tell the device.
+        block_rows=options.block_rows or _existing_chunk_rows(files),
+        # A cluster's workers choose their own device.
         device="cpu" if is_shared else open_device(options.device),
         precision=Precision(options.amp, options.tf32, options.channels_last),
         workers=options.workers,
@@ -144,10 +151,10 @@ def _task(options: argparse.Namespace, sharing: Sharing) -> tuple[TeacherTask, L
 
 
 def _show_accuracy(teacher: str, expected: float | None, measured: Measured) -> None:
-    """Print what was found of a teacher before the first block; refuse one that is badly fed.
+    """Print a teacher's measured accuracy before the first block, and compare it with `expected`.
 
     Raises:
-        LogitbankError: its accuracy is not near the one expected, if one is.
+        LogitbankError: it is not near the expected accuracy.
     """
     from logitbank.pipeline.teacher import require_expected_top1
 
@@ -160,14 +167,13 @@ def _show_accuracy(teacher: str, expected: float | None, measured: Measured) -> 
         require_expected_top1(teacher, measured, expected)
 
 
-def _rows_there(location: str) -> int | None:
-    """Return the rows of a chunk of the store that is there already, if one is."""
+def _existing_chunk_rows(files: Files) -> int | None:
+    """Return the rows per chunk of an existing store, None if there is none."""
     from logitbank.stores.documents import read_manifest
     from logitbank.stores.errors import StoreError
-    from logitbank.stores.files import open_files
 
     try:
-        manifest = read_manifest(open_files(location))
+        manifest = read_manifest(files)
     except StoreError:
         return None
     was_edited = manifest.status == "complete" and manifest.seal != manifest.seal_value()
@@ -175,10 +181,10 @@ def _rows_there(location: str) -> int | None:
 
 
 def _break_even(manifest: Manifest) -> list[str]:
-    """Return lines on what the store costs in teacher passes, and when it has paid."""
+    """Return lines on what the store costs in teacher passes, and when it pays off."""
     samples, views = manifest.dataset.samples, manifest.views
     return [
-        f"  {samples * views:,} teacher forward passes, once; a teacher in the loop spends "
-        f"{samples:,} an epoch",
-        f"  pays from epoch {views + 1} on, counted over all students and seeds that share it",
+        f"  {samples * views:,} teacher forward passes, once; a teacher in the loop takes "
+        f"{samples:,} per epoch",
+        f"  pays off from epoch {views + 1} on, counted over all students and seeds that share it",
     ]

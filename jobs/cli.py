@@ -1,4 +1,4 @@
-"""`logitbank JOB`: find the job, parse its arguments, run it, and end with one clear line."""
+"""`logitbank JOB`: find the job, parse its arguments, run it, and report errors in one line."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 from logitbank.stores.files.printable import printable
 
 JOBS = {
-    "cache": "run a teacher over views of a dataset and keep its logits in a store",
+    "cache": "run a teacher over views of a dataset and store its logits",
     "correct": "make a corrected store from a raw one (sort, swap or your own)",
     "train": "train a student from a store, from labels, or with the teacher in the loop",
     "train-teacher": "train a teacher from labels",
     "evaluate": "measure the accuracy of a model on centre crops",
-    "inspect": "say what a store holds, by whom it was made and how wrong it is",
-    "verify": "check every byte of a store and name what is bad",
-    "report": "one page on stores and the runs that learned from them, with figures",
+    "inspect": "show what a store contains, how it was made and how often its teacher is wrong",
+    "verify": "check every byte of a store and list what is damaged",
+    "report": "write a page with figures on stores and the runs that learned from them",
     "bench": "measure what the cache costs a student, and the speed of views and corrections",
     "reproduce": "run recipes of the papers: stores, corrections, students over seeds, one table",
-    "demo": "everything end to end on scikit-learn's digits, with a report",
+    "demo": "run everything end to end on scikit-learn's digits, with a report",
 }
 
 
@@ -38,23 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job.
 
     Returns:
-        0 when the job is done, 1 when it failed, 2 on a usage error, 75 when a signal asked it to
-        stop, 130 when interrupted, 141 when nobody reads its output any more.
+        0 if the job is done, 1 if it failed, 2 on a usage error, 75 if a signal asked it to stop,
+        130 if it was interrupted, 141 if the reader of its output has gone.
     """
-    # Idle OpenMP threads that spin cost a small torch operation beside other work 16 ms.
+    # Beside other work, idle OpenMP threads that spin cost a small torch operation 16 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     open_closed_descriptors()
     with readable_output():
-        return _exit_code(words)
+        return _exit_code(argv)
 
 
-def _exit_code(words: Sequence[str]) -> int:
-    """Run what was asked for, and turn a failure into its line and code."""
-    job = words[0] if words else ""
+def _exit_code(argv: Sequence[str]) -> int:
+    """Run the job, and turn a failure into an error line and an exit code."""
+    job = argv[0] if argv else ""
     try:
-        code = _run(words)
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except UsageError as error:
@@ -62,9 +62,9 @@ def _exit_code(words: Sequence[str]) -> int:
     except LogitbankError as error:
         return _fail(job, error, 1)
     except BrokenPipeError as error:
-        return 128 + signal.SIGPIPE if _nobody_reads() else _fail(job, error, 1)
+        return 128 + signal.SIGPIPE if _reader_is_gone() else _fail(job, error, 1)
     except KeyboardInterrupt:
-        return _fail(job, "interrupted; the same command again goes on from here", 130)
+        return _fail(job, "interrupted: run the same command again to go on from here", 130)
     except Exception as error:
         line = failure_line(error)
         if line is None:
@@ -72,23 +72,23 @@ def _exit_code(words: Sequence[str]) -> int:
         return _fail(job, line, 1)
 
 
-def _run(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
         print(usage())
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if argv else 2
+    if argv[0] == "--version":
         print(f"logitbank {__version__}")
         return 0
     _require_current_folder()
-    return run_job(words[0], words[1:])
+    return run_job(argv[0], argv[1:])
 
 
 def _require_current_folder() -> None:
-    """Refuse to work in a folder that was removed: libraries of torch's end the process there."""
+    """Raise if the current folder was removed: libraries of torch would end the process."""
     try:
         os.getcwd()
     except FileNotFoundError:
-        raise LogitbankError("the current folder is gone: go to one that is there") from None
+        raise LogitbankError("the current folder was removed: change to another one") from None
 
 
 def run_job(name: str, arguments: Sequence[str]) -> int:
@@ -112,21 +112,21 @@ def usage() -> str:
         [
             "usage: logitbank JOB [options]",
             "",
-            "Run the teacher once, keep what it said, correct it, teach any number of students.",
+            "Run the teacher once, store its logits, correct them, teach any number of students.",
             "",
             *lines,
             "",
-            "logitbank JOB --help says what a job takes.",
+            "logitbank JOB --help shows the options of a job.",
         ]
     )
 
 
-def _nobody_reads() -> bool:
-    """Say whether the reader of the output has had enough of it, as `head` has; then drop it."""
+def _reader_is_gone() -> bool:
+    """Return whether the reader of stdout has gone, as `head` does; discard the rest if so."""
     try:
         descriptor = sys.stdout.fileno()
     except OSError:
-        return False  # It is none of the system's files.
+        return False  # It is not backed by a file descriptor.
     output = select.poll()
     output.register(descriptor, 0)
     if not any(event & select.POLLERR for _, event in output.poll(0)):
@@ -143,12 +143,12 @@ def _fail(job: str, error: BaseException | str, code: int) -> int:
             stream.write(text)
             stream.flush()
         except OSError:
-            _drop(stream)  # What it still holds can't be written when Python ends, either.
+            _drop(stream)  # Its buffer could not be written when Python exits, either.
     return code
 
 
 def _drop(stream: TextIO) -> None:
-    """Let what a stream holds, and all that follows, go nowhere."""
+    """Discard the buffer of a stream and everything written later."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

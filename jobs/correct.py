@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from logitbank.jobs.command_line.arguments import positive, threads
 from logitbank.jobs.command_line.paths import location, out_path, shared_location
-from logitbank.jobs.command_line.plan import require_room, require_store_place, store_bytes
+from logitbank.jobs.command_line.plan import require_store_place
 from logitbank.jobs.command_line.stopping import StopSignals, until_stopped
 from logitbank.jobs.fill.processes import run_on_devices
 from logitbank.jobs.fill.sharing import Sharing, add_sharing_arguments
 from logitbank.jobs.fill.store import make_store, planned_lines
 from logitbank.stores.errors import UsageError
-from logitbank.stores.files import parse_location
+from logitbank.stores.files import open_files, parse_location
 
 if TYPE_CHECKING:
     from logitbank.stores.reader import Store
@@ -25,15 +25,15 @@ CORRECTION_HELP = "sort, swap, or one of your own, import:MODULE:NAME"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
-    parser.add_argument("store", type=location, metavar="STORE", help="the raw store, complete")
+    parser.add_argument("store", type=location, metavar="STORE", help="a complete raw store")
     parser.add_argument("--correction", required=True, help=CORRECTION_HELP)
     parser.add_argument(
         "--out", type=out_path, required=True, metavar="STORE", help="the corrected store to make"
     )
     parser.add_argument(
-        "--virtual", action="store_true", help="write no rows: correct them whenever they are read"
+        "--virtual", action="store_true", help="write no rows, but correct them when they are read"
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda[:N]; the same bits on each")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda[:N], with the same results")
     parser.add_argument(
         "--batch-rows", type=positive, default=16_384, help="wrong rows sent to CUDA at a time"
     )
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Correct what is missing and seal the store."""
+    """Correct the missing units and seal the store."""
     sharing = Sharing.parse(
         part=options.part,
         devices=options.devices,
@@ -53,15 +53,15 @@ def run(options: argparse.Namespace) -> int:
     )
     require_apart(options.store, options.out)
     if sharing.devices and not options.dry_run:
-        return run_on_devices("correct", options.words, sharing.devices, sharing.part)
+        return run_on_devices("correct", options.argv, sharing.devices, sharing.part)
     return until_stopped("correct", lambda stop: _make_store(options, sharing, stop))
 
 
 def require_apart(store: str, out: str) -> None:
-    """Check that the store to be made is not the one read, nor lies in it, nor holds it.
+    """Check that the store to be made is not the one read, nor inside it, nor around it.
 
     Raises:
-        UsageError: one lies in the other, also by another path or link.
+        UsageError: they are the same or one lies in the other, links resolved.
     """
     source, target = (parse_location(place).real() for place in (store, out))
     if source is None or target is None:
@@ -69,12 +69,12 @@ def require_apart(store: str, out: str) -> None:
     relations = {
         "is": _is_same(target, source),
         "lies in": any(_is_same(folder, source) for folder in target.parents),
-        "holds": any(_is_same(target, folder) for folder in source.parents),
+        "contains": any(_is_same(target, folder) for folder in source.parents),
     }
     for relation, holds in relations.items():
         if holds:
             raise UsageError(
-                f"--out {out} {relation} the store that is to be corrected, which stays as it is: "
+                f"--out {out} {relation} the store to be corrected, which must stay as it is: "
                 "name another --out"
             )
 
@@ -90,7 +90,8 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
     from logitbank.pipeline.correct import CorrectionTask, wrong_rows
     from logitbank.stores.reader import Store
 
-    require_store_place(options.out)
+    files = open_files(options.out)
+    require_store_place(files)
     parent = Store.open(options.store)
     is_shared = sharing.cluster is not None
     task = CorrectionTask.of(
@@ -111,11 +112,10 @@ def _make_store(options: argparse.Namespace, sharing: Sharing, stop: StopSignals
         _make_virtual(parent, options.correction, options.store, options.out, options.dry_run)
         return
     if options.dry_run:
-        print("\n".join(planned_lines(task, sharing.part)))
+        print("\n".join(planned_lines(task, files, sharing.part)))
         return
-    require_room(options.out, store_bytes(task.manifest))
     filled = make_store(
-        task, sharing, stop, job="correct", rows="row", cluster_device=options.device
+        task, files, sharing, stop, job="correct", rows="row", cluster_device=options.device
     )
     if filled is not None:
         print(
@@ -128,7 +128,7 @@ def _make_virtual(parent: Store, correction: str, store: str, out: str, dry_run:
     from logitbank.pipeline.correct import write_virtual_store
 
     if dry_run:
-        print(f"  {out} will be its manifest alone: rows are corrected as they are read")
+        print(f"  {out} will only have a manifest: rows are corrected as they are read")
         return
     sealed, written = write_virtual_store(parent, correction, out)
     if not written:
@@ -136,4 +136,4 @@ def _make_virtual(parent: Store, correction: str, store: str, out: str, dry_run:
         return
     print(f"{out}: reads {store} corrected by {correction}; digest {sealed.digest}")
     if parse_location(out).joined(store) is None:
-        print(f"{out}: no URL is fetched by itself: read it by --parent {store}")
+        print(f"{out}: a parent behind a URL is not fetched by itself: add --parent {store}")

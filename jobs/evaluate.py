@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     add_dataset_arguments(parser, split="test")
     parser.add_argument("--model", required=True, metavar="SPEC", help="a model with weights")
-    parser.add_argument("--batch-size", type=positive, default=256, help="of a forward pass")
+    parser.add_argument("--batch-size", type=positive, default=256, help="images per forward pass")
     parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     add_precision_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

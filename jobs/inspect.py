@@ -1,4 +1,4 @@
-"""`logitbank inspect`: say what a store holds, by whom it was made and how wrong it is."""
+"""`logitbank inspect`: show what a store contains, how it was made and how wrong its teacher is."""
 
 from __future__ import annotations
 

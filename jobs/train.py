@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=location,
         nargs="+",
         metavar="STORE",
-        help=f"{PARENT_HELP}; of two such stores, both in their order",
+        help=f"{PARENT_HELP}; for two such stores, one each in their order",
     )
     add_allowance_argument(parser)
     parser.add_argument(
@@ -48,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting of the loss, as beta=6 or temperatures=1,2,3 (as published)",
+        help="settings of the loss, such as beta=6 or temperatures=1,2,3 (as published)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, or go on with a run that was stopped."""
+    """Train, or resume a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
     from logitbank.pipeline.student import require_run_folder, train, with_published_run
 
@@ -85,14 +85,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def loss_setting(text: str) -> tuple[str, Any]:
-    """Parse a setting of a loss; values with a comma are lists, also of one with a last comma.
+    """Parse a setting of a loss; a value with a comma is a list, even with only a trailing comma.
 
     >>> loss_setting("beta=6"), loss_setting("temperatures=1,2"), loss_setting("temperatures=4,")
     (('beta', '6'), ('temperatures', ('1', '2')), ('temperatures', ('4',)))
     """
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE, as beta=6")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE, such as beta=6")
     if "," in value:
         return name, tuple(filter(None, value.split(",")))
     return name, value
@@ -125,7 +125,7 @@ def _soft_labels(options: argparse.Namespace) -> tuple[SoftLabels, ...]:
 
 
 def _require_own_loss(name: str | None) -> None:
-    """Import a user's own loss, so that one that is none is told before anything is opened."""
+    """Check the name of the loss, importing a user's own, before anything is opened."""
     from logitbank.pipeline.losses import loss_class
 
     if name is not None:
@@ -166,7 +166,7 @@ def _plan(
         have = "have" if len(stores) > 1 else "has"
         lines.append(f"  {passes:,} teacher forward passes are saved: {where} {have} them")
     if stores:
-        lines.append(f"  {chunks:,} chunks that its epochs will read are there, each of its size")
+        lines.append(f"  {chunks:,} chunks that it will read exist and have the right size")
     if config.teacher is not None:
-        lines.append(f"  {passes:,} teacher forward passes of {config.teacher} in the loop")
+        lines.append(f"  {passes:,} forward passes of {config.teacher}, the teacher in the loop")
     return [*lines, "", config.to_yaml().rstrip()]

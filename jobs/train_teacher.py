@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, or go on with a run that was stopped."""
+    """Train, or resume a run that was stopped."""
     from logitbank.pipeline.datasets import open_dataset
     from logitbank.pipeline.student import (
         RunFolder,

@@ -1,4 +1,4 @@
-"""`logitbank verify`: check every byte of a store and name what is bad."""
+"""`logitbank verify`: check every byte of a store and list what is damaged."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deep", action="store_true", help="draw all views of --dataset again and compare pixels"
     )
-    parser.add_argument("--dataset", metavar="SPEC", help="what the store was made from")
-    parser.add_argument("--teacher", metavar="SPEC", help="run it again on a batch of each unit")
+    parser.add_argument(
+        "--dataset", metavar="SPEC", help="the dataset that the store was made from"
+    )
+    parser.add_argument(
+        "--teacher", metavar="SPEC", help="the teacher, to run again on a batch of each unit"
+    )
     parser.add_argument("--parent", type=location, metavar="STORE", help=PARENT_HELP)
     add_allowance_argument(parser)
-    parser.add_argument("--device", help="of the teacher")
+    parser.add_argument("--device", help="device of the teacher")
     parser.add_argument("--workers", type=threads, default=2, help="threads that render images")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check a store; 1 when anything is wrong with it."""
+    """Check a store, and return 1 if it has any problem."""
     if options.deep != (options.dataset is not None) or (options.teacher and not options.deep):
-        raise UsageError("--deep goes with --dataset SPEC, and --teacher SPEC with both")
+        raise UsageError("--deep needs --dataset SPEC, and --teacher SPEC needs both")
     problems = verify_store(options.store, Progress("verify", "chunk"), parent=options.parent)
     if options.deep and not problems:
         problems = _deep_problems(options)
@@ -47,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"store": options.store, "good": not problems, "problems": found}))
     else:
         lines = [f"{problem.key}: {problem.cause}" for problem in problems]
-        print("\n".join(map(printable, lines or _praise(options))))
+        print("\n".join(map(printable, lines or _all_clear(options))))
     if problems:
         last = f"logitbank verify: error: {options.store} has {advice(problems)}"
         print(printable(last), file=sys.stderr)
@@ -55,33 +59,35 @@ def run(options: argparse.Namespace) -> int:
 
 
 def advice(problems: list[Problem]) -> str:
-    """Count the problems of a store, and say of each kind what mends it.
+    """Return how many problems a store has, and what mends each kind of them.
 
     >>> advice([Problem("notes.txt", "is a file that is not part of the store", "delete")])
     '1 bad or stray file: delete it yourself, no job does'
     """
     kinds = Counter((problem.remedy, problem.parent or "it") for problem in problems)
-    words = []
+    actions = []
     for (remedy, whose), count in sorted(kinds.items(), key=lambda kind: ORDER.index(kind[0][0])):
         which = f"{count:,} of them"
         if len(kinds) == 1:
             which = "it" if count == 1 else "them"
         if remedy == "rerun":
-            words.append(f"run the job that made {whose} again to mend {which}")
+            actions.append(f"run the job that made {whose} again to mend {which}")
         elif remedy == "delete":
-            words.append(f"delete {which} yourself, no job does")
+            actions.append(f"delete {which} yourself, no job does")
         else:
-            words.append(f"running a job again does not mend {which}")
+            actions.append(f"running a job again does not mend {which}")
     noun = "file" if len(problems) == 1 else "files"
-    return f"{len(problems):,} bad or stray {noun}: {'; '.join(words)}"
+    return f"{len(problems):,} bad or stray {noun}: {'; '.join(actions)}"
 
 
-def _praise(options: argparse.Namespace) -> list[str]:
+def _all_clear(options: argparse.Namespace) -> list[str]:
     lines = [f"{options.store}: every chunk, table and document is as it was sealed"]
     if options.deep:
-        lines.append(f"{options.store}: {options.dataset} gives the same samples, views and pixels")
+        lines.append(f"{options.store}: {options.dataset} has the same samples, views and pixels")
     if options.teacher:
-        lines.append(f"{options.store}: {options.teacher} says the same on a batch of each unit")
+        lines.append(
+            f"{options.store}: {options.teacher} gives the same logits on a batch of each unit"
+        )
     return lines
 
 

@@ -1,7 +1,7 @@
-"""What the fields of a settings class may hold: pydantic's bounds, in words of our own.
+"""Bounds on the fields of settings classes: pydantic's checks, with errors in our own words.
 
-A settings class is a frozen dataclass whose annotations say what its fields may hold, and whose
-`__post_init__` checks them, so that a value is refused however the settings are made:
+A settings class is a frozen dataclass whose annotations state what its fields may hold and whose
+`__post_init__` checks them, so a bad value is refused however the settings are built:
 
 >>> @dataclass(frozen=True)
 ... class Schedule:
@@ -40,7 +40,7 @@ _Settings = TypeVar("_Settings")
 
 @dataclass(frozen=True)
 class Expected:
-    """What an error says that a field must be, where its bounds alone would not read well."""
+    """How errors describe a field's valid values, where its bounds alone would not read well."""
 
     words: str
 
@@ -64,21 +64,21 @@ _TYPES = {
     "dict": "a mapping",
     "dataclass": "a mapping",
 }
-"""What an error says that a value of another type must be, by the first word of pydantic's name."""
+"""How errors describe the expected type, by the first word of pydantic's error type."""
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 
 
 def check_fields(settings: Any) -> None:
-    """Check that each field holds what its annotation allows; to be called in `__post_init__`.
+    """Check that each field holds what its annotation allows; call it in `__post_init__`.
 
-    Values that stand for what is annotated are converted: "0.5" to a float, a list to a tuple.
+    Values that represent the annotated type are converted: "0.5" to a float, a list to a tuple.
 
     Args:
         settings: an instance of a frozen dataclass whose annotations pydantic understands.
 
     Raises:
-        UsageError: a value that a field can't have.
+        UsageError: a value is out of bounds or of another type.
     """
     for name, field in _fields(type(settings)).items():  # type: ignore[arg-type]
         value = getattr(settings, name)
@@ -91,7 +91,7 @@ def check_fields(settings: Any) -> None:
 def from_mapping(
     cls: type[_Settings], given: Mapping[str, Any], kind: str = "setting"
 ) -> _Settings:
-    """Build settings from plain data, such as a YAML file holds.
+    """Build settings from plain data, such as the content of a YAML file.
 
     Args:
         cls: a frozen dataclass that checks its fields; settings within it are built likewise.
@@ -99,8 +99,8 @@ def from_mapping(
         kind: what errors call a field.
 
     Raises:
-        UsageError: an unknown name (the nearest is suggested), required ones that are missing, or a
-            value that a field can't have.
+        UsageError: a name is unknown (the nearest is suggested), a required one is missing, or a
+            value is out of bounds or of another type.
     """
     fields = _fields(cls)  # type: ignore[arg-type]
     for name in given:
@@ -126,7 +126,7 @@ class FieldKind:
 
 
 def field_kinds(cls: type) -> dict[str, FieldKind]:
-    """Return what each field of a settings class takes, for flags that are made of the fields.
+    """Return what each field of a settings class takes, to make flags from.
 
     Args:
         cls: a frozen dataclass; fields of other types are left out.
@@ -152,7 +152,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _built(field: _Field, name: str, value: Any) -> Any:
-    """Return a field's value, built from a mapping where it is settings in their turn."""
+    """Return a field's value, built from a mapping if it is itself a settings class."""
     inner = next(filter(dataclasses.is_dataclass, _parts(field.hint)), None)
     if not (isinstance(inner, type) and isinstance(value, Mapping)):
         return value
@@ -184,13 +184,13 @@ def _fields(cls: type) -> dict[str, _Field]:
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
-    if dataclasses.is_dataclass(hint):  # Which pydantic configures by itself.
+    if dataclasses.is_dataclass(hint):  # Pydantic configures these by itself.
         return TypeAdapter(hint)
     return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
 
 
 def _in_words(name: str, value: Any, hint: Any, error: ValidationError) -> str:
-    """Say in one line which value is wrong, and what it must be."""
+    """Return one line that says which value is wrong and what it must be."""
     first = error.errors(include_url=False)[0]
     for place in first["loc"]:
         inner = _inner(hint, place)
@@ -208,7 +208,7 @@ def _expected(hint: Any) -> str | None:
 
 
 def _inner(hint: Any, place: int | str = 0) -> Any:
-    """Return what an entry of a tuple or mapping, or a field, is annotated with; None of others."""
+    """Return the annotation of a tuple's or mapping's entry, or of a field, else None."""
     for part in _parts(hint):
         if get_origin(part) in (tuple, dict):
             return get_args(part)[get_origin(part) is dict]
@@ -218,7 +218,7 @@ def _inner(hint: Any, place: int | str = 0) -> Any:
 
 
 def _parts(hint: Any) -> list[Any]:
-    """Return what a hint is made of: types, and what `Annotated` adds to them."""
+    """Return the parts of a hint: types, and the metadata that `Annotated` adds."""
     if get_origin(hint) in (Annotated, Union, UnionType):
         return [part for inner in get_args(hint) for part in _parts(inner)]
     return [hint]
@@ -250,7 +250,7 @@ def _limits(hint: Any) -> dict[str, Any]:
 
 
 def _number(bound: float | None) -> str:
-    """Write a bound as a person would: 2**64 by its power."""
+    """Format a bound, large powers of two as such: 2**64."""
     if bound is None:
         return ""
     is_power = isinstance(bound, int) and bound > 2**20 and bound & (bound - 1) == 0

@@ -1,4 +1,4 @@
-"""The deep check of a store: what its checksums can't know, held against dataset and teacher."""
+"""The deep check of a store: what its checksums can't know, compared with dataset and teacher."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from logitbank.stores.verify import Problem
 
 @dataclass(frozen=True)
 class Depth:
-    """How deep to look, and with what.
+    """How deep to check, and with what.
 
     `teacher` is run on one batch of each unit; None leaves the logits unchecked. `workers` is the
-    threads that render image files.
+    number of threads that render image files.
     """
 
     teacher: LoadedModel | None = None
@@ -48,14 +48,13 @@ def verify_deeply(
     depth: Depth,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Problem]:
-    """Hold a complete store against the dataset, and the teacher, that it says it was made from.
+    """Compare a complete store with the dataset and the teacher that its manifest names.
 
     Samples and targets are compared; each view is drawn and rendered again and its parameters and
     pixels compared; in every row, the order of classes must be that of the stored logits. The
-    teacher sees one batch of each unit again, computing as the manifest records, and its logits and
-    the order of its classes must be the stored ones (corrected as the store is), but for what
-    another device changes. Another teacher, or none, is told once, and no file is then called bad
-    for it.
+    teacher is run on one batch of each unit again, as the manifest records, and its logits and the
+    order of its classes must be the stored ones (corrected as the store is), except for what
+    another device changes. Another teacher is reported once, and no file is then called bad for it.
 
     Args:
         store: raw or corrected.
@@ -64,12 +63,12 @@ def verify_deeply(
         progress: called with the rows checked and their number.
 
     Returns:
-        The problems, none for a store that tells the truth.
+        The problems found, none for a sound store.
 
     Raises:
         DatasetError: an image can't be read.
-        StoreError: a chunk is damaged, or the store's correction is one that the caller doesn't let
-            it import, so that its logits can't be computed again.
+        StoreError: a chunk is damaged, or the caller doesn't allow the store's correction to be
+            imported, so that its logits can't be computed again.
     """
     if depth.teacher is not None and store.manifest.correction is not None:
         _correction(store)
@@ -99,7 +98,7 @@ def verify_deeply(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Some samples of a unit; whether they are its first ones."""
+    """Some samples of a unit; `is_first` for its first batch."""
 
     unit: Unit
     samples: NDArray[np.int64]
@@ -134,7 +133,7 @@ def _sample_problems(store: Store, dataset: ImageDataset) -> Iterator[Problem]:
 
 
 def _view_problems(store: Store, renderer: ViewRenderer, batch: _Batch) -> Iterator[Problem]:
-    """Draw and render again, and compare what was drawn and what was seen."""
+    """Draw and render again, and compare parameters and pixels with the stored ones."""
     seed = store.manifest.augmentation.seed
     pixels, drawn = renderer.draw(seed, batch.unit.view, batch.samples)
     comparisons = (("view_params", drawn), ("pixel_crc", pixel_crc(pixels)))
@@ -143,14 +142,14 @@ def _view_problems(store: Store, renderer: ViewRenderer, batch: _Batch) -> Itera
         if differs.any():
             row = int(np.argwhere(differs)[0][0])
             where = named_images(renderer, int(batch.samples[row]), drawn[row])
-            cause = f"is not what drawing again gives, see {where}; {AGAIN}"
+            cause = f"differs when drawn again, see {where}; {AGAIN}"
             yield Problem(_key(store, name, batch), cause, "none")
 
 
 def _logit_problems(
     store: Store, renderer: ViewRenderer, batch: _Batch, teacher: StoredTeacher
 ) -> Iterator[Problem]:
-    """Run the teacher again, correct what it says as the store is, and compare."""
+    """Run the teacher again, correct its logits as the store is, and compare."""
     manifest = store.manifest
     pixels, drawn = renderer.draw(manifest.augmentation.seed, batch.unit.view, batch.samples)
     labels = main_labels(renderer.augmentation, store.target, batch.samples, drawn)
@@ -167,7 +166,7 @@ def _logit_problems(
 
 
 def _order_problems(store: Store, batch: _Batch) -> Iterator[Problem]:
-    """Compare the order of classes with that of the stored logits, which no teacher is needed for.
+    """Compare the order of classes with that of the stored logits, which needs no teacher.
 
     Yields a problem for the first row of the batch that disagrees.
     """
@@ -179,7 +178,7 @@ def _order_problems(store: Store, batch: _Batch) -> Iterator[Problem]:
 
 
 def _correction(store: Store) -> Correction:
-    """Return the correction that a store's manifest names, if the caller lets it be run."""
+    """Return the correction that a store's manifest names, if the caller allows it."""
     made = store.manifest.correction
     assert made is not None, "only a corrected store is asked for it"
     return correction_of_manifest(made.name, store.where, store.options.allow_corrections)

@@ -11,7 +11,7 @@ from logitbank.stores.errors import UsageError
 
 
 def usable_device(name: str | torch.device | None) -> torch.device:
-    """Return the device of this name; without one CUDA's where there is one, else the CPU.
+    """Return the device of this name; by default CUDA if there is one, else the CPU.
 
     Raises:
         UsageError: torch knows no such device, or the machine has none.
@@ -27,12 +27,12 @@ def usable_device(name: str | torch.device | None) -> torch.device:
             f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA devices"
         )
     if device.type not in ("cpu", "cuda") and not _computes(device):
-        raise UsageError(f"device {name!r}: torch can't compute on it here, as it can on cpu")
+        raise UsageError(f"device {name!r}: torch can't compute on it here: use cpu")
     return device
 
 
 def _computes(device: torch.device) -> bool:
-    """Say whether values come back from a device: some need another torch, `meta` has none."""
+    """Return whether a device computes values: some need another torch, `meta` has none."""
     try:
         return torch.ones(1, device=device).add(1).tolist() == [2]
     except (RuntimeError, AssertionError, ImportError):
@@ -41,7 +41,7 @@ def _computes(device: torch.device) -> bool:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch compute with this many threads, then with as many as before."""
+    """Set torch's number of threads, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

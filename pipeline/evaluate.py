@@ -56,21 +56,21 @@ def evaluate(
     by value descending, then by class ascending.
 
     Args:
-        model: it is left in the mode it was in.
+        model: left in the mode it is in.
         dataset: the images, whose targets are classes of the model.
         batch_size: rows of each forward pass.
         device: where the network runs.
         workers: threads that decode and resize, by default one for each core.
         amp: mixed precision.
-        tf32: let CUDA compute float32 in TF32.
-        channels_last: compute in that memory format.
+        tf32: whether CUDA may compute float32 in TF32.
+        channels_last: whether to compute in that memory format.
         samples: the (M,) samples to measure on, by default all.
         on_logits: called with the (B, C) logits of each batch, in the order of the samples.
         progress: called with the images done and their number.
 
     Raises:
-        DatasetError: an image can't be read, or is too small for a crop, or its label is no class
-            of the model.
+        DatasetError: an image can't be read, or is too small for a crop, or its label is not a
+            class of the model.
     """
     samples = np.arange(len(dataset)) if samples is None else samples
     _require_classes(model, dataset, samples)
@@ -97,7 +97,7 @@ def evaluate(
 
 
 def label_ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Rank each row's label, 0 where it attains the maximum.
+    """Return the rank of each row's label, 0 where it attains the maximum.
 
     Args:
         logits: (B, C) floating.
@@ -119,8 +119,8 @@ def _require_classes(model: LoadedModel, dataset: ImageDataset, samples: NDArray
     if len(beyond):
         sample = int(beyond[0])
         raise DatasetError(
-            f"{dataset.describe(sample)} is of class {dataset.targets[sample]}, but {model.spec} "
-            f"has {model.classes} classes, from 0"
+            f"{dataset.describe(sample)} has class {dataset.targets[sample]}, but {model.spec} "
+            f"has {model.classes} classes, counted from 0"
         )
 
 

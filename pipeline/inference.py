@@ -26,25 +26,25 @@ def forward_logits(
     """Compute the logits of images, in evaluation mode and without gradients.
 
     Every batch has `batch_size` rows: a partial one is filled up by repeating its rows. Libraries
-    choose their kernels by the shape of a batch, so a row's last bits would else depend on how many
-    rows stand beside it. Given the same batch size, device, memory format and precision, a row is
-    the same bits whatever its neighbours and its place.
+    choose their kernels by the shape of a batch, so a row's last bits would otherwise depend on how
+    many rows are beside it. Given the same batch size, device, memory format and precision, a row
+    is the same bits whatever its neighbours and its place.
 
     Args:
-        model: it is moved to the device (and memory format), and left in the mode it was in.
+        model: moved to the device (and memory format), and left in the mode it is in.
         pixels: (B, S, S, 3) uint8 on any device, S the model's input size.
         batch_size: rows of each pass.
         device: where to compute.
         amp: mixed precision, float16 on CUDA and bfloat16 on a CPU.
-        tf32: let CUDA compute float32 in TF32.
-        channels_last: compute in that memory format.
+        tf32: whether CUDA may compute float32 in TF32.
+        channels_last: whether to compute in that memory format.
 
     Returns:
         (B, C) float32 on the device.
 
     Raises:
-        LogitbankError: the images are of another size than the model's, a batch doesn't fit the
-            device, or the model doesn't give a row of logits for each image.
+        LogitbankError: the images are not of the model's size, a batch doesn't fit the device, or
+            the model doesn't return a row of logits for each image.
     """
     _require_size(model, pixels)
     device = torch.device(device)
@@ -66,7 +66,7 @@ def forward_logits(
 
 
 def _output(model: LoadedModel, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Run the network once; a batch that its device can't hold is an error of one line."""
+    """Run the network once; a batch that its device can't hold is a LogitbankError."""
     try:
         output = module(images)
     except torch.OutOfMemoryError as error:
@@ -87,20 +87,23 @@ def _require_size(model: LoadedModel, pixels: torch.Tensor) -> None:
 
 
 def _require_rows(model: LoadedModel, output: object, rows: int) -> None:
-    """Require a row for each image: torch would spread a single one over all of them in silence."""
+    """Check that there is a row for each image: torch would silently broadcast a single one."""
     wanted = (rows, model.classes)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != wanted:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise LogitbankError(
-            f"{model.spec} gives {found} for {rows} images, not {wanted}: a row of logits for each"
+            f"{model.spec} returns {found} for {rows} images, expected {wanted}: a row of logits "
+            "for each"
         )
     if not output.is_floating_point():
-        raise LogitbankError(f"{model.spec} gives {output.dtype} for logits, not floating point")
+        raise LogitbankError(
+            f"{model.spec} returns logits of {output.dtype}, not of floating point"
+        )
 
 
 @contextmanager
 def _precision(tf32: bool) -> Iterator[None]:
-    """Fix what CUDA's libraries may choose, whatever the caller allows them, and restore it."""
+    """Fix the precision of CUDA's libraries, whatever the caller's, and restore it afterwards."""
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:

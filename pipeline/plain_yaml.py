@@ -1,4 +1,5 @@
-"""YAML of settings, read within bounds: a hostile or damaged file is one clear line, at once."""
+"""YAML of settings, read within bounds: a hostile or damaged file is a clear one-line error, at
+once."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     if len(text) > MOST_CHARACTERS:
         raise LogitbankError(
-            f"{where} has {len(text):,} characters, settings have {MOST_CHARACTERS:,} at most"
+            f"{where} has {len(text):,} characters, settings have at most {MOST_CHARACTERS:,}"
         )
     try:
         return yaml.load(text, Loader=_BoundedLoader)
@@ -36,18 +37,18 @@ def parse_yaml(text: str, where: str) -> Any:
         raise LogitbankError(f"{where} {error}") from error
     except yaml.YAMLError as error:
         raise LogitbankError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
-    except Exception as error:  # what its types raise on a value like `!!int ""` is anything
+    except Exception as error:  # its types may raise anything on a value like `!!int ""`
         raise LogitbankError(
             f"{where} is not YAML: a value is not of its type ({error})"
         ) from error
 
 
 class _OutOfBoundsError(Exception):
-    """What is wrong, to be put behind the name of the text."""
+    """What is wrong; the message follows the name of the text."""
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """Refuses while it composes, before anything is built."""
+    """A loader that refuses while it composes, before anything is built."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

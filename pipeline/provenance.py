@@ -17,9 +17,10 @@ SHARED_PACKAGES = ("dask", "distributed", "numba", "numpy", "pillow", "torch", "
 
 
 def shared_versions() -> dict[str, str]:
-    """Return the versions here of what must be the same on all machines of one computation.
+    """Return this machine's versions of what must be the same on all machines of a computation.
 
-    A build's own suffix, as of torch 2.14.1+cpu, is left out: who hands tasks out may have no GPU.
+    A build's own suffix, as in torch 2.14.1+cpu, is left out: the machine that distributes tasks
+    may have no GPU.
     """
     python = ".".join(platform.python_version_tuple()[:2])
     found = {"python": python, "logitbank": __version__}
@@ -32,7 +33,7 @@ def shared_versions() -> dict[str, str]:
 
 
 def version_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """List the packages whose versions differ.
+    """Return the packages whose versions differ.
 
     >>> version_differences({"numpy": "1.26.4"}, {"numpy": "2.1.0"})
     ['numpy 1.26.4 there, 2.1.0 here']
@@ -45,7 +46,7 @@ def version_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> 
 
 
 def provenance_now(device: str, *, teacher_spec: str, parent: str | None = None) -> Provenance:
-    """Record this moment, this machine's kind and the versions that shape pixels and logits."""
+    """Return the time, this machine's kind and the versions that affect pixels and logits."""
     versions = {"logitbank": __version__, "python": platform.python_version()}
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

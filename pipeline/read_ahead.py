@@ -18,12 +18,12 @@ SECONDS_TO_FINISH = 20.0
 def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
     """Yield the items in order, with up to `depth` of them made ahead by a thread.
 
-    An exception of the iterable is raised in its place. Where the consumer stops early, the item in
-    hand is finished and the thread has ended before that is over: a thread that still computes
-    while Python ends would be torn out of C++ that doesn't expect it, which aborts the process.
+    An exception of the iterable is raised in its place. If the consumer stops early, the thread
+    first finishes the current item and ends: a thread that still computes while Python exits would
+    be interrupted in C++ code that doesn't expect it, which aborts the process.
 
     Raises:
-        LogitbankError: a forked process goes on with it: the thread is not in there.
+        LogitbankError: a forked process continues it: the thread does not exist there.
 
     >>> list(read_ahead(range(4), depth=2))
     [0, 1, 2, 3]
@@ -58,8 +58,8 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
         while True:
             if os.getpid() != process:
                 raise LogitbankError(
-                    "what one process reads ahead can't be gone on with in another that was forked "
-                    "from it: begin anew there"
+                    "what one process reads ahead can't be continued in another that was forked "
+                    "from it: start again there"
                 )
             item, error = made.get()
             if error is end:

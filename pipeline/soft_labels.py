@@ -1,4 +1,4 @@
-"""Soft labels for a training loop: a store or two, a view an epoch, no teacher in memory."""
+"""Soft labels for a training loop: one store or two, a view per epoch, no teacher in memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from logitbank.stores.slab import Slab, SlabLoader
 class SoftLabels:
     """The soft labels of a store, a slab at a time.
 
-    `order` says which order of views it goes by: a student that learns from a weak and a strong
-    store has one for each (see `open_pair`).
+    `order` selects the order of views: a student that learns from a weak and a strong store has one
+    for each (see `open_pair`).
 
     >>> soft = SoftLabels.open("sort.zarr")  # doctest: +SKIP
     >>> slab = soft.epoch(0, seed=0, device="cuda")  # doctest: +SKIP
@@ -47,7 +47,7 @@ class SoftLabels:
         parent: str | Path | None = None,
         allow_corrections: Collection[str] = (),
     ) -> SoftLabels:
-        """Open a complete store: raw, corrected, or virtual and so corrected as it is read.
+        """Open a complete store: raw, corrected, or virtual, which is corrected as it is read.
 
         Args:
             location: path or URL.
@@ -60,8 +60,8 @@ class SoftLabels:
         Raises:
             StoreError: the store is missing, incomplete or damaged, or virtual without its parent
                 or with a correction that would have to be imported.
-            UsageError: an unknown correction, or one asked of a corrected store or of mixed views;
-                or a parent for a store that isn't virtual.
+            UsageError: an unknown correction, or one for a corrected store or for mixed views; or a
+                parent for a store that isn't virtual.
         """
         store = Store.open(location, parent=parent, allow_corrections=allow_corrections)
         return cls(store, correction)
@@ -79,13 +79,14 @@ class SoftLabels:
         """Open two stores of one teacher: of weak and of strong views of the same images.
 
         An epoch trains on one view of each; each has its own order of views. `parents` are those of
-        virtual stores that have moved, None where one is to be looked for.
+        virtual stores that have moved, None to look for one.
 
         >>> weak, strong = SoftLabels.open_pair("w.zarr", "s.zarr")  # doctest: +SKIP
         >>> slabs = weak.epoch(0, seed=0), strong.epoch(0, seed=0)  # doctest: +SKIP
 
         Raises:
-            StoreError: as `open`; or they differ in more than their views, all of it is said.
+            StoreError: as `open`; or they differ in more than their views; every difference is
+                named.
             UsageError: as `open`; or the same store twice, the strong one first, or mixed views.
         """
         opened = [
@@ -100,7 +101,7 @@ class SoftLabels:
 
     @property
     def manifest(self) -> Manifest:
-        """What the store says of itself."""
+        """The store's manifest."""
         return self.store.manifest
 
     @property
@@ -120,7 +121,7 @@ class SoftLabels:
 
     @property
     def corrected_by(self) -> str | None:
-        """The correction that its logits come with, the store's or the reader's; None: raw."""
+        """The correction of its logits, the store's or the one on reading; None for raw ones."""
         made = self.manifest.correction
         return self.correction if made is None else made.name
 
@@ -130,7 +131,7 @@ class SoftLabels:
         return self._views
 
     def view(self, epoch: int, *, seed: int = 0) -> int:
-        """Choose the view that an epoch trains on: pi(epoch mod V), a fresh pi for each cycle."""
+        """Return the view that an epoch trains on: pi(epoch mod V), a fresh pi for each cycle."""
         return view_of_epoch(epoch, self.views, seed, self.order)
 
     def corrected(self, correction: str) -> SoftLabels:
@@ -148,18 +149,18 @@ class SoftLabels:
         seed: int = 0,
         arrays: Iterable[str] | None = None,
     ) -> int:
-        """Require every chunk that these epochs will read to be there, whole, before the first.
+        """Check that every chunk that these epochs will read exists in full, before the first.
 
-        Chunks are looked for, not read: their bytes are checked as their epoch comes.
+        Chunks are looked up, not read: their bytes are checked when their epoch reads them.
 
         Args:
             epochs: from 0, as `epoch` takes them.
             seed: the student's.
-            arrays: what is read of a view: the rows of logits, what was drawn and the pixels'
-                checksums where None.
+            arrays: the arrays that are read of a view; None for the rows of logits, the parameters
+                and the pixels' checksums.
 
         Returns:
-            How many chunks there are.
+            The number of chunks.
 
         Raises:
             StoreError: a chunk is missing or of another size; the first is named, the others are
@@ -174,12 +175,13 @@ class SoftLabels:
         """Return the slab of the view that this epoch trains on; the next epoch's is prefetched.
 
         The view is pi(epoch mod V), pi a fresh permutation for each cycle, drawn from `seed`. A
-        slab serves until the next epoch begins. Any thread may call this, and a forked process,
-        which then reads for itself; the slabs of one epoch on several devices serve together.
+        slab is valid until the next epoch begins. Any thread may call this, and so may a forked
+        process, which then reads for itself; the slabs of one epoch on several devices are valid
+        together.
 
         Raises:
             StoreError: a chunk of the view is missing, damaged or belongs elsewhere. It is read
-                anew when the epoch is asked for again.
+                again when the epoch is requested again.
             UsageError: torch knows no such device, or the machine has none.
         """
         view, following = self.view(epoch, seed=seed), self.view(epoch + 1, seed=seed)
@@ -187,7 +189,7 @@ class SoftLabels:
 
 
 def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels]:
-    """Put the soft labels of weak and of strong views together, the strong ones in their own order.
+    """Pair the soft labels of weak and of strong views, the strong ones in an order of their own.
 
     Raises:
         StoreError: they differ in teacher, dataset, sample order, size of the views or correction.
@@ -231,16 +233,16 @@ def paired(weak: SoftLabels, strong: SoftLabels) -> tuple[SoftLabels, SoftLabels
 
 
 def why_unpaired(soft: SoftLabels) -> str:
-    """Say why mixed views can't be half of a pair, and what to do."""
+    """Return why mixed views can't be half of a pair, and what to do."""
     return (
         f"its views are {soft.manifest.augmentation.name}, each mixed with another image, and the "
         "second view of an image would be mixed with yet another: take stores without MixUp and "
-        "CutMix, or a loss that learns from one view, as kd"
+        "CutMix, or a loss that learns from one view, such as kd"
     )
 
 
 def _shared(soft: SoftLabels) -> Mapping[str, Any]:
-    """Return what two stores have in common of which a student learns together, flat.
+    """Return what two stores must share for a student to learn from both, flattened.
 
     The dataset's fingerprint is over ids and targets in their order.
     """
@@ -255,5 +257,5 @@ def _shared(soft: SoftLabels) -> Mapping[str, Any]:
 
 
 def _reopened(views: StoredViews, correction: str | None, order: Stream) -> SoftLabels:
-    """Build them around views that were opened again, and found to be of the same store."""
+    """Return soft labels of views that were opened again, and are known to be of the same store."""
     return SoftLabels(views.store, correction, order)

@@ -1,8 +1,8 @@
-"""Filling a store: a task says what to open and computes units; a driver says who does, and when.
+"""Filling a store: a task opens what it needs and computes units; a driver decides who and when.
 
-A task is a small value that pickles: whoever opens it, in whatever process, computes the same bytes
-for a unit, however often. It knows nothing of the processes beside it, and a driver nothing of
-teachers or corrections.
+A task is a small picklable value: whoever opens it, in any process, computes the same bytes for a
+unit, however often. It knows nothing about other processes, and a driver nothing about teachers or
+corrections.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from logitbank.stores.units import UnitGroup, UnitValues, UnitWriter
 from logitbank.stores.writer import StoreWriter, unit_rows
 
 Write = Callable[[Unit, UnitValues], object]
-"""Writes a computed unit; its arrays may hold another one once it returns."""
+"""Writes a computed unit; its arrays may be reused once it returns."""
 
 
 def ignore_rows(rows: int) -> None:
-    """Show nothing."""
+    """Report no progress."""
 
 
 def ignore_progress(done: int, total: int) -> None:
-    """Show nothing."""
+    """Report no progress."""
 
 
 def never() -> bool:
-    """Ask for no end."""
+    """Return False: don't stop."""
     return False
 
 
@@ -50,37 +50,37 @@ class OpenTask(Protocol):
         """Order units as they are best computed, and group those that are computed together."""
 
     def require_sources(self, units: Iterable[Unit]) -> None:
-        """Check that what some units are computed from is there, as seen from this process.
+        """Check that the sources of some units exist, as seen from this process.
 
         Raises:
             StoreError: something is missing.
         """
 
     def check(self) -> Measured:
-        """Find out what must be known before the first unit is computed, where it is computed.
+        """Measure what must be known before the first unit, on the machine that computes it.
 
         Returns:
-            What the store's manifest says of it.
+            The measurements for the store's manifest.
 
         Raises:
-            LogitbankError: no unit should be computed.
+            LogitbankError: units must not be computed.
         """
 
     def is_checked(self, measured: Measured) -> bool:
-        """Return whether a manifest has what `check` finds out."""
+        """Return whether a manifest has what `check` measures."""
 
     def require_begun(self, measured: Measured) -> None:
         """Check that this process computes what the one that began the store computes.
 
         Raises:
-            LogitbankError: it doesn't.
+            LogitbankError: it does not.
         """
 
     def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
-        """Check that some units are of the same samples here as in a store begun elsewhere.
+        """Check that units have the same samples here as in a store begun elsewhere.
 
         Raises:
-            DatasetError: they aren't.
+            DatasetError: they do not.
         """
 
     def compute(
@@ -94,7 +94,7 @@ class OpenTask(Protocol):
         """Compute groups of units into named arrays and write each as it is done.
 
         Args:
-            groups: of `groups`, or any others within a block each.
+            groups: from `groups`, or any others, each within a block.
             write: called with each unit and its arrays, from any thread.
             progress: called with the number of rows that have just been computed.
             stop: asked between units whether to leave out those that follow.
@@ -104,14 +104,14 @@ class OpenTask(Protocol):
         """
 
     def seal(self, writer: StoreWriter) -> Manifest:
-        """Seal the store once every unit is there, and check the whole of it.
+        """Seal the store once every unit is written, and check the whole of it.
 
         Raises:
-            StoreError: as `StoreWriter.seal`, or the rows are not as they should be.
+            StoreError: as `StoreWriter.seal`, or the rows are wrong.
         """
 
     def close(self) -> None:
-        """End its threads."""
+        """Stop its threads."""
 
 
 class StoreTask(Protocol):
@@ -130,14 +130,14 @@ class StoreTask(Protocol):
         """The names of the user's own modules that it imports."""
 
     def open(self, threads: int | None = None) -> OpenTask:
-        """Open what it reads, to compute with so many threads; None where it chooses itself.
+        """Open its sources, to compute with this many threads; None for its default.
 
         Raises:
             LogitbankError: it opens something else here than where the task was made.
         """
 
     def on_device(self, device: str, name: str) -> StoreTask:
-        """Return the task with the device that others compute it on, and its name for people."""
+        """Return the task for the device that workers compute on, with its readable name."""
 
 
 def compute_missing(
@@ -170,10 +170,10 @@ def compute_missing(
 
 
 def fill_store(task: StoreTask, progress: Callable[[int, int], None] = ignore_progress) -> Manifest:
-    """Make a task's store in this process alone, or go on with it.
+    """Fill a task's store in this process alone, or resume it.
 
     Args:
-        task: whose store.
+        task: the task whose store is filled.
         progress: called with the rows computed in this run and their number.
 
     Returns:
@@ -194,13 +194,13 @@ def require_versions(wanted: Mapping[str, str]) -> None:
     """Check that this process has the packages of the one that made a task.
 
     Raises:
-        LogitbankError: one differs; every one is named.
+        LogitbankError: versions differ; each is named.
     """
     differences = version_differences(shared_versions(), wanted)
     if differences:
         raise LogitbankError(
-            f"{platform.node()} has other packages than the job: {'; '.join(differences)}: install "
-            "the same in both places"
+            f"{platform.node()} has other package versions than the job: {'; '.join(differences)}: "
+            "install the same in both places"
         )
 
 
@@ -208,7 +208,7 @@ def require_device(name: str) -> None:
     """Check that this process has the device that a task computes on.
 
     Raises:
-        LogitbankError: it hasn't.
+        LogitbankError: it does not.
     """
     if name == "cpu":
         return
@@ -224,7 +224,7 @@ def require_same_work(found: Manifest, wanted: Manifest) -> None:
     """Check that a task opens here what it opened where it was made.
 
     Raises:
-        StoreError: it doesn't; every difference is named.
+        StoreError: it does not; every difference is named.
     """
     differences = identity_differences(found, wanted, platform.node())
     if differences:

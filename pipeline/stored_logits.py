@@ -1,4 +1,4 @@
-"""A store's logits and order of classes, held against the teacher that it names."""
+"""A store's logits and order of classes, compared with the teacher that it names."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from logitbank.stores.errors import LogitbankError
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.verify import Problem
 
-# Shares of a row's range by precision: above what another device changes, below what one percent
-# of another scale does, in float32.
+# Tolerances as shares of a row's range, by precision: above what another device changes, and in
+# float32 below what a scale that is off by one percent does.
 LOGITS = {"float32": 3e-3, "tf32": 1e-2, "amp": 5e-2}
 ORDER = {"float32": 1e-4, "tf32": 1e-2, "amp": 5e-2}
 
@@ -43,7 +43,7 @@ class StoredRows:
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """Rows of a store, and all that says what they should be.
+    """Rows of a store, and everything that determines what they should be.
 
     `exact` are the teacher's (B, C) float32 logits of them, `target` their (B,) labels,
     `correction` is the store's, None for a raw one.
@@ -63,7 +63,7 @@ class ComparedRows:
 
 @dataclass(frozen=True)
 class StoredTeacher:
-    """A teacher that is to be the one of a manifest, and where it runs.
+    """A teacher that should be the one of a manifest, and where it runs.
 
     It computes in the precision, memory format and batch size that the manifest records.
     """
@@ -74,7 +74,7 @@ class StoredTeacher:
 
     @property
     def settings(self) -> CacheSettings:
-        """How the manifest says that it computed."""
+        """The settings that the manifest records."""
         identity = self.manifest.teacher
         return CacheSettings(
             views=self.manifest.views,
@@ -85,14 +85,14 @@ class StoredTeacher:
                 tf32=identity.precision == "tf32",
                 channels_last=identity.memory_format == "channels_last",
             ),
-            # Whether probabilities are meant was asked when they were cached.
+            # Probabilities were accepted or refused when they were cached.
             accept=(PROBABILITIES,),
         )
 
     def problems(self, dataset: ImageDataset, augmentation: Augmentation) -> list[Problem]:
-        """Say why this is another teacher than the manifest's, or none at all.
+        """Return why this is another teacher than the manifest's, or not a usable one.
 
-        What its rows are compared with would then say nothing about the store's files.
+        Comparing rows with its own would then say nothing about the store's files.
 
         Raises:
             DatasetError: an image can't be read.
@@ -105,7 +105,7 @@ class StoredTeacher:
             pixels = probe_pixels(dataset, augmentation, seed)
             require_sound_teacher(self.model, pixels, self.settings)
         except LogitbankError as error:
-            return [Problem("zarr.json", f"can't be held against a teacher: {error}", "none")]
+            return [Problem("zarr.json", f"can't be compared with a teacher: {error}", "none")]
         recorded = self.manifest.measured.probe
         if recorded is None:
             return []
@@ -154,7 +154,7 @@ class StoredTeacher:
 
 
 def logits_cause(rows: ComparedRows) -> tuple[int, str] | None:
-    """Say which stored row is not what the teacher says, corrected as the store is.
+    """Return which stored row differs from the teacher's logits, corrected as the store is.
 
     Returns:
         The place of the worst row and by how much it is off; None where each is near enough.
@@ -168,14 +168,15 @@ def logits_cause(rows: ComparedRows) -> tuple[int, str] | None:
     row = int(worst.argmax())
     if worst[row] <= LOGITS[rows.manifest.teacher.precision]:
         return None
-    return row, f"is not what the teacher says: {100 * worst[row]:.1f}% of the row's range off for"
+    share = f"{100 * worst[row]:.1f}% of the row's range"
+    return row, f"differs from the teacher's logits by {share} for"
 
 
 def order_cause(rows: ComparedRows) -> tuple[int, str] | None:
-    """Say which row of `top` is not the order of its logits.
+    """Return which row of `top` is not the order of its logits.
 
-    It is held against the stored logits, whose order it must have to the letter, and against the
-    teacher's own, which tell apart what became equal in the encoding. The return value is that of
+    It is compared with the stored logits, whose order it must have exactly, and with the teacher's
+    own, which distinguish what became equal in the encoding. The return value is that of
     `logits_cause`.
     """
     found = stored_order_cause(rows.stored, rows.manifest)
@@ -193,7 +194,7 @@ def order_cause(rows: ComparedRows) -> tuple[int, str] | None:
 
 
 def stored_order_cause(stored: StoredRows, manifest: Manifest) -> tuple[int, str] | None:
-    """Say which row of `top` is not in the order of its stored logits, ties aside.
+    """Return which row of `top` is not in the order of its stored logits, ties aside.
 
     Returns:
         As `logits_cause`, of the first such row.

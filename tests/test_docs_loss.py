@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from logitbank.jobs.cli import main
+from logitbank.jobs.reproduce import recipe as recipe_module
 from logitbank.jobs.reproduce.recipe import Recipe
 from logitbank.pipeline.losses import ViewLogits, loss_class
 from logitbank.pipeline.student import TrainConfig, loss_of, train
@@ -28,7 +29,7 @@ from tests.pipeline.student.student_examples import (
 from tests.pipeline.student.student_nets import DROPOUT_NET
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/your-own-loss.md"
-NAME = "import:dist_loss:DIST"
+NAME, CHOOSY = "import:dist_loss:DIST", "import:choosy_loss:Choosy"
 
 OTHERS = """
 from dataclasses import dataclass
@@ -66,13 +67,15 @@ class NoDefault(Loss):
 
 @pytest.fixture(autouse=True)
 def _page_file(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code, refusal = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "dist_loss.py").write_text(code)
+    choosy = f"from dist_loss import DIST\n\nclass Choosy(DIST):\n{refusal}"
+    (tmp_path / "choosy_loss.py").write_text(choosy)
     (tmp_path / "others.py").write_text(OTHERS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    for name in ("dist_loss", "others"):
+    for name in ("dist_loss", "choosy_loss", "others"):
         sys.modules.pop(name, None)
 
 
@@ -85,6 +88,23 @@ def dataset():
 def soft(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("loss")
     return small_store(folder / "raw.zarr", dataset, small_teacher(folder))
+
+
+def dist_recipe(**changes) -> Recipe:
+    settings = {
+        "dataset": "digits",
+        "teacher": "cifar:resnet20",
+        "student": "cifar:resnet8",
+        "loss": NAME,
+        "weak": "cifar-weak",
+        "views": 2,
+        "epochs": 4,
+        "batch_size": 8,
+        "lr": 0.1,
+        "milestones": (2,),
+        "weight_decay": 0.0,
+    }
+    return Recipe(**(settings | changes))
 
 
 def test_its_terms_are_the_papers():
@@ -146,21 +166,35 @@ def test_the_command_takes_it(tmp_path, capsys):
     assert "loss_intra" in Path("run/metrics.jsonl").read_text()
 
 
+HALF = "tells apart what half precision makes equal: cache with --encoding float32"
+SORTED = "learns the teacher's own order of classes, which sort changes: take a raw store"
+
+
+def test_it_refuses_stores_before_any_work(tmp_path, dataset, soft):
+    teacher = small_teacher(tmp_path)
+    half = small_store(tmp_path / "half.zarr", dataset, teacher, encoding="float16")
+    config, out = small_config(loss=CHOOSY, epochs=1), tmp_path / "run"
+    for store, reason in ((half, HALF), (soft.corrected("sort"), SORTED)):
+        with pytest.raises(UsageError) as error:
+            train(config, dataset, out=out, soft_labels=store)
+        assert str(error.value) == f"{store.store.where}: --loss {CHOOSY} {reason}"
+        assert not out.exists()
+    train(config, dataset, out=tmp_path / "raw", soft_labels=soft.corrected("swap"))
+    # What a store holds of logits is not read beside a teacher in the loop.
+    train(config, dataset, out=tmp_path / "loop", soft_labels=half, teacher=teacher)
+
+
+def test_it_refuses_stores_in_a_recipe(monkeypatch):
+    with pytest.raises(UsageError, match=f"corrections: none: --loss {CHOOSY} {HALF}"):
+        dist_recipe(loss=CHOOSY)
+    monkeypatch.setattr(recipe_module, "DEFAULT_ENCODING", "float32")
+    with pytest.raises(UsageError, match=f"corrections: sort: --loss {CHOOSY} {SORTED}"):
+        dist_recipe(loss=CHOOSY)
+    assert dist_recipe(loss=CHOOSY, corrections=("none", "swap")).loss == CHOOSY
+
+
 def test_a_recipe_takes_it():
-    recipe = Recipe(
-        dataset="digits",
-        teacher="cifar:resnet20",
-        student="cifar:resnet8",
-        loss=NAME,
-        weak="cifar-weak",
-        views=2,
-        epochs=4,
-        batch_size=8,
-        lr=0.1,
-        milestones=(2,),
-        weight_decay=0.0,
-        loss_settings={"intra": 0.5},
-    )
+    recipe = dist_recipe(loss_settings={"intra": 0.5})
     assert recipe.loss_of_run(4).intra == 0.5
     assert recipe.needs_soft_labels
 
@@ -218,5 +252,5 @@ def test_the_loop_of_your_own_takes_a_published_loss():
 
 def test_the_page_names_what_a_loss_can_say():
     rows = re.findall(r"^\| `(\w+)", PAGE.read_text(), re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) == 11
     assert all(hasattr(loss_class("kd"), name) for name in rows)

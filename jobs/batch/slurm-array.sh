@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# One store by the tasks of a SLURM array, each a part: nothing of ours runs on the login node, and
-# no task talks to another. The arguments are those of the job:
+# One store made by the tasks of a SLURM array, each of them a part: nothing runs on the login node,
+# and no task talks to another. The arguments are those of the logitbank job:
 #
 #   sbatch --gpus=1 jobs/batch/slurm-array.sh cache --dataset imagenet:/data/imagenet \
 #       --teacher torchvision:resnet50@DEFAULT --augmentation imagenet-weak --views 100 \
 #       --out /scratch/raw.zarr
 #   sbatch jobs/batch/slurm-array.sh correct /scratch/raw.zarr --correction sort --out /scratch/sort.zarr
 #
-# PARTS is how many shares the work has, whatever tasks are submitted; the array counts from 0:
-#   PARTS=100 sbatch --array=0-99 --gpus=1 jobs/batch/slurm-array.sh ...   another number of them
-#   sbatch --array=5 --gpus=1 jobs/batch/slurm-array.sh ...                one of them alone, once more
+# PARTS is the number of shares, whichever tasks are submitted; the array counts from 0:
+#   PARTS=100 sbatch --array=0-99 --gpus=1 jobs/batch/slurm-array.sh ...   another number of shares
+#   sbatch --array=5 --gpus=1 jobs/batch/slurm-array.sh ...                one of them again, alone
 #
 # Five minutes before a task's time is up, SIGUSR1 makes it finish the block in hand and exit with
-# 75; it is then queued again and goes on, as it does after a preemption. So the time limit below is
-# no limit of the work, but it has to be well above what one block takes (docs/cluster.md).
+# 75; it is then requeued and goes on, as it does after a preemption. So the time limit below does
+# not limit the work, but it must be well above the time of one block (docs/cluster.md).
 #SBATCH --job-name=logitbank
 #SBATCH --array=0-7
 #SBATCH --ntasks=1
@@ -30,7 +30,7 @@ PARTS=${PARTS:-8}
 LOGITBANK=${LOGITBANK:-logitbank} # the command itself
 
 if (($# == 0)); then
-    echo "slurm-array.sh: error: which job? cache ... or correct ..." >&2
+    echo "slurm-array.sh: error: no job given: add cache ... or correct ..." >&2
     exit 2
 fi
 threads=()
@@ -38,7 +38,7 @@ case $1 in # A flag among the arguments wins over these.
     cache) threads=(--workers "${SLURM_CPUS_PER_TASK:-2}") ;;
     correct) threads=(--threads "${SLURM_CPUS_PER_TASK:-2}") ;;
 esac
-# The signals are for the job step: the script outlives them to queue the task again.
+# The signals are meant for the job step: the script survives them to requeue the task.
 trap : TERM USR1
 
 code=0

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# One store by Dask workers that this job queues for itself. It is the client: it hands out tasks,
-# counts what is done and seals, so it wants little and lives as long as the work. For sites where
-# compute nodes may submit jobs and reach each other; for others there is slurm-array.sh.
+# One store made by Dask workers that this batch job submits itself. It is the client: it hands out
+# tasks, tracks progress and seals, so it needs little and lives as long as the work. For sites where
+# compute nodes may submit batch jobs and reach each other; elsewhere use slurm-array.sh.
 #
 #   sbatch jobs/batch/slurm-cluster.sh cache --dataset imagenet:/data/imagenet \
 #       --teacher torchvision:resnet50@DEFAULT --augmentation imagenet-weak --views 100 \
 #       --out /scratch/raw.zarr
 #
-# WORKERS is the file that says how many workers there are and what each of them gets.
+# WORKERS is the settings file with the number of workers and the resources of each.
 #SBATCH --job-name=logitbank-client
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=2
@@ -23,10 +23,10 @@ WORKERS=${WORKERS:-jobs/batch/slurm.yaml}
 LOGITBANK=${LOGITBANK:-logitbank} # the command itself
 
 if (($# == 0)); then
-    echo "slurm-cluster.sh: error: which job? cache ... or correct ..." >&2
+    echo "slurm-cluster.sh: error: no job given: add cache ... or correct ..." >&2
     exit 2
 fi
-# The signals are for the job step: the script outlives them to queue itself again.
+# The signals are meant for the job step: the script survives them to requeue itself.
 trap : TERM USR1
 
 code=0

@@ -1,4 +1,4 @@
-"""`logitbank bench`: what the cache costs a student, and the speed of views and corrections."""
+"""`logitbank bench`: the cost of the cache to a student, and the speed of views and corrections."""
 
 from __future__ import annotations
 
@@ -18,53 +18,67 @@ BENCHES = ("correct", "dask", "student", "views")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     parser.add_argument(
-        "bench", nargs="?", metavar="|".join(BENCHES), help="one alone; without a name all"
+        "bench", nargs="?", metavar="|".join(BENCHES), help="the bench to run (all by default)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--rounds", type=positive, help="slices of each way (student 40, others 7 where not given)"
+        "--rounds", type=positive, help="slices of each way (student 40, others 7 by default)"
     )
-    parser.add_argument("--samples", type=positive, default=50_000, help="random images of 32 x 32")
     parser.add_argument(
-        "--threads", type=threads, help="of torch (student 1, views 2 where not given)"
+        "--samples", type=positive, default=50_000, help="number of random 32 x 32 images"
+    )
+    parser.add_argument(
+        "--threads", type=threads, help="threads of torch (student 1, views 2 by default)"
     )
     student = parser.add_argument_group("bench student")
-    student.add_argument("--student", default="cifar:resnet8x4", metavar="SPEC", help="who learns")
     student.add_argument(
-        "--teacher", default="cifar:resnet32x4", metavar="SPEC", help="who is in the loop"
+        "--student", default="cifar:resnet8x4", metavar="SPEC", help="the model to train"
     )
-    student.add_argument("--classes", type=positive, default=100, help="of the random labels")
-    student.add_argument("--batch-size", type=positive, default=64, help="of a training step")
-    student.add_argument("--steps", type=positive, default=1, help="training steps of a slice")
+    student.add_argument(
+        "--teacher", default="cifar:resnet32x4", metavar="SPEC", help="the teacher in the loop"
+    )
+    student.add_argument(
+        "--classes", type=positive, default=100, help="number of classes of the random labels"
+    )
+    student.add_argument("--batch-size", type=positive, default=64, help="images per step")
+    student.add_argument("--steps", type=positive, default=1, help="training steps per slice")
     student.add_argument("--device", default="cpu", help="cpu or cuda[:N]")
     views = parser.add_argument_group("bench views")
-    views.add_argument("--views", type=positive, default=8, help="of each image, under one seed")
-    views.add_argument("--view-batch", type=positive, default=4096, help="views made at a time")
+    views.add_argument("--views", type=positive, default=8, help="views per image under one seed")
+    views.add_argument("--view-batch", type=positive, default=4096, help="views per batch")
     views.add_argument(
-        "--strong-views", type=positive, default=4096, help="cifar-strong views of a slice"
+        "--strong-views", type=positive, default=4096, help="cifar-strong views per slice"
     )
-    correct = parser.add_argument_group("bench correct (--device too: of rows in memory)")
-    correct.add_argument("--megabytes", type=positive, default=128, help="of rows in memory")
-    correct.add_argument("--store-samples", type=positive, default=131_072, help="of 1,000 classes")
-    correct.add_argument("--small-samples", type=positive, default=50_000, help="of 100 classes")
+    correct = parser.add_argument_group("bench correct (and --device, for rows in memory)")
+    correct.add_argument(
+        "--megabytes", type=positive, default=128, help="size of the rows in memory"
+    )
+    correct.add_argument(
+        "--store-samples", type=positive, default=131_072, help="samples of the 1,000-class store"
+    )
+    correct.add_argument(
+        "--small-samples", type=positive, default=50_000, help="samples of the 100-class store"
+    )
     correct.add_argument(
         "--folder",
         type=local_path,
         metavar="DIR",
-        help="where stores are made (the system's own)",
+        help="folder to make stores in (the system's temporary folder by default)",
     )
-    dask = parser.add_argument_group("bench dask (--folder and --store-samples too)")
-    dask.add_argument("--tasks", type=positive, default=10_000, help="handed out one by one")
-    dask.add_argument("--store-views", type=positive, default=4, help="of the store to correct")
+    dask = parser.add_argument_group("bench dask (and --folder, --store-samples)")
+    dask.add_argument("--tasks", type=positive, default=10_000, help="number of empty tasks")
+    dask.add_argument(
+        "--store-views", type=positive, default=4, help="views of the store to correct"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run one bench, or all, and print what was measured."""
+    """Run one bench, or all of them, and print the results."""
     if options.bench is not None and options.bench not in BENCHES:
         raise unknown_name("bench", options.bench, BENCHES)
     if options.folder is not None:
         if not Path(options.folder).is_dir():
-            raise UsageError(f"--folder {options.folder}: there is no such folder")
+            raise UsageError(f"--folder {options.folder} is not a folder")
         require_writable_place(Path(options.folder, "store.zarr"))
     wanted = BENCHES if options.bench is None else (options.bench,)
     measure = {"correct": _correct, "dask": _dask, "student": _student, "views": _views}

@@ -1,4 +1,4 @@
-"""`bench correct`: the speed of corrections, of rows in memory and of whole stores."""
+"""`bench correct`: the speed of corrections on rows in memory and on whole stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RoundsDone = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CorrectSettings:
-    """What is measured: rows in memory on a device, and on the CPU stores of two shapes.
+    """What to measure: rows in memory on a device, and, on the CPU, stores of two shapes.
 
     `store_samples` is N at 1,000 classes, `small_samples` at 100.
     """
@@ -36,14 +36,14 @@ class CorrectSettings:
 
 @dataclass(frozen=True)
 class CorrectMeasured:
-    """Rows in memory at each number of classes and dtype, and whole stores at each shape."""
+    """Results for rows in memory by number of classes and dtype, and for stores by shape."""
 
     settings: CorrectSettings
     rows: tuple[RowsMeasured, ...]
     stores: tuple[StoresMeasured, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the measurement as plain objects."""
+        """Return the measurement as plain objects."""
         return dataclasses.asdict(self)
 
 
@@ -68,7 +68,7 @@ def measure_correct(
 
 
 def _steps(count: int, progress: RoundsDone) -> Iterator[RoundsDone]:
-    """Give what each of some measurements reports its rounds to."""
+    """Yield a progress callback for each of `count` measurements."""
 
     def report(before: int, done: int, total: int) -> None:
         progress(before * total + done, count * total)
@@ -85,7 +85,7 @@ def _measure_store(
 
 
 def correct_lines(found: CorrectMeasured) -> list[str]:
-    """Write the measurement for a person."""
+    """Return the measurement as lines of text."""
     lines = []
     for rows in found.rows:
         lines += _rows_lines(rows, found.settings.device)
@@ -101,8 +101,8 @@ def _rows_lines(rows: RowsMeasured, device: str) -> list[str]:
         f"GB/s, and ratio to {reference}"
     ]
     for name, rate in rows.gigabytes_per_second.items():
-        told = f", ratio {rows.ratios[name]:.2f}" if name in rows.ratios else ""
-        lines.append(f"  {name:<20} {rate:.2f}{told}")
+        ratio = f", ratio {rows.ratios[name]:.2f}" if name in rows.ratios else ""
+        lines.append(f"  {name:<20} {rate:.2f}{ratio}")
     if rows.sort_to_two_sorts is not None:
         lines.append(f"  sort is {rows.sort_to_two_sorts:.0f} times two sorts in torch")
     wanted = {**dict.fromkeys(("sort", "swap"), COPY), TWO_SORTS: "two sorts"}
@@ -114,9 +114,9 @@ def _rows_lines(rows: RowsMeasured, device: str) -> list[str]:
 def _stores_lines(stores: StoresMeasured) -> list[str]:
     lines = [f"a store of {stores.samples:,} x {stores.classes:,} in float16: rows/s"]
     for name, rate in stores.rows_per_second.items():
-        told = ""
+        ratio = ""
         if name in stores.ratios:
             bar, of = stores.bars[name], "load_full" if "load" in name else "zarr_copy"
-            told = f", {stores.ratios[name]:.2f} of {of} (wanted {bar.wanted:.2f}: {bar.verdict})"
-        lines.append(f"  {name:<20} {rate:,.0f}{told}")
+            ratio = f", {stores.ratios[name]:.2f} of {of} (wanted {bar.wanted:.2f}: {bar.verdict})"
+        lines.append(f"  {name:<20} {rate:,.0f}{ratio}")
     return lines

@@ -1,4 +1,4 @@
-"""Rows corrected on a device: where they lie there, and where they come from the host's memory."""
+"""Rows corrected on a device: rows that are already there, and rows from host memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def measure_device_rows(
     device: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RowsMeasured:
-    """Measure one number of classes and one dtype against the device's own copy of the rows."""
+    """Measure one number of classes and one dtype relative to a copy within the device."""
     work = DeviceRowWork(RankedCodes.draw(classes, dtype, megabytes), torch.device(device))
     for name, way in work.ways.items():
         work.restore(name)
@@ -50,7 +50,7 @@ class DeviceRowWork:
         self.ways: Ways = ways
 
     def restore(self, name: str) -> None:
-        """Make the rows that the next way corrects wrong again."""
+        """Restore the uncorrected rows for the next way."""
         self.here.copy_(self._codes)
         self.here_top.copy_(self._top)
         self.host[...], self.host_top[...] = self.rows.codes, self.rows.top

@@ -1,4 +1,4 @@
-"""Rows in memory: each correction's kernels beside one thread's `np.copyto`, and two full sorts."""
+"""Rows in memory: each correction's kernels against `np.copyto` by one thread and two sorts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ COPY, TWO_SORTS = "copy", "two_sorts_in_torch"
 DRAWN_ROWS, TWO_SORT_ROWS = 16_384, 2_048
 
 Ways = Mapping[str, Callable[[], int]]
-"""Work by name; each gives the bytes of the rows that it went through."""
+"""Work by name; each returns the number of bytes of the rows that it processed."""
 
 
 @dataclass(frozen=True)
 class RowsMeasured:
-    """Gigabytes of rows a second by way, at one number of classes and one dtype.
+    """Gigabytes of rows per second by way, at one number of classes and one dtype.
 
-    `ratios` are to a copy of the same rows: by one thread's `np.copyto`, or within a device. The
-    bars hold the serial kernels, in place, against it, and sort against two full sorts.
+    `ratios` are relative to a copy of the same rows: by one thread's `np.copyto`, or within a
+    device. `bars` compare the serial in-place kernels with it, and sort with two full sorts.
     """
 
     classes: int
@@ -46,7 +46,7 @@ class RowsMeasured:
 
     @classmethod
     def of(cls, rows: RankedCodes, rates: Mapping[str, list[float]]) -> RowsMeasured:
-        """Compare the ways by their rates in bytes a second, round by round."""
+        """Compare the ways by their rates in bytes per second, round by round."""
         copied = rates[COPY]
         compared = [name for name in rates if name not in (COPY, TWO_SORTS)]
         return cls(
@@ -63,7 +63,7 @@ class RowsMeasured:
 
 @dataclass(frozen=True)
 class RankedCodes:
-    """(B, C) codes, (B, K) `top` and (B,) labels, repeated until they fill more than the caches."""
+    """(B, C) codes, (B, K) `top` and (B,) labels, repeated until they exceed the CPU's caches."""
 
     codes: NDArray[Any]
     top: NDArray[Any]
@@ -94,7 +94,7 @@ def measure_rows(
     """Measure the kernels at one number of classes and one dtype."""
     work = RowWork(RankedCodes.draw(classes, dtype, megabytes))
     with torch_threads(1):
-        for name, way in work.ways.items():  # compiled, and every page touched
+        for name, way in work.ways.items():  # compile kernels and touch every page
             work.restore(name)
             way()
         rates = interleave(work.ways, rounds, prepare=work.restore, progress=progress)
@@ -106,7 +106,7 @@ def measure_rows(
 
 
 class RowWork:
-    """The same rows for every way; `here` is where each way leaves them, corrected or copied."""
+    """The same rows for every way; each leaves them, corrected or copied, in `here`."""
 
     def __init__(self, rows: RankedCodes) -> None:
         self.rows = rows
@@ -120,7 +120,7 @@ class RowWork:
         self.ways: Ways = ways
 
     def restore(self, name: str) -> None:
-        """Make the rows that the next way corrects wrong again."""
+        """Restore the uncorrected rows for the next way."""
         self.here[...], self.here_top[...] = self.rows.codes, self.rows.top
 
     def _copy(self) -> int:
@@ -144,7 +144,7 @@ class RowWork:
 
 
 def two_sorts(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Sort rows the plain way: order with the label lifted above all, values in descending order.
+    """Sort rows the plain way: classes ordered with the label first, values in descending order.
 
     Args:
         logits: (B, C).

@@ -1,4 +1,4 @@
-"""`correct` beside a copy by zarr alone, and how long slabs of corrected rows take to load."""
+"""`correct` against a copy by plain zarr, and the time to load slabs of corrected rows."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ ZARR, ZARR_SYNCED = "zarr_copy", "zarr_copy_synced"
 
 @dataclass(frozen=True)
 class StoresMeasured:
-    """Rows a second by way, of one view of N samples and C classes in float16.
+    """Rows per second by way, of one view of N samples and C classes in float16.
 
-    `ratios` of `sort` and `swap` are to a copy of the store with zarr, which flushes nothing to the
-    disk where `correct` flushes everything; those of loads are to loading the full sorted store.
+    `ratios` of `sort` and `swap` are relative to a copy of the store by zarr, which flushes nothing
+    to the disk while `correct` flushes everything; those of loads to loading the full sorted store.
     """
 
     samples: int
@@ -52,7 +52,7 @@ class StoresMeasured:
 def measure_stores(
     folder: Path, samples: int, classes: int, rounds: int, progress: Callable[[int, int], None]
 ) -> StoresMeasured:
-    """Measure in a folder that lies on the disk in question; all files are in the page cache."""
+    """Measure in a folder on the disk in question, with all files in the page cache."""
     raw = folder / "raw.zarr"
     write_ranked_store(raw, samples, classes)
     making: dict[str, Callable[[], int]] = {
@@ -95,7 +95,7 @@ def measure_stores(
 
 
 def write_ranked_store(path: Path, samples: int, classes: int, views: int = 1) -> Manifest:
-    """Write and seal a raw store whose labels have a real teacher's ranks, alike in each view."""
+    """Write and seal a raw store whose labels rank as a real teacher's, the same in each view."""
     encoding = encoding_named("float16")
     manifest = Manifest(
         kind="raw",
@@ -137,7 +137,7 @@ def _making(raw: Path, name: str, out: Path, samples: int) -> Callable[[], int]:
 
 
 def _loading(store: Store, slab: Mapping[str, NDArray[Any]]) -> Callable[[], int]:
-    """Read the one view again and again into the same memory, as a slab is."""
+    """Return work that reads the view into the same memory each time, as for a slab."""
 
     def load() -> int:
         store.read_codes(0, slab)
@@ -147,7 +147,7 @@ def _loading(store: Store, slab: Mapping[str, NDArray[Any]]) -> Callable[[], int
 
 
 def copy_with_zarr(source: Path, out: Path, samples: int, *, synced: bool = False) -> int:
-    """Copy every array with zarr's own reads and writes, as it is chunked and checked."""
+    """Copy every array by zarr's own reads and writes, with the same chunks and checksums."""
     old = zarr.open_group(source, mode="r")
     new = zarr.create_group(out, attributes=dict(old.attrs))
     with zarr.config.set({"array.write_empty_chunks": True}):

@@ -1,4 +1,4 @@
-"""`bench dask`: what a task costs, what workers bring to `correct`, and the scheduler's memory."""
+"""`bench dask`: a task's overhead, the gain of workers for `correct`, the scheduler's memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from logitbank.jobs.bench.dask_tasks import (
 from logitbank.jobs.bench.timing import Slice, Spread, interleave, ratio
 from logitbank.jobs.cluster.clusters import open_cluster
 from logitbank.jobs.cluster.running import Workers
-from logitbank.jobs.cluster.where import LocalWorkers, RunningScheduler
+from logitbank.jobs.cluster.spec import LocalWorkers, RunningScheduler
 from logitbank.pipeline.store_task import fill_store
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.writer import StoreWriter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from logitbank.stores.reader import Store
 
 WINDOW, AT_ONCE = "window", "all_at_once"
-HERE, HERE_AGAIN = "in_process", "in_process_again"
+IN_PROCESS, IN_PROCESS_AGAIN = "in_process", "in_process_again"
 WORKERS = (1, 2)
 COMMAND, TWO_PARTS = "command", "two_parts"
 
@@ -41,10 +41,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class DaskSettings:
-    """What is measured.
+    """What to measure.
 
-    `tasks` go through the window while the scheduler is weighed; `slice_tasks` of them are a slice
-    of the comparison. The store to correct has `samples` x `views` rows of 1,000 classes.
+    `tasks` go through the window while the scheduler's memory is measured; a slice of the
+    comparison has `slice_tasks`. The store to correct has `samples` x `views` rows of 1,000
+    classes.
     """
 
     tasks: int = 10_000
@@ -57,7 +58,7 @@ class DaskSettings:
 
 @dataclass(frozen=True)
 class ManyTasks:
-    """Tasks that do nothing, with 2 workers and the scheduler in a process of its own."""
+    """Results for tasks that do nothing, with 2 workers and a separate scheduler process."""
 
     tasks: int
     seconds: float
@@ -67,10 +68,10 @@ class ManyTasks:
 
 @dataclass(frozen=True)
 class DaskMeasured:
-    """Milliseconds a task by way of handing it out, rows a second by who corrects, and memory.
+    """Milliseconds per task by way of submission, rows per second by who corrects, and memory.
 
-    `ratios` are to one process, whose second slice in each round is the yardstick; that of parts is
-    to the command without them, for both begin with Python and its imports.
+    `ratios` are relative to one process, whose second slice in each round shows the noise; that of
+    parts is relative to the command without them, since both start with Python and its imports.
     """
 
     settings: DaskSettings
@@ -87,7 +88,7 @@ class DaskMeasured:
 def measure_dask(
     settings: DaskSettings, progress: Progress = lambda done, total: None
 ) -> DaskMeasured:
-    """Measure in a folder that lies on the disk in question.
+    """Measure in a folder on the disk in question.
 
     Raises:
         LogitbankError: Dask is not installed, or a cluster can't be started.
@@ -102,8 +103,8 @@ def measure_dask(
         finished = 1
         rates = measure_workers(Path(folder), settings, within)
     spreads = {name: Spread.of(values) for name, values in rates.items()}
-    compared = rates.keys() - {HERE, COMMAND, TWO_PARTS}
-    ratios = {name: ratio(rates[name], rates[HERE]) for name in rates if name in compared}
+    compared = rates.keys() - {IN_PROCESS, COMMAND, TWO_PARTS}
+    ratios = {name: ratio(rates[name], rates[IN_PROCESS]) for name in rates if name in compared}
     ratios[TWO_PARTS] = ratio(rates[TWO_PARTS], rates[COMMAND])
     return DaskMeasured(settings, milliseconds, many, spreads, ratios)
 
@@ -138,10 +139,10 @@ def measure_tasks(
 def measure_workers(
     folder: Path, settings: DaskSettings, progress: Progress
 ) -> dict[str, list[float]]:
-    """Measure `correct` in this process, by workers and by parts, all of one thread.
+    """Measure `correct` in this process, by workers and by parts, each with one thread.
 
-    Workers are there before, and have opened nothing: each slice opens the raw store, corrects it
-    and seals the result, whoever does.
+    Workers are started before and have nothing open: in each way, a slice opens the raw store,
+    corrects it and seals the result.
     """
     from logitbank.jobs.bench.correct_stores import write_ranked_store
     from logitbank.stores.reader import Store
@@ -151,7 +152,7 @@ def measure_workers(
     parent, rows = Store.open(raw), settings.samples * settings.views
     with ExitStack() as stack:
         ways: dict[str, Slice] = {}
-        for name in (HERE, HERE_AGAIN):
+        for name in (IN_PROCESS, IN_PROCESS_AGAIN):
             ways[name] = _here(parent, folder / name, rows)
         for count in WORKERS:
             cluster = stack.enter_context(open_cluster(LocalWorkers(count)))
@@ -198,13 +199,13 @@ def _on(workers: Workers, raw: Path, parent: Store, out: Path, rows: int) -> Sli
 
 
 def _commands(raw: Path, out: Path, rows: int, flags: list[list[str]]) -> Slice:
-    """Run `correct` as commands at the same time, each with flags of its own."""
-    words = ["correct", str(raw), "--correction", "sort", "--threads", "1", "--out", str(out)]
+    """Return work that runs `correct` as commands in parallel, each with its own flags."""
+    command = ["correct", str(raw), "--correction", "sort", "--threads", "1", "--out", str(out)]
 
     def work() -> int:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "logitbank.jobs.cli", *words, *own],
+                [sys.executable, "-m", "logitbank.jobs.cli", *command, *own],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -212,14 +213,14 @@ def _commands(raw: Path, out: Path, rows: int, flags: list[list[str]]) -> Slice:
         ]
         codes = [process.wait() for process in processes]
         if any(codes):
-            raise LogitbankError(f"{' '.join(words)} failed")
+            raise LogitbankError(f"{' '.join(command)} failed")
         return rows
 
     return work
 
 
 def dask_lines(found: DaskMeasured) -> list[str]:
-    """Write the measurement for a person."""
+    """Return the measurement as lines of text."""
     settings, many, tasks = found.settings, found.many_tasks, found.task_milliseconds
     lines = [
         f"bench dask: tasks that do nothing, 2 workers, {settings.rounds} rounds of "
@@ -233,7 +234,7 @@ def dask_lines(found: DaskMeasured) -> list[str]:
         "float16, workers of one thread: rows/s",
     ]
     for name, rate in found.rows_per_second.items():
-        of = COMMAND if name == TWO_PARTS else HERE
-        told = f", {found.ratios[name]:.2f} of {of}" if name in found.ratios else ""
-        lines.append(f"  {name:<17} {rate:,.0f}{told}")
+        of = COMMAND if name == TWO_PARTS else IN_PROCESS
+        relative = f", {found.ratios[name]:.2f} of {of}" if name in found.ratios else ""
+        lines.append(f"  {name:<17} {rate:,.0f}{relative}")
     return lines

@@ -1,4 +1,4 @@
-"""Tasks that do nothing, and the scheduler of a bench: in a process of its own, to be weighed."""
+"""Tasks that do nothing, and a separate scheduler process, so that its memory can be measured."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ CLAIMED_SECONDS = 10.0
 
 
 def do_nothing(groups: list[UnitGroup]) -> TaskResult[list[WrittenUnit]]:
-    """Report units as if they had been written, each in so long a time that it is a task."""
+    """Report units as written, each with so long a time that the next task is one unit again."""
     written = [WrittenUnit(unit, {}) for group in groups for unit in group]
     return TaskResult(written, CLAIMED_SECONDS * len(written), "")
 
 
 def peak_mebibytes() -> float:
-    """Return the most memory that this process has had."""
+    """Return the peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def through_the_window(client: Client, count: int) -> int:
-    """Hand out tasks that do nothing as a job's are; return how many."""
+    """Submit empty tasks as those of a store are submitted; return their number."""
     from logitbank.jobs.cluster.window import SECONDS_WITHOUT_WORKERS, Window
 
     accepted = 0
@@ -52,22 +52,22 @@ def through_the_window(client: Client, count: int) -> int:
     window = Window(client, submit, accept, SECONDS_WITHOUT_WORKERS)
     window.run([(Unit(view, 0),) for view in range(count)])
     if accepted != count:
-        raise LogitbankError(f"{accepted} of {count} tasks came back: nothing can be told of them")
+        raise LogitbankError(f"only {accepted} of {count} tasks came back: the timing is void")
     return accepted
 
 
 def all_at_once(client: Client, count: int) -> int:
-    """Hand out as many tasks in a single call; return how many."""
+    """Submit as many empty tasks in a single call; return their number."""
     groups = [[(Unit(view, 0),)] for view in range(count)]
     return len(client.gather(client.map(do_nothing, groups, pure=False)))
 
 
 @contextlib.contextmanager
 def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
-    """Run a scheduler and workers of one thread as processes of their own; yield the address.
+    """Yield the address of a scheduler that runs, like its one-thread workers, in a process.
 
     Raises:
-        LogitbankError: they don't start.
+        LogitbankError: the scheduler doesn't start.
     """
     file = folder / "scheduler.json"
     scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
@@ -75,8 +75,8 @@ def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
     try:
         _wait_for(lambda: file.exists() and bool(file.read_text()))
         for _ in range(workers):
-            words = ["dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
-            started.append(_started([*words, "--no-nanny"]))
+            command = ["dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
+            started.append(_started([*command, "--no-nanny"]))
         yield json.loads(file.read_text())["address"]
     finally:
         for process in reversed(started):
@@ -84,9 +84,9 @@ def separate_scheduler(folder: Path, workers: int) -> Iterator[str]:
             process.wait()
 
 
-def _started(words: list[str]) -> subprocess.Popen[bytes]:
+def _started(command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", f"distributed.cli.{words[0]}", *words[1:], "--no-dashboard"],
+        [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:], "--no-dashboard"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -96,5 +96,5 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while not condition():
         if time.monotonic() > deadline:
-            raise LogitbankError(f"a Dask scheduler has not started for {SECONDS_TO_START:.0f} s")
+            raise LogitbankError(f"a Dask scheduler has not started in {SECONDS_TO_START:.0f} s")
         time.sleep(0.05)

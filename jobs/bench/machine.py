@@ -1,4 +1,4 @@
-"""What a measurement was made on, and what else the machine was doing."""
+"""The machine that a measurement was made on, and its load."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PACKAGES = ("torch", "numpy")
 
 
 def load_average() -> float:
-    """Give the number of processes that ran or wanted to, averaged over the last minute."""
+    """Return the load average of the last minute: processes that were running or waiting to."""
     return os.getloadavg()[0]
 
 
 def describe_machine(load_before: float) -> dict[str, Any]:
-    """Say what the machine is; `load_before` is its load average when the work began."""
+    """Describe the machine; `load_before` is its load average when the work began."""
     packages = {name: version(name) for name in PACKAGES}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -30,7 +30,7 @@ def describe_machine(load_before: float) -> dict[str, Any]:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """Write a description in a line."""
+    """Return a description as a line of text."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     load = machine["load_average"]
     return (
@@ -40,7 +40,7 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 
 def _cpu_name() -> str:
-    """Give the processor's own name, which Python finds on few systems."""
+    """Return the processor's model name, which Python itself finds on few systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A training run that goes on only when it is told to, so that several can be timed in turn."""
+"""A training run that advances only on request, so that several can be timed in turn."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Abandoned(Exception):  # noqa: N818 - not an error: it ends a run that nob
 
 
 class PacedRun:
-    """A training run in a thread of its own, which waits after the steps it was allowed.
+    """A training run in its own thread, which pauses after the requested number of steps.
 
-    What is timed is the student stage's own loop, as `train` runs it, not a copy: the run is held
-    between two steps, where it reports its progress. Handing over takes tens of microseconds.
+    It times the student stage's own loop, not a copy of it: the run is paused between two steps,
+    where it reports its progress. Switching threads takes tens of microseconds.
 
     Args:
-        train: runs the student stage, and reports to what it is given.
-        settle: waits until the training device has done what it was asked to.
+        train: runs the student stage with a progress callback.
+        settle: waits until the training device has finished its work.
 
-    `steps` counts the steps taken, `images` the images of the epochs that are over.
+    `steps` counts the steps taken, `images` the images of finished epochs.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class PacedRun:
         threading.Thread(target=self._run, args=(train,), daemon=True).start()
 
     def take(self, steps: int) -> None:
-        """Let the run take some steps; come back when it has.
+        """Let the run take some steps, and wait for them.
 
-        The first call also sets the run up. Raises what the run raises, and ValueError where the
-        run has fewer steps left.
+        The first call also sets the run up. Raises what the run raises, and ValueError if the run
+        has fewer steps left.
         """
         self._allowed.put(steps)
         self._waits.get()
@@ -54,12 +54,12 @@ class PacedRun:
             raise ValueError(f"the run ended after {self.steps} steps, before {steps} more")
 
     def finish(self) -> TrainResult:
-        """Let the run go on to its end."""
+        """Let the run go on to its end, and return its result."""
         self._allowed.put(_TO_THE_END)
         return self._result.result()
 
     def abandon(self) -> None:
-        """End the run where it waits, if it does, and wait until it has ended."""
+        """End the run, if it is paused, and wait until it has ended."""
         self._allowed.put(0)
         self._result.exception()
 
@@ -72,9 +72,9 @@ class PacedRun:
         finally:
             self._waits.put(None)
 
-    def _stepped(self, where: Progress) -> None:
-        if where.metrics is not None:
-            self.images += where.images
+    def _stepped(self, progress: Progress) -> None:
+        if progress.metrics is not None:
+            self.images += progress.images
             return
         self.steps += 1
         self._left -= 1

@@ -1,4 +1,4 @@
-"""A store of random logits over random images: what a student trains from while it is timed."""
+"""A store of random logits over random images, for timing students."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGIT_STD = 4.0
 
 
 def random_dataset(samples: int, classes: int, seed: int = 0) -> MemoryDataset:
-    """Make random images of 32 x 32 with random labels, as large as CIFAR's."""
+    """Return random images with random labels, 32 x 32 like CIFAR's."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (samples, SIDE, SIDE, 3), np.uint8)
     targets = rng.integers(0, classes, samples).astype(np.int32)
@@ -32,10 +32,10 @@ def random_dataset(samples: int, classes: int, seed: int = 0) -> MemoryDataset:
 def write_random_store(
     path: Path, dataset: MemoryDataset, teacher: LoadedModel, settings: CacheSettings
 ) -> None:
-    """Write and seal a store that is real but for its logits: normal ones stand for the teacher's.
+    """Write and seal a store with normally distributed logits in place of the teacher's.
 
-    Views, their checksums, chunks and tables are as `cache` makes them, so that a student can be
-    trained from it with all of its checks.
+    Views, checksums, chunks and tables are as `cache` makes them, so that a student trains from it
+    with all of its checks.
     """
     augmentation = CifarWeak()
     manifest = raw_manifest(dataset, teacher, augmentation, settings)

@@ -1,4 +1,4 @@
-"""Rows of logits whose labels have the ranks that they have in a real teacher's."""
+"""Random rows of logits whose labels rank as in a real teacher's rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from logitbank.stores.layout import TOP_CLASSES
 
 LOGIT_STD = 2.0
 
-# EfficientNet-Lite0 on 1,000 ImageNet photos, 4 random resized crops of each: how many labels have
-# a rank from each of these to the next (0 is right). At 100 classes the teacher's logits of the
-# label's own hundred are ranked, as an ImageNet-100 would have them.
+# EfficientNet-Lite0 on 1,000 ImageNet photos, 4 random resized crops of each: the number of labels
+# whose rank lies in each interval between these (0 is right). For 100 classes, only the logits of
+# the label's own hundred classes are ranked, as an ImageNet-100 would have them.
 _RANKS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768])
 _COUNTS = {
     100: (3332, 321, 105, 55, 56, 30, 29, 18, 20, 15, 13, 4, 2, 0, 0, 0, 0, 0, 0),
@@ -33,7 +33,7 @@ class RankedRows:
 
     @classmethod
     def draw(cls, rows: int, classes: int, seed: int = 0) -> RankedRows:
-        """Draw normal logits, and each row's label by the ranks measured at the nearest C."""
+        """Draw normal logits, and labels by the ranks measured at the nearest number of classes."""
         rng = np.random.default_rng(seed)
         logits = rng.standard_normal((rows, classes), np.float32) * np.float32(LOGIT_STD)
         nearest = min(_COUNTS, key=lambda known: abs(known - classes))

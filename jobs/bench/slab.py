@@ -1,4 +1,4 @@
-"""What the slab alone costs: a batch's gather, and an epoch's reading and checking."""
+"""The cost of the slab alone: gathering batches, and reading and checking a view per epoch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PASSES = 15
 def measure_slab(
     store: Path, dataset: MemoryDataset, batch_size: int, settle: Callable[[], None], device: str
 ) -> SlabCost:
-    """Measure what only a student with a cache does, each over and over on its own.
+    """Measure, separately, what only a student with a cache does.
 
     Args:
-        store: a complete store of the dataset; its files are in the page cache.
+        store: a complete store of the dataset, with its files in the page cache.
         dataset: its images.
-        batch_size: rows of a gather.
-        settle: waits until the training device has done what it was asked to.
-        device: where the slab lies.
+        batch_size: rows per gather.
+        settle: waits until the training device has finished its work.
+        device: the device of the slab.
     """
     soft = SoftLabels.open(store)
     slab = soft.epoch(0, device=device)
@@ -45,7 +45,7 @@ def measure_slab(
 
 
 def _spent(work: Callable[[], object], scale: float) -> Spread:
-    """Time some work again and again after once for nothing; seconds are scaled."""
+    """Time some work repeatedly, after one untimed pass; seconds are multiplied by `scale`."""
     work()
     spent = []
     for _ in range(PASSES):
@@ -56,13 +56,13 @@ def _spent(work: Callable[[], object], scale: float) -> Spread:
 
 
 def _gather(slab: Slab, rows: tuple[torch.Tensor, ...], settle: Callable[[], None]) -> None:
-    """Gather an epoch's batches."""
+    """Gather the batches of an epoch."""
     for row in rows:
         slab[row]
     settle()
 
 
 def _check(soft: SoftLabels, dataset: MemoryDataset) -> np.ndarray:
-    """Do what checking a view's pixels takes; that these are other pixels costs no more."""
+    """Check pixels against a view's checksums; that they are not the view's costs no more."""
     stored = soft.store.read_view("pixel_crc", 0)
     return np.flatnonzero(pixel_crc(dataset.images) != stored)

@@ -1,4 +1,4 @@
-"""`bench student`: what soft labels from a store cost the training of a student, step by step."""
+"""`bench student`: the cost of soft labels from a store in the training of a student."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ LEARNING_RATE = 0.01
 def measure_student(
     settings: StudentSettings, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> StudentMeasured:
-    """Train the same student in five ways, a slice of steps each in turn.
+    """Train the same student in five ways, which take turns of a few steps.
 
-    All see the same views of the same images in the same order, from the same weights, and check
-    their pixels in the same way; they differ in the loss and in where its logits come from alone.
+    All of them start from the same weights, see the same views of the same images in the same order
+    and check their pixels in the same way; only the loss and the source of its logits differ.
 
     Raises:
-        UsageError: more images than there are, an unknown model, or no such device.
+        UsageError: there are too few images, the model is unknown, or the device is missing.
     """
     if settings.images > settings.samples:
         raise UsageError(
             f"{settings.rounds} rounds of {settings.steps} steps of {settings.batch_size} images, "
-            f"and one to begin with, take {settings.images:,} images, more than --samples "
-            f"{settings.samples:,}"
+            f"after one that is not timed, take {settings.images:,} images, more than --samples "
+            f"{settings.samples:,}: raise --samples, or lower one of them"
         )
     with ExitStack() as stack:
         stack.enter_context(torch_threads(settings.threads))
@@ -74,7 +74,7 @@ def measure_student(
 
 @dataclass(frozen=True)
 class Material:
-    """What all ways train on; `settle` waits until the device has done what it was asked to."""
+    """What all ways train on; `settle` waits until the device has finished its work."""
 
     folder: Path
     dataset: MemoryDataset
@@ -84,7 +84,7 @@ class Material:
 
 
 def _prepare(settings: StudentSettings, folder: Path) -> Material:
-    """Make random images, a teacher of random weights, and a store of random logits."""
+    """Make random images, a teacher with random weights, and a store of random logits."""
     device = usable_device(settings.device)
     dataset = random_dataset(settings.samples, settings.classes)
     torch.manual_seed(0)
@@ -103,7 +103,7 @@ def _prepare(settings: StudentSettings, folder: Path) -> Material:
 
 @contextmanager
 def _paced_runs(settings: StudentSettings, material: Material) -> Iterator[dict[str, PacedRun]]:
-    """Make ready to train in each way; a run that is not at its end by then is abandoned."""
+    """Yield a run for each way; runs that are not finished after the block are abandoned."""
     runs = {name: _paced_run(name, settings, material) for name in WAYS}
     try:
         yield runs
@@ -113,7 +113,7 @@ def _paced_runs(settings: StudentSettings, material: Material) -> Iterator[dict[
 
 
 def _paced_run(name: str, settings: StudentSettings, material: Material) -> PacedRun:
-    """Make ready to train in one way."""
+    """Return a run that trains in one way."""
     labels = ConstantLabels if name == CONSTANT else SoftLabels
     config = TrainConfig(
         student=settings.student,
@@ -145,27 +145,27 @@ def _slice(run: PacedRun, settings: StudentSettings) -> int:
 
 
 def _work_done(run: PacedRun) -> Work:
-    """Let a run come to its end, and take from it what it did."""
+    """Finish a run, and return what it did in all."""
     metrics = run.finish().last
     return Work(images=run.images, steps=run.steps, loss=metrics["loss"])
 
 
 def _nothing() -> None:
-    """A CPU has done what it was asked to."""
+    """Do nothing: work on the CPU is synchronous."""
 
 
 class ConstantLabels(SoftLabels):
     """A store's views, and the same logits for every batch: the loss without the cache."""
 
     def epoch(self, epoch: int, *, seed: int = 0, device: str | torch.device = "cpu") -> Slab:
-        """Give a slab that does no work."""
+        """Return a slab that does no work."""
         slab = super().epoch(epoch, seed=seed, device=device)
         return ConstantSlab(slab.view, {"first": slab[slab.rows]}, slab.encoding)
 
 
 class ConstantSlab(Slab):
-    """Gives its first rows, whichever are asked for."""
+    """A slab that returns its first rows, whichever are asked for."""
 
     def __getitem__(self, row: torch.Tensor) -> torch.Tensor:
-        """Give (B, C) float32 without a copy."""
+        """Return (B, C) float32 without a copy."""
         return self.codes["first"][: len(row)]

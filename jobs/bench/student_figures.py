@@ -1,4 +1,4 @@
-"""What `bench student` measures, and what it says of it."""
+"""The results of `bench student`, and how they are reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GPU_RATES = (10_000, 50_000)
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """What is trained: `rounds` slices of `steps` steps each way, after one that is not timed."""
+    """What to train: `rounds` slices of `steps` steps in each way, after one that is not timed."""
 
     student: str
     teacher: str
@@ -38,13 +38,13 @@ class StudentSettings:
 
     @property
     def images(self) -> int:
-        """The images that each way trains on, each once."""
+        """The number of images that each way trains on, each once."""
         return self.batch_size * self.steps * (self.rounds + 1)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a way did in all, its slice before the timing included; `loss` is the mean of it."""
+    """What a way did in all, its untimed slice included; `loss` is the mean loss."""
 
     images: int
     steps: int
@@ -53,11 +53,11 @@ class Work:
 
 @dataclass(frozen=True)
 class SlabCost:
-    """What is the cache's alone.
+    """The costs that only a cache has.
 
-    `batch_microseconds` is what a batch costs: gather and conversion to float32. Once an epoch a
-    view is read into the slab (meanwhile, by a thread, but for the first), `view_milliseconds`, and
-    its pixels are checked, `check_milliseconds`; the view itself is rendered without a cache too.
+    `batch_microseconds` is spent per batch: gather and conversion to float32. Once per epoch a view
+    is read into the slab, `view_milliseconds` (by a background thread, but for the first one), and
+    its pixels are checked, `check_milliseconds`; rendering it takes place without a cache as well.
     """
 
     batch_microseconds: Spread
@@ -65,25 +65,25 @@ class SlabCost:
     check_milliseconds: Spread
 
     def batch_percent(self, images_per_second: float, batch_size: int) -> float:
-        """Give the share of a batch's time that the slab takes in training at such a rate."""
+        """Return the percentage of a batch's time that the slab takes at a training rate."""
         return 1e-4 * self.batch_microseconds.median * images_per_second / batch_size
 
     def rate_at_percent(self, percent: float, batch_size: int) -> float:
-        """Give the images a second at which the slab takes this share of a batch's time."""
+        """Return the images per second at which the slab takes this percentage of a batch."""
         return percent * batch_size / (1e-4 * self.batch_microseconds.median)
 
     def epoch_percent(self, images_per_second: float, samples: int) -> float:
-        """Give the share of an epoch's time that reading and checking its view take."""
+        """Return the percentage of an epoch's time spent on reading and checking its view."""
         seconds = 1e-3 * (self.view_milliseconds.median + self.check_milliseconds.median)
         return 100 * seconds * images_per_second / samples
 
 
 @dataclass(frozen=True)
 class StudentMeasured:
-    """Images a second by way, and how they compare; see `WAYS` for what the ways are.
+    """Images per second by way (see `WAYS`), and their ratios.
 
-    Ratios are taken round by round. That of the hard labels measured again is the yardstick, the
-    same work twice: how far it lies from 1 is in doubt of any ratio.
+    Ratios are taken round by round. That of the hard labels measured again is the yardstick: the
+    same work twice, so its distance from 1 is an uncertainty of every ratio.
     """
 
     settings: StudentSettings
@@ -114,7 +114,7 @@ class StudentMeasured:
         return cls(settings, spreads, to_hard, to_constant, bars, slab, work)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the measurement as plain objects, with what the slab would take of faster runs."""
+        """Return the measurement as plain objects, with the slab's share of faster runs."""
         shares = {
             str(rate): self.slab.batch_percent(rate, self.settings.batch_size) for rate in GPU_RATES
         }
@@ -122,7 +122,7 @@ class StudentMeasured:
 
 
 def student_lines(measured: StudentMeasured) -> list[str]:
-    """Write a measurement for people."""
+    """Return a measurement as lines of text."""
     settings = measured.settings
     return [
         f"bench student: {settings.student} at 32 x 32, {settings.classes} classes, batches of "

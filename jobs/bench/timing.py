@@ -1,9 +1,9 @@
-"""Timing ways to do the same work: short slices, interleaved, with their noise beside them.
+"""Timing different ways to do the same work: short, interleaved slices, reported with their noise.
 
-A machine's speed drifts, and other work comes and goes. So every way is timed once a round, ways
-are compared within a round alone, and what is told is the median over the rounds and its spread.
-The order within a round is drawn anew, so that no way always follows the same other one: in a fixed
-order, the same work twice was 2% apart by its place alone.
+A machine's speed drifts, and other work comes and goes. So every way is timed once per round, ways
+are compared only within a round, and the median over the rounds is reported with its spread. The
+order within a round is random, so that no way always follows the same other one: in a fixed order,
+two slices of the same work differed by 2% because of their position.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Slice = Callable[[], int]
-"""Does a slice of work and gives how many items it was: images, views or batches."""
+"""Does a slice of work and returns its number of items: images, views or batches."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of a measurement over the rounds, and how far the rounds lie from it.
+    """The median of a measurement over the rounds, and the spread of the rounds around it.
 
-    `noise` is the median absolute deviation from the median; four rounds in five lie from `low` to
-    `high`; `rounds` is how many there were.
+    `noise` is the median absolute deviation; four rounds in five lie between `low` and `high`;
+    `rounds` is the number of rounds.
     """
 
     median: float
@@ -43,7 +43,7 @@ class Spread:
         return cls(median, float(np.median(np.abs(values - median))), low, high, len(values))
 
     def __format__(self, number: str) -> str:
-        """Write it with a format for its numbers.
+        """Format each of its numbers.
 
         >>> f"{Spread(1.0, 0.02, 0.95, 1.1):.2f}"
         '1.00 ± 0.02 (0.95 to 1.10)'
@@ -55,10 +55,10 @@ class Spread:
 
     @property
     def doubt(self) -> float:
-        """Two standard errors of the median, were the rounds drawn from a normal distribution.
+        """Two standard errors of the median, assuming normally distributed rounds.
 
-        Its deviation is 1.4826 median absolute deviations, a median's error sqrt(pi / 2) that of a
-        mean.
+        The standard deviation is then 1.4826 median absolute deviations, and the error of a median
+        is sqrt(pi / 2) times that of a mean.
         """
         return 2 * math.sqrt(math.pi / 2) * 1.4826 * self.noise / math.sqrt(self.rounds)
 
@@ -67,9 +67,9 @@ class Spread:
 class Bar:
     """What a measurement must reach, and whether it did.
 
-    `verdict` is `met` where the median reaches `wanted` even when `doubt` is taken off, `missed`
-    where it falls short even when the doubt is put on, and `within the noise` between the two. One
-    round proves nothing: its doubt is None.
+    `verdict` is `met` if the median less `doubt` reaches `wanted`, `missed` if the median plus
+    `doubt` falls short of it, and `within the noise` otherwise. One round proves nothing, and has
+    no `doubt`.
     """
 
     wanted: float
@@ -78,12 +78,13 @@ class Bar:
 
     @classmethod
     def judge(cls, measured: Spread, wanted: float, *, yardstick: float = 0.0) -> Bar:
-        """Hold a measurement against what is wanted of it.
+        """Compare a measurement with what is wanted of it.
 
         Args:
-            measured: its own doubt counts.
-            wanted: at least this.
-            yardstick: how far the same work twice lay apart; it counts where it is the larger.
+            measured: the measurement, with its own doubt.
+            wanted: the least that it should reach.
+            yardstick: the difference between two measurements of the same work, which replaces a
+                smaller doubt.
         """
         if measured.rounds < 2:
             return cls(wanted, None, "within the noise")
@@ -105,14 +106,14 @@ def interleave(
     """Time one slice of each way in turn, round after round: A B C, C A B, ...
 
     Args:
-        ways: by name; the order of their turns is drawn for each round, the same in every run.
-        rounds: R, how many slices of each.
+        ways: by name; their order is random in each round, and the same in every run.
+        rounds: R, the number of slices of each way.
         prepare: called with a way's name before each of its slices, outside of the timing.
-        clock: seconds.
-        progress: called after each round, with the rounds done and their number.
+        clock: returns the time in seconds.
+        progress: called after each round, with the number of rounds done and in all.
 
     Returns:
-        For each way its R rates, in items a second.
+        The R rates of each way, in items per second.
     """
     rates: dict[str, list[float]] = {name: [] for name in ways}
     rng = np.random.default_rng(0)
@@ -127,5 +128,5 @@ def interleave(
 
 
 def ratio(rates: Sequence[float], others: Sequence[float]) -> Spread:
-    """Summarise how a way's rate compares with another's of the same round."""
+    """Summarise the ratios of one way's rates to another's, round by round."""
     return Spread.of(np.divide(rates, others))

@@ -1,6 +1,6 @@
-"""`bench views`: views a second, draws included.
+"""`bench views`: views per second, draws included.
 
-`cifar-weak` beside a plain loop of slices, and `cifar-strong`, which Pillow renders, on one core.
+`cifar-weak` against a plain loop of slices, and `cifar-strong`, rendered by Pillow, on one core.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ WANTED_VIEWS_PER_SECOND = {BATCHED: 200_000, STRONG: 4_000}
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """What is measured: `views` views of each of `samples` random images, `rounds` times.
+    """What to measure: `views` views of each of `samples` random images, `rounds` times.
 
-    A slice of work draws under a seed of its own, so that the table of permutations, which all
-    views under one seed share, is made anew in it: its cost is spread over `views` views. Strong
-    views share nothing, and take far longer: of them a slice makes `strong_views` in all.
+    Each slice draws under its own seed, so that it makes the table of permutations that all views
+    under one seed share: its cost is spread over `views` views. Strong views share nothing and take
+    far longer, so a slice makes only `strong_views` of them in all.
     """
 
     samples: int
@@ -47,12 +47,11 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class ViewsMeasured:
-    """Views a second by way of making them, draws included.
+    """Views per second by way of making them, draws included.
 
     `batched` and `plain_loop` make `settings.views` views of each image; `batched_first_view` makes
-    one, so that nothing of its permutations is used twice. `strong_one_core` makes `cifar-strong`
-    views by one thread, and counts the seconds that a core worked for it. `bars` are by the way
-    that they judge.
+    only one, which pays for the whole table of permutations. `strong_one_core` makes `cifar-strong`
+    views in one thread, timed by its CPU seconds. `bars` are by the way that they judge.
     """
 
     settings: ViewSettings
@@ -61,17 +60,17 @@ class ViewsMeasured:
     bars: dict[str, Bar]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the measurement as plain objects."""
+        """Return the measurement as plain objects."""
         return dataclasses.asdict(self)
 
 
 def measure_views(
     settings: ViewSettings, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> ViewsMeasured:
-    """Measure, after the batched views have been found to equal the plain ones.
+    """Measure, after checking that batched and plain views are equal.
 
     Raises:
-        UsageError: more views than `cifar-weak` has.
+        UsageError: there are more views than `cifar-weak` has.
         LogitbankError: the two ways don't give the same pixels.
     """
     check_views(CifarWeak(), settings.views)
@@ -88,7 +87,7 @@ def measure_views(
         rates = interleave(
             ways, rounds, progress=lambda done, total: progress(done, total + rounds)
         )
-        # A core's seconds, not the clock's: other work takes the core away, and not its rate.
+        # CPU seconds, not wall-clock time: other work takes the core away, but not its rate.
         rates |= interleave(
             {STRONG: lambda: work.strong(next(seeds))},
             rounds,
@@ -105,7 +104,7 @@ def measure_views(
 
 
 class ViewWork:
-    """The same views made two ways; the images are padded beforehand for both."""
+    """The same views made in two ways, from images that are padded beforehand."""
 
     def __init__(self, settings: ViewSettings) -> None:
         self._settings = settings
@@ -116,20 +115,20 @@ class ViewWork:
         targets = np.zeros(settings.samples, np.int32)
         dataset = MemoryDataset("random", "train", images, targets, ("0",), "random images")
         self._renderer = ViewRenderer(dataset, self._augmentation)
-        # Without a pool: the calling thread alone renders, on one core.
+        # Without a pool, only the calling thread renders, on one core.
         self._strong = ViewRenderer(dataset, CifarStrong())
         self._padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         self._order = rng.permutation(settings.samples)
 
     def batched(self, seed: int, views: int) -> int:
-        """Draw and render batches as the pipeline does; give how many views it made."""
+        """Draw and render batches as the pipeline does; return the number of views."""
         for view in range(views):
             for samples in self._batches():
                 self._renderer.draw(seed, view, samples)
         return views * self._settings.samples
 
     def plain(self, seed: int, views: int) -> int:
-        """Draw in the same way, then slice one image after another."""
+        """Draw in the same way, then slice one image after another; return the number of views."""
         table = PermutationTable(self._augmentation, seed, self._settings.samples)
         for view in range(views):
             for samples in self._batches():
@@ -137,7 +136,7 @@ class ViewWork:
         return views * self._settings.samples
 
     def strong(self, seed: int) -> int:
-        """Draw and render `strong_views` strong views, a batch at a time; give their number."""
+        """Draw and render `strong_views` strong views, a batch at a time; return their number."""
         wanted, done, view = self._settings.strong_views, 0, 0
         while done < wanted:
             for samples in self._batches():
@@ -149,7 +148,7 @@ class ViewWork:
         return done
 
     def require_same_pixels(self) -> None:
-        """Make the first and the last view of every image both ways, drawn without a table.
+        """Check that the first and last view of every image are equal, drawn without a table.
 
         Raises:
             LogitbankError: they differ; the sample and view are named.
@@ -163,8 +162,8 @@ class ViewWork:
                 wrong = (pixels != expected).any(axis=(1, 2, 3))
                 if wrong.any():
                     raise LogitbankError(
-                        f"view {view} of sample {samples[wrong][0]} is not the pixels that slicing "
-                        "gives: the batched views are wrong, nothing was timed"
+                        f"view {view} of sample {samples[wrong][0]} has other pixels than slicing "
+                        "gives: the batched views are wrong, and nothing was timed"
                     )
 
     def _batches(self) -> Iterator[NDArray[np.int64]]:
@@ -195,7 +194,7 @@ def plain_views(
 
 
 def view_lines(measured: ViewsMeasured) -> list[str]:
-    """Write a measurement for people."""
+    """Return a measurement as lines of text."""
     settings, rates, bars = measured.settings, measured.views_per_second, measured.bars
     return [
         f"bench views: cifar-weak on {settings.samples:,} images of 32 x 32, batches of "

@@ -1,6 +1,6 @@
-"""`--cluster WHERE`: the units of `cache` and `correct` computed by Dask's workers.
+"""`--cluster WHERE`: the units of `cache` and `correct` computed by Dask workers.
 
-`where` reads WHERE, `clusters` opens what it names, `window` hands Dask's tasks out, `worker` is
-what runs on the other side, `running` composes them, and `driver` is what `logitbank.jobs.fill`
-sees. Dask is imported only where a cluster is asked for.
+`spec` parses WHERE, `clusters` opens the cluster that it names, `window` submits Dask tasks,
+`worker` is what runs on the workers, `running` composes these, and `driver` is the interface to
+`logitbank.jobs.fill`. Dask is imported only if a cluster is asked for.
 """

@@ -1,4 +1,4 @@
-"""Opening what WHERE names: a client of a Dask cluster, and what must be closed behind it."""
+"""Opening and closing the Dask cluster that `--cluster` names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from logitbank.jobs.cluster.queue_settings import QueueSettings
-from logitbank.jobs.cluster.where import LocalGpus, LocalWorkers, Queue, RunningScheduler, Where
+from logitbank.jobs.cluster.spec import (
+    ClusterSpec,
+    LocalGpus,
+    LocalWorkers,
+    Queue,
+    RunningScheduler,
+)
 from logitbank.stores.errors import LogitbankError
 
 if TYPE_CHECKING:
@@ -26,8 +32,8 @@ SECONDS_TO_CLOSE = 20.0
 NOISY = ("distributed", "dask_jobqueue", "dask_cuda", "tornado", "asyncio", "bokeh")
 SUBMIT = {"slurm": "sbatch", "pbs": "qsub"}
 
-# A worker keeps the memory that it has freed, so pausing above a share of it would last for ever.
-# It is restarted only where it is about to take the machine's.
+# A worker keeps memory that it has freed, so one paused above a share of it would stay paused.
+# It is only restarted when it is about to exhaust the machine's.
 WORKER_CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -46,9 +52,9 @@ WORKER_ENVIRONMENT = {
 class OpenCluster:
     """A client and what is known of its workers.
 
-    `name` is for messages; `workers` is how many were asked for, None where that is not ours to
-    say; `threads` what each computes with, None for as many as it has. `may_wait` says that workers
-    come when a queue lets them.
+    `name` is for messages; `workers` is how many were asked for, None for a cluster that others
+    started; `threads` is what each computes with, None for as many as it has; `may_wait` whether
+    workers may have to wait in a queue before they start.
     """
 
     client: Client
@@ -59,21 +65,21 @@ class OpenCluster:
 
 
 @contextmanager
-def open_cluster(where: Where) -> Iterator[OpenCluster]:
-    """Open a cluster for the time of a `with` block; nothing is left running behind it.
+def open_cluster(spec: ClusterSpec) -> Iterator[OpenCluster]:
+    """Yield an open cluster; nothing that was started for it keeps running after the `with` block.
 
     Raises:
         LogitbankError: a package is missing, a scheduler can't be reached, or a cluster can't be
             started; the message says which and what to do.
     """
     with quiet():
-        match where:
+        match spec:
             case LocalWorkers():
-                opened = _local(where)
+                opened = _local(spec)
             case RunningScheduler():
-                opened = _running(where.address)
+                opened = _running(spec.address)
             case Queue():
-                opened = _queue(where)
+                opened = _queue(spec)
             case LocalGpus():
                 opened = _gpus()
         with opened as cluster:
@@ -82,8 +88,8 @@ def open_cluster(where: Where) -> Iterator[OpenCluster]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Dask's own log from the terminal: what a user can act on is told as our errors."""
-    import_of("distributed", "cluster")  # Importing it gives its loggers levels of their own.
+    """Keep Dask's own log off the terminal: what a user can act on is raised as our errors."""
+    import_optional("distributed", "cluster")  # Importing it gives its loggers levels of their own.
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in NOISY]
     loggers = [logging.getLogger(name) for name in {*names, *NOISY}]
     before = [logger.level for logger in loggers]
@@ -101,13 +107,13 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends; processes started within never see it.
+def interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C until the `with` block ends; processes started within never receive it.
 
-    A terminal sends it to every process of its group, but it is the client's alone to handle: a
-    worker that dies of it would be restarted. Threads and processes inherit what is held back.
+    A terminal sends it to every process of its group, but only the client should handle it: a
+    worker that dies of it would be restarted. Threads and processes inherit blocked signals.
     """
-    # Python lets it through again in the thread that starts this helper of its own.
+    # Starting the tracker unblocks the signal in this thread, so it has to run before.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -116,11 +122,11 @@ def interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def import_of(package: str, extra: str) -> Any:
+def import_optional(package: str, extra: str) -> Any:
     """Import an optional package.
 
     Raises:
-        LogitbankError: it is not installed; the extra that brings it is named.
+        LogitbankError: it is not installed; the message names the extra that installs it.
     """
     try:
         return import_module(package)
@@ -132,27 +138,27 @@ def import_of(package: str, extra: str) -> Any:
 
 
 @contextmanager
-def _local(where: LocalWorkers) -> Iterator[OpenCluster]:
-    distributed = import_of("distributed", "cluster")
+def _local(spec: LocalWorkers) -> Iterator[OpenCluster]:
+    distributed = import_optional("distributed", "cluster")
 
     def start() -> Any:
         from distributed.system import MEMORY_LIMIT
 
         return distributed.LocalCluster(
-            n_workers=where.workers,
+            n_workers=spec.workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=MEMORY_LIMIT // where.workers,
+            memory_limit=MEMORY_LIMIT // spec.workers,
             silence_logs=logging.CRITICAL,
         )
 
-    with _started(start, f"{where.workers} local workers") as client:
-        yield OpenCluster(client, "the local cluster", where.workers, where.threads)
+    with _started(start, f"{spec.workers} local workers") as client:
+        yield OpenCluster(client, "the local cluster", spec.workers, spec.threads)
 
 
 @contextmanager
 def _gpus() -> Iterator[OpenCluster]:
-    cuda = import_of("dask_cuda", "cuda")
+    cuda = import_optional("dask_cuda", "cuda")
     with _started(
         lambda: cuda.LocalCUDACluster(threads_per_worker=1, silence_logs=logging.CRITICAL),
         "one worker a GPU",
@@ -163,16 +169,16 @@ def _gpus() -> Iterator[OpenCluster]:
 
 
 @contextmanager
-def _queue(where: Queue) -> Iterator[OpenCluster]:
-    jobqueue = import_of("dask_jobqueue", "cluster")
-    submit = SUBMIT[where.kind]
+def _queue(spec: Queue) -> Iterator[OpenCluster]:
+    jobqueue = import_optional("dask_jobqueue", "cluster")
+    submit = SUBMIT[spec.kind]
     if shutil.which(submit) is None:
         raise LogitbankError(
-            f"--cluster {where.kind}:... submits jobs by {submit}, which is not on this machine: "
-            "run it where jobs are submitted, or use cache --part"
+            f"--cluster {spec.kind}:... needs {submit} to submit batch jobs, which is not on this "
+            "machine: run it where batch jobs can be submitted, or use --part"
         )
-    kind = jobqueue.SLURMCluster if where.kind == "slurm" else jobqueue.PBSCluster
-    settings = where.settings
+    kind = jobqueue.SLURMCluster if spec.kind == "slurm" else jobqueue.PBSCluster
+    settings = spec.settings
 
     def start() -> Any:
         cluster = kind(**queue_arguments(settings), silence_logs=logging.CRITICAL)
@@ -185,26 +191,26 @@ def _queue(where: Queue) -> Iterator[OpenCluster]:
 
     with _started(start, f"{settings.workers} workers by {submit}") as client:
         yield OpenCluster(
-            client, f"the {where.kind} cluster", settings.workers, settings.threads, may_wait=True
+            client, f"the {spec.kind} cluster", settings.workers, settings.threads, may_wait=True
         )
 
 
 def _submit(cluster: Any, workers: int) -> None:
-    """Submit a queue's jobs, and require it to have taken them."""
+    """Submit the batch jobs of the workers; raise if the queue refuses them."""
     from distributed import Status
 
     cluster.scale(workers)
-    cluster.sync(cluster._correct_state)  # Submitting goes on in the background.
+    cluster.sync(cluster._correct_state)  # Submission goes on in the background.
     refused = [job for job in cluster.workers.values() if job.job_id is None]
     for job in refused:
-        job.status = Status.closed  # A cluster that is closed requires it of its jobs.
+        job.status = Status.closed  # Closing the cluster requires it.
     if refused:
-        # Why was lost in the background: once more, where it is raised.
+        # The cause was lost in the background: submit again where it is raised.
         cluster.sync(refused[0].start)
 
 
 def queue_arguments(settings: QueueSettings) -> dict[str, Any]:
-    """Return the arguments of dask-jobqueue's cluster: one thread a worker, and its environment."""
+    """Return the arguments of dask-jobqueue's cluster, with one thread per worker."""
     arguments = {
         name: value
         for name, value in vars(settings).items()
@@ -213,23 +219,23 @@ def queue_arguments(settings: QueueSettings) -> dict[str, Any]:
     exports = [f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()]
     return {"job_name": "logitbank", **arguments} | {
         "job_script_prologue": [*exports, *settings.job_script_prologue],
-        # The last one counts: dask-jobqueue gives a worker a thread for each core.
+        # The last --nthreads counts: dask-jobqueue gives a worker a thread per core.
         "worker_extra_args": [*settings.worker_extra_args, "--nthreads", "1"],
     }
 
 
 @contextmanager
 def _running(address: str) -> Iterator[OpenCluster]:
-    distributed = import_of("distributed", "cluster")
+    distributed = import_optional("distributed", "cluster")
     try:
         client = distributed.Client(
             address, timeout=SECONDS_TO_CONNECT, set_as_default=True, name="logitbank"
         )
-    except Exception as error:  # Sockets, TLS, handshakes of another version: all end here.
+    except Exception as error:  # Sockets, TLS, handshakes with another version: anything.
         cause = " ".join(str(error).split()) or type(error).__name__
         raise LogitbankError(
             f"no Dask scheduler can be reached at {address} within {SECONDS_TO_CONNECT:.0f} s "
-            f"({cause}): is it running, and is this the address that it printed?"
+            f"({cause}): check that it is running and that it printed this address"
         ) from error
     try:
         yield OpenCluster(client, address)
@@ -239,17 +245,17 @@ def _running(address: str) -> Iterator[OpenCluster]:
 
 @contextmanager
 def _started(start: Callable[[], Any], what: str) -> Iterator[Client]:
-    """Start a cluster of our own and close it with its client."""
+    """Yield the client of a cluster that is started here, and closed at the end of the block."""
     import dask
 
     with dask.config.set(WORKER_CONFIG), _environment(WORKER_ENVIRONMENT), ExitStack() as stack:
         try:
-            with interrupts_held_back():
+            with interrupts_blocked():
                 cluster = start()
                 stack.callback(_close, cluster)
         except LogitbankError:
             raise
-        except Exception as error:  # A queue that refuses, no memory, a driver: all end here.
+        except Exception as error:  # A queue that refuses, no memory, a GPU driver: anything.
             cause = " ".join(str(error).split()) or type(error).__name__
             raise LogitbankError(f"Dask can't start {what}: {cause}") from error
         client = cluster.get_client()
@@ -259,7 +265,7 @@ def _started(start: Callable[[], Any], what: str) -> Iterator[Client]:
 
 @contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Change the environment that processes inherit, also those that are started again."""
+    """Change the environment that worker processes inherit, restarted ones included."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -273,6 +279,6 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 
 def _close(opened: Any) -> None:
-    """Close a client or a cluster to the end: who is impatient would leave processes behind."""
-    with interrupts_held_back():
+    """Close a client or a cluster, ignoring Ctrl-C, so that no process is left behind."""
+    with interrupts_blocked():
         opened.close(timeout=SECONDS_TO_CLOSE)

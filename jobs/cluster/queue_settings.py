@@ -1,4 +1,4 @@
-"""The YAML file of `slurm:FILE.yaml` and `pbs:FILE.yaml`: what a batch system is asked for."""
+"""The YAML file of `slurm:FILE.yaml` and `pbs:FILE.yaml`: what to request of a batch system."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 
 @dataclass(frozen=True)
 class QueueSettings:
-    """What one file says; every name but `workers` is an argument of dask-jobqueue's clusters.
+    """The settings of one file; all but `workers` are arguments of dask-jobqueue's clusters.
 
-    `workers` is how many worker processes are asked for in all, `cores` and `memory` what one job
-    of the queue gets, `processes` how many workers share it. Each worker computes one task at a
-    time, with its share of the cores.
+    `workers` is the number of worker processes in all, `cores` and `memory` are those of one batch
+    job, and `processes` is how many workers share it. Each worker computes one Dask task at a time,
+    with its share of the cores.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -55,13 +55,13 @@ class QueueSettings:
 
     @property
     def threads(self) -> int:
-        """The threads that each worker computes with."""
+        """The number of threads that each worker computes with."""
         return max(1, self.cores // self.processes)
 
 
-OF_ONE_QUEUE = {"job_cpu": "slurm", "job_mem": "slurm", "resource_spec": "pbs"}
+SINGLE_QUEUE_SETTINGS = {"job_cpu": "slurm", "job_mem": "slurm", "resource_spec": "pbs"}
 PATHS = {"python", "local_directory", "log_directory"}
-"""What a batch script would not take a home folder's `~` for."""
+"""Settings in which `~` is expanded here, since a batch script would not."""
 
 SIZE = re.compile(r"\d+(\.\d+)? ?[kMGT]i?B")
 NAMES = tuple(field.name for field in dataclasses.fields(QueueSettings))
@@ -75,7 +75,7 @@ def read_queue_settings(kind: str, path: Path) -> QueueSettings:
         path: the file.
 
     Raises:
-        UsageError: it can't be read, is not YAML, or a setting is unknown, missing or of another
+        UsageError: it can't be read, is not YAML, or a setting is unknown, missing or of the wrong
             type; the setting is named.
     """
     return queue_settings(kind, read_mapping(path, title=f"{kind}:{path}"), str(path))
@@ -87,7 +87,7 @@ def queue_settings(kind: str, found: Mapping[str, Any], source: str) -> QueueSet
     for name in PATHS & given.keys():
         if isinstance(given[name], str):
             given[name] = os.path.expanduser(given[name])
-    known = [name for name in NAMES if OF_ONE_QUEUE.get(name, kind) == kind]
+    known = [name for name in NAMES if SINGLE_QUEUE_SETTINGS.get(name, kind) == kind]
     for name in given:
         if name not in known:
             raise unknown_name(f"setting in {source}", name, known)
@@ -99,7 +99,8 @@ def queue_settings(kind: str, found: Mapping[str, Any], source: str) -> QueueSet
         raise UsageError(f"{source}: memory: {settings.memory!r} is not a size such as 32GB")
     if settings.processes > settings.cores:
         raise UsageError(
-            f"{source}: processes is {settings.processes}, more than the {settings.cores} cores"
+            f"{source}: processes is {settings.processes}, but there are only {settings.cores} "
+            "cores"
         )
     return settings
 
@@ -111,5 +112,5 @@ def _first_problem(error: ValidationError, given: Mapping[str, Any]) -> str:
         return f"{name} is missing"
     if name == "walltime" and isinstance(given[name], int):
         # YAML 1.1 reads 02:00:00 as a number in base 60.
-        return 'walltime must stand in quotes: "HH:MM:SS"'
+        return 'walltime must be quoted: "HH:MM:SS"'
     return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {given[name]!r}"

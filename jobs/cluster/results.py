@@ -1,4 +1,4 @@
-"""What a Dask task tells the process that handed it out."""
+"""The result of a Dask task, as it travels to the client."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Opened = TypeVar("Opened")
 
 @dataclass(frozen=True)
 class TaskResult(Generic[Value]):
-    """A value, or the one line that says why there is none.
+    """A value, or a line that says why there is none.
 
-    `seconds` is the time that computing took, without opening; `host` says where.
+    `seconds` is the time spent on computing, without opening; `host` is the worker's machine.
     """
 
     value: Value | None
@@ -28,9 +28,9 @@ class TaskResult(Generic[Value]):
 
 
 def run_task(open_task: Callable[[], Opened], work: Callable[[Opened], Value]) -> TaskResult[Value]:
-    """Do some work with what was opened; a failure that a user can act on is a result as well.
+    """Open a task and do some work with it; return failures that a user can act on as results.
 
-    So its one line reaches the user as it is, whatever carries results from process to process.
+    Returned rather than raised, their message reaches the user without Dask's traceback.
     """
     host, seconds = platform.node(), 0.0
     try:

@@ -1,4 +1,4 @@
-"""A store's task on a cluster, from its first worker to the last unit."""
+"""Running a store's task on a cluster, from the first worker to the last unit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitbank.jobs.cluster.clusters import OpenCluster, open_cluster
-from logitbank.jobs.cluster.where import Where
+from logitbank.jobs.cluster.spec import ClusterSpec
 from logitbank.pipeline.provenance import shared_versions, version_differences
 from logitbank.stores.errors import LogitbankError
 from logitbank.stores.files import parse_location
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
     from logitbank.pipeline.store_task import StoreTask
 
 SECONDS_UNTIL_WORKERS = 30.0
-SECONDS_BETWEEN_LOOKS = 0.5
-OF_A_SCHEDULER = ("python", "logitbank", "dask", "distributed")
+SECONDS_BETWEEN_POLLS = 0.5
+SCHEDULER_PACKAGES = ("python", "logitbank", "dask", "distributed")
 
 Progress = Callable[[int, int], None]
 
 
 class Workers:
-    """A cluster whose workers can compute: some are there, with the packages that are here.
+    """A cluster with workers that are ready to compute, with the same packages as the client.
 
-    `device` is what they compute on, and `device_name` its name for people.
+    `device` is what they compute on, and `device_name` is its name for messages.
     """
 
     def __init__(self, cluster: OpenCluster, device: str, device_name: str) -> None:
@@ -44,7 +45,7 @@ class Workers:
 
     @contextmanager
     def task(self, task: StoreTask) -> Iterator[TaskOnWorkers]:
-        """Hand a store's task to every worker, also to those that come later, for a `with` block.
+        """Register a store's task on all workers, later ones included, within a `with` block.
 
         It is computed on the device of the workers.
         """
@@ -57,7 +58,7 @@ class Workers:
         plugin = TaskPlugin(name, pickle.dumps(task), store, threads, os.getcwd())
         try:
             client.register_plugin(plugin, name=name)
-        except Exception as error:  # Whatever a worker without our package makes of it.
+        except Exception as error:  # A worker without our package may raise anything.
             raise _cannot_run("a worker", error) from error
         try:
             yield TaskOnWorkers(self._cluster, name, task)
@@ -67,32 +68,32 @@ class Workers:
 
 
 class TaskOnWorkers:
-    """A store's task that a cluster's workers know."""
+    """A store's task, registered on the workers of a cluster."""
 
     def __init__(self, cluster: OpenCluster, name: str, task: StoreTask) -> None:
         self._cluster, self._name, self._task = cluster, name, task
 
     def check(self) -> Manifest:
-        """Have one worker check the task before the first unit is computed.
+        """Have a worker check the task before the first unit is computed.
 
         Returns:
             The manifest of the store to be made.
 
         Raises:
-            LogitbankError: it can't, or no unit should be computed.
+            LogitbankError: the worker can't open the task, or the check fails.
         """
         from logitbank.jobs.cluster.worker import check_task
 
         future = self._cluster.client.submit(
             check_task, self._name, key=f"{self._name}-check", pure=False
         )
-        result: TaskResult[Measured] = _waited(future, self._cluster)
+        result: TaskResult[Measured] = _result_of(future, self._cluster)
         if result.value is None:
-            raise LogitbankError(f"a worker on {result.host} can't begin: {result.error}")
+            raise LogitbankError(f"a worker on {result.host} can't start: {result.error}")
         return dataclasses.replace(self._task.manifest, measured=result.value)
 
     def compute(self, groups: Sequence[UnitGroup], writer: StoreWriter, progress: Progress) -> None:
-        """Have the workers compute groups of units, and enter them into a store's ledger.
+        """Have the workers compute groups of units, and add them to the store's ledger.
 
         Raises:
             LogitbankError: as `Window.run`.
@@ -120,19 +121,21 @@ class TaskOnWorkers:
 
 
 @contextmanager
-def open_workers(where: Where, device: str | None, report: str | None = None) -> Iterator[Workers]:
-    """Open a cluster, wait for its first worker and find out whether it can do the work.
+def open_workers(
+    spec: ClusterSpec, device: str | None, report: str | None = None
+) -> Iterator[Workers]:
+    """Yield the workers of a cluster, once the first has started and is able to compute.
 
     Args:
-        where: which cluster.
-        device: what is to be computed on; None for CUDA where every worker has it, else the CPU.
-        report: the file for Dask's performance report, if one is wanted.
+        spec: the cluster to open.
+        device: the device to compute on; None for CUDA if every worker has it, else the CPU.
+        report: the file for Dask's performance report, None for no report.
 
     Raises:
-        LogitbankError: as `open_cluster`; no worker comes; versions differ between the machines; or
-            workers lack the device.
+        LogitbankError: as `open_cluster`; no worker starts; versions differ between the machines;
+            or a worker does not have the device.
     """
-    with open_cluster(where) as cluster:
+    with open_cluster(spec) as cluster:
         _require_scheduler_versions(cluster)
         print(_dashboard_line(cluster), flush=True)
         _wait_for_workers(cluster)
@@ -143,7 +146,7 @@ def open_workers(where: Where, device: str | None, report: str | None = None) ->
 
 @contextmanager
 def _reporting(report: str | None) -> Iterator[None]:
-    """Save Dask's performance report of a `with` block that ends well."""
+    """Save Dask's performance report of a `with` block, unless the block raises."""
     if report is None:
         yield
         return
@@ -154,8 +157,8 @@ def _reporting(report: str | None) -> Iterator[None]:
     yield
     try:
         recorder.__exit__(None, None, None)
-        print(f"{report}: Dask's report of where the time went")
-    except Exception as error:  # The store matters more than a picture that bokeh fails to draw.
+        print(f"{report}: Dask's performance report")
+    except Exception as error:  # The store matters more than a page that bokeh fails to draw.
         print(f"{report} can't be saved: {type(error).__name__}: {error}", file=sys.stderr)
 
 
@@ -168,43 +171,43 @@ def _dashboard_line(cluster: OpenCluster) -> str:
             link = cluster.client.dashboard_link or ""
         except (KeyError, ValueError):
             link = ""
-    return f"dashboard of {cluster.name}: {link or 'none (it takes bokeh)'}"
+    return f"dashboard of {cluster.name}: {link or 'none (it needs bokeh)'}"
 
 
 def _wait_for_workers(cluster: OpenCluster) -> None:
     from logitbank.jobs.cluster.window import count_workers
 
-    began, told = time.monotonic(), False
+    began, announced = time.monotonic(), False
     while not count_workers(cluster.client):
         waited = time.monotonic() - began
         if not cluster.may_wait and waited > SECONDS_UNTIL_WORKERS:
             raise LogitbankError(
-                f"{cluster.name} has no workers, and none has come for "
-                f"{SECONDS_UNTIL_WORKERS:.0f} s: start some, as `dask worker ADDRESS --nthreads 1`"
+                f"{cluster.name} has no workers, and none has started in "
+                f"{SECONDS_UNTIL_WORKERS:.0f} s: start some by `dask worker ADDRESS --nthreads 1`"
             )
-        if cluster.may_wait and not told:
-            line = f"waiting until the queue starts the first of {cluster.workers} workers"
+        if cluster.may_wait and not announced:
+            line = f"waiting for the queue to start the first of {cluster.workers} workers"
             print(line, flush=True)
-            told = True
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+            announced = True
+        time.sleep(SECONDS_BETWEEN_POLLS)
 
 
 def _require_scheduler_versions(cluster: OpenCluster) -> None:
-    wanted = {name: shared_versions()[name] for name in OF_A_SCHEDULER}
+    wanted = {name: shared_versions()[name] for name in SCHEDULER_PACKAGES}
     try:
         found = cluster.client.run_on_scheduler(shared_versions)
-    except Exception as error:  # Whatever an environment without our package makes of it.
+    except Exception as error:  # An environment without our package may raise anything.
         raise _cannot_run("the scheduler", error) from error
     differences = version_differences(found, wanted)
     if differences:
         raise LogitbankError(
-            f"the scheduler of {cluster.name} has other packages: {'; '.join(differences)}: "
-            "install the same in both places"
+            f"the scheduler of {cluster.name} has different packages: {'; '.join(differences)}: "
+            "install the same ones on both sides"
         )
 
 
 def _facts(cluster: OpenCluster, device: str | None) -> dict[str, dict[str, str]]:
-    """Ask every worker that is there for its versions and its device, by address."""
+    """Return the versions and the device of every worker, by address."""
     from logitbank.jobs.cluster.worker import worker_facts
 
     try:
@@ -212,14 +215,16 @@ def _facts(cluster: OpenCluster, device: str | None) -> dict[str, dict[str, str]
     except Exception as error:  # As for a scheduler.
         raise _cannot_run("a worker", error) from error
     if not found:
-        raise LogitbankError(f"{cluster.name} has lost its workers before they could begin")
+        raise LogitbankError(
+            f"{cluster.name} lost its workers before they could start: run the same command again"
+        )
     wanted = shared_versions()
     for address, facts in found.items():
         differences = version_differences(facts, wanted)
         if differences:
             raise LogitbankError(
-                f"the worker {address} has other packages: {'; '.join(differences)}: install the "
-                "same in both places"
+                f"the worker {address} has different packages: {'; '.join(differences)}: install "
+                "the same ones on both sides"
             )
         if "problem" in facts:
             raise LogitbankError(f"the worker {address} can't compute: {facts['problem']}")
@@ -230,8 +235,8 @@ def _device_of_all(found: dict[str, dict[str, str]]) -> tuple[str, str]:
     devices = {facts["device"] for facts in found.values()}
     if len(devices) > 1:
         raise LogitbankError(
-            f"some workers have {' and some '.join(sorted(devices))}, whose logits differ in their "
-            "last bits: name --device"
+            f"some workers have {' and some '.join(sorted(devices))}, whose logits differ in the "
+            "last bits: choose one by --device"
         )
     names = sorted({facts["device_name"] for facts in found.values()})
     return devices.pop(), ", ".join(names)
@@ -240,22 +245,28 @@ def _device_of_all(found: dict[str, dict[str, str]]) -> tuple[str, str]:
 def _cannot_run(who: str, error: Exception) -> LogitbankError:
     return LogitbankError(
         f"{who} can't run logitbank ({type(error).__name__}: {error}): install the same packages "
-        "there as here"
+        "on both sides"
     )
 
 
-def _waited(future: Any, cluster: OpenCluster) -> Any:
-    """Wait for one task, as long as there are workers."""
+def _result_of(future: Any, cluster: OpenCluster) -> Any:
+    """Wait for the result of one Dask task, as long as there are workers."""
     from logitbank.jobs.cluster import window
 
     workers = window.WorkerCount(cluster.client, window.SECONDS_WITHOUT_WORKERS)
+    # Not by short timeouts of `result`: one that ends as the result arrives leaves Dask without
+    # either, and an UnboundLocalError.
+    ended = threading.Event()
+    future.add_done_callback(lambda done: ended.set())
     while True:
+        while not ended.wait(SECONDS_BETWEEN_POLLS):
+            workers.require()
         workers.require()
         try:
-            return future.result(SECONDS_BETWEEN_LOOKS)
+            return future.result(SECONDS_UNTIL_WORKERS)
         except TimeoutError:
             continue
         except Exception as error:
             raise LogitbankError(
-                f"a worker can't begin: {type(error).__name__}: {error}"
+                f"a worker can't start: {type(error).__name__}: {error}"
             ) from error

@@ -1,7 +1,7 @@
-"""What runs on a worker: the store's task that it opens once, and the Dask tasks that use it.
+"""What runs on a worker: a store's task that is opened once, and the Dask tasks that use it.
 
-A scheduler imports this module when Dask's tasks pass through it. So nothing here imports torch,
-and the store's task travels as bytes that workers alone unpickle.
+A scheduler imports this module when Dask tasks pass through it. So nothing here imports torch at
+the top, and the store's task travels as bytes that only workers unpickle.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class TaskPlugin(WorkerPlugin):
-    """Holds a store's task on each worker and opens it when the first Dask task asks.
+    """Holds a store's task on each worker, and opens it for the first Dask task that needs it.
 
     Args:
-        name: tells it from others on the same workers.
+        name: unique among the plugins of the workers.
         task: the pickled `StoreTask`.
-        store: the whole path of its store.
-        threads: that it computes with; None for as many as the worker has.
-        folder: where modules of the user's own are looked for, beside the environment.
+        store: the absolute path or URL of its store.
+        threads: the number to compute with; None for as many as the worker has.
+        folder: searched for the user's own modules, after the environment.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class TaskPlugin(WorkerPlugin):
         self._added = False
 
     def setup(self, worker: Worker) -> None:
-        """Get ready on a worker; opens nothing yet, so that nobody waits for it here."""
+        """Set up locks on a worker; the task is opened later, so that starting is quick."""
         self._lock, self._computing = threading.Lock(), threading.Lock()
         self._writers: dict[str, UnitWriter] = {}
         self._threads = self._threads or worker.state.nthreads
 
     def teardown(self, worker: Worker) -> None:
-        """Let the task go, and its folder: the next one's modules may have the same names."""
+        """Close the task and forget its folder: the next task's modules may have the same names."""
         if self._opened is not None:
             self._opened.close()
         if self._added:
             sys.path.remove(self._folder)
 
     def open_task(self) -> OpenTask:
-        """Return the opened task; raises whatever opening it does."""
+        """Return the opened task; raises what `StoreTask.open` raises."""
         with self._lock:
             if self._opened is None:
                 if self._folder not in sys.path:
@@ -70,25 +70,25 @@ class TaskPlugin(WorkerPlugin):
                     self._added = True
                 keep_freed_memory()
                 task: StoreTask = pickle.loads(self._task)
-                # A worker outlives a task, and its user edits code between two of them.
+                # A worker outlives a task, and users edit their code between two of them.
                 forget_modules(task.user_modules)
                 self._manifest = task.manifest
                 self._opened = task.open(self._threads)
             return self._opened
 
     def check(self, opened: OpenTask) -> Measured:
-        """Check the task, while nothing else is computed."""
+        """Check the task while nothing is being computed."""
         with self._computing:
             return opened.check()
 
     def compute(
         self, opened: OpenTask, groups: Sequence[UnitGroup], created: str
     ) -> list[WrittenUnit]:
-        """Compute groups of units of the store that was made at a time, one call after the other.
+        """Compute groups of units of the store made at the time `created`; calls take turns.
 
         Raises:
             LogitbankError: as `OpenTask.compute`.
-            StoreError: the store is not there.
+            StoreError: the store does not exist.
         """
         with self._computing:
             if created not in self._writers:
@@ -111,17 +111,19 @@ def check_task(name: str) -> TaskResult[Measured]:
 def compute_groups(
     name: str, groups: Sequence[UnitGroup], created: str
 ) -> TaskResult[list[WrittenUnit]]:
-    """Compute groups of units of the store that was made at the time `created`."""
+    """Compute groups of units of the store made at the time `created`."""
     plugin = _plugin(name)
     return run_task(plugin.open_task, lambda opened: plugin.compute(opened, groups, created))
 
 
 def worker_facts(device: str | None) -> dict[str, str]:
-    """Return the versions here, and the `device` and `device_name` to compute on.
+    """Return this worker's versions, and the `device` and `device_name` to compute on.
 
     Args:
-        device: the one asked for; None for CUDA where there is one, else the CPU. Where it is not
-            there, a `problem` is told.
+        device: the one asked for; None for CUDA if available, else the CPU.
+
+    Returns:
+        A mapping that has a `problem` in place of the device if the worker does not have it.
     """
     if device == "cpu":
         return shared_versions() | {"device": "cpu", "device_name": "cpu"}

@@ -1,1 +1,1 @@
-"""What the command lines of all jobs share: arguments, paths, output, progress, stopping."""
+"""What all jobs share at the command line: arguments, paths, output, progress, stopping."""

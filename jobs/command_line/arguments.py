@@ -1,4 +1,4 @@
-"""Arguments of jobs: flags, a YAML file beneath them, and the types they share."""
+"""Command-line arguments of jobs: flags, `--config FILE.yaml`, and argparse types."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any, NoReturn
 import yaml
 
 from logitbank.jobs.command_line.paths import location
-from logitbank.jobs.command_line.yaml_mapping import read_words
+from logitbank.jobs.command_line.yaml_mapping import read_as_written
 from logitbank.stores.errors import UsageError, unknown_name
 
 DATASET_HELP = (
     "digits, cifar100:DIR, imagefolder:DIR, imagenet:DIR, hdf5:PATH or import:MODULE:NAME; "
-    "behind a DIR, @text or @natural says how numbered class folders are ordered"
+    "DIR@text or DIR@natural sets the order of numbered class folders"
 )
 
-MOST_COUNT, MOST_PLANNED, MOST_THREADS, MOST_NUMBER = 10**12, 100_000, 4096, 1e30
-"""More than any job is meant to have, and still what can be computed with."""
+MAX_COUNT, MAX_PLANNED, MAX_THREADS, MAX_NUMBER = 10**12, 100_000, 4096, 1e30
+"""Upper bounds: more than any job needs, and still safe to compute with."""
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are raised as one line."""
+    """A parser that raises its errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
+        """Raise UsageError instead of printing the usage and exiting."""
         raise UsageError(message)
 
 
 class JobParser(OneLineParser):
-    """A job's parser, with `--config FILE.yaml`, which flags override."""
+    """A job's parser, with `--config FILE.yaml`; flags override its settings."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
@@ -50,24 +50,24 @@ class JobParser(OneLineParser):
         )
 
     def parse_job(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse a job's arguments, with the settings of `--config` beneath them.
+        """Parse a job's arguments; settings in the file of `--config` are their defaults.
 
-        `words` of the result are the arguments as they were given.
+        `argv` of the result holds the arguments as they were given.
 
         Raises:
             UsageError: an unknown flag or setting (the nearest is suggested), or a bad value.
         """
         if any("\0" in word for word in arguments):
-            raise UsageError("an argument holds the character NUL, which no name can")
+            raise UsageError("an argument contains a NUL character, which no name can")
         first = OneLineParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config", type=location)
         path = first.parse_known_args(arguments)[0].config
         if path is not None:
-            self._apply_settings(path, read_words(Path(path), title=f"--config {path}"))
+            self._apply_settings(path, read_as_written(Path(path), title=f"--config {path}"))
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             raise self._unknown_flag(unknown[0])
-        options.words = tuple(arguments)
+        options.argv = tuple(arguments)
         return options
 
     def _unknown_flag(self, word: str) -> UsageError:
@@ -86,7 +86,7 @@ class JobParser(OneLineParser):
             if dest not in actions:
                 raise unknown_name(f"setting in {path}", name, actions)
             if dest in given:
-                raise UsageError(f"{path}: {given[dest]} and {name} are one setting, given twice")
+                raise UsageError(f"{path}: {given[dest]} and {name} are the same setting")
             given[dest] = name
             action = actions[dest]
             action.default = _converted(f"{path}: {name}", action, value)
@@ -96,15 +96,15 @@ class JobParser(OneLineParser):
 
 
 def _converted(where: str, action: argparse.Action, value: Any) -> Any:
-    """Take a setting's words through the type and choices of its flag.
+    """Convert a setting's text by the type and choices of its flag.
 
     Args:
-        where: what error messages begin with.
+        where: the place in the file, with which error messages begin.
         action: the flag's.
-        value: a text, None where nothing stands there, or a list of texts.
+        value: a text, None where the file has no value, or a list of texts.
 
     Raises:
-        UsageError: a value that can't be typed behind the flag.
+        UsageError: the flag would not accept the value.
     """
     if value in (None, []) and action.default == value and not action.required:
         return value
@@ -128,7 +128,7 @@ def _converted_text(where: str, action: argparse.Action, value: Any) -> Any:
     if not isinstance(value, str):
         raise UsageError(f"{where} takes a text or number, not {_kind(value)}")
     if "\0" in value:
-        raise UsageError(f"{where} holds the character NUL, which no name can")
+        raise UsageError(f"{where} contains a NUL character, which no name can")
     converted: Any = value
     if callable(action.type):
         try:
@@ -141,7 +141,7 @@ def _converted_text(where: str, action: argparse.Action, value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """Name what stands in a file where a text should.
+    """Return the kind of a value that should be a text, for an error message.
 
     >>> _kind({"beta": "6"}), _kind(b"")
     ('a mapping', 'bytes')
@@ -150,54 +150,56 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def command_line(words: Sequence[str]) -> str:
-    """Write a job's command as it is typed.
+def command_line(argv: Sequence[str]) -> str:
+    """Return a job's command as it would be typed in a shell.
 
     >>> command_line(["inspect", "my store.zarr"])
     "logitbank inspect 'my store.zarr'"
     """
-    return shlex.join(["logitbank", *words])
+    return shlex.join(["logitbank", *argv])
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, split: str = "train") -> None:
-    """Declare which samples a job reads."""
+    """Declare the arguments that select a job's samples."""
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
     parser.add_argument("--split", default=split, help="train or test (val is a synonym)")
-    parser.add_argument("--limit", type=positive, help="the first N samples alone")
-    parser.add_argument("--download", action="store_true", help="fetch cifar100 by torchvision")
+    parser.add_argument("--limit", type=positive, help="use only the first N samples")
+    parser.add_argument("--download", action="store_true", help="download cifar100 by torchvision")
 
 
 def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare where and how a network computes."""
-    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--amp", action="store_true", help="mixed precision")
+    """Declare the device, precision and memory format of a network."""
+    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA if available)")
+    parser.add_argument("--amp", action="store_true", help="use mixed precision")
     parser.add_argument("--tf32", action="store_true", help="let CUDA use TF32")
-    parser.add_argument("--channels-last", action="store_true", help="that memory format")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="use the channels_last memory format"
+    )
 
 
 def positive(text: str) -> int:
     """Parse a count of at least 1."""
-    return whole(text, 1, MOST_COUNT)
+    return whole(text, 1, MAX_COUNT)
 
 
 def non_negative(text: str) -> int:
     """Parse a count of at least 0."""
-    return whole(text, 0, MOST_COUNT)
+    return whole(text, 0, MAX_COUNT)
 
 
-def listed(text: str) -> int:
-    """Parse a count of at least 1 of what a plan lists one by one."""
-    return whole(text, 1, MOST_PLANNED)
+def plan_count(text: str) -> int:
+    """Parse a count of at least 1 of things that a plan lists one by one."""
+    return whole(text, 1, MAX_PLANNED)
 
 
 def view_count(text: str) -> str:
-    """Let a number of views pass that a plan can list, and what is not a number, such as `all`."""
+    """Check the size of a number of views; other texts, such as `all`, pass unchanged."""
     if text.strip().isdecimal():
-        whole(text, 0, MOST_PLANNED)
+        whole(text, 0, MAX_PLANNED)
     return text
 
 
-def above_zero(text: str) -> float:
+def positive_number(text: str) -> float:
     """Parse a number above 0."""
     value = finite(text)
     if value <= 0:
@@ -207,12 +209,12 @@ def above_zero(text: str) -> float:
 
 def threads(text: str) -> int:
     """Parse a number of threads or processes, of at least 1."""
-    return whole(text, 1, MOST_THREADS)
+    return whole(text, 1, MAX_THREADS)
 
 
 def threads_or_none(text: str) -> int:
     """Parse a number of threads or processes, of at least 0."""
-    return whole(text, 0, MOST_THREADS)
+    return whole(text, 0, MAX_THREADS)
 
 
 def seed(text: str) -> int:
@@ -221,15 +223,15 @@ def seed(text: str) -> int:
 
 
 def finite(text: str) -> float:
-    """Parse a number that float32 holds, and its square Python."""
+    """Parse a finite number, small enough for float32, and for its square as a Python float."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    if abs(value) > MOST_NUMBER:
-        raise argparse.ArgumentTypeError(f"{text!r} is too large: {MOST_NUMBER:g} at most")
+    if abs(value) > MAX_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: {MAX_NUMBER:g} at most")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a failure that no job foresaw means, in one line: a full disk, too little memory."""
+"""One line for failures that no job handles itself: a full disk, too little memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from logitbank.stores.files import is_disk_full
 
 
 def failure_line(error: Exception) -> str | None:
-    """Say what the machine or a file lacks, None where the failure is a bug."""
+    """Return what is wrong with the machine or a file, None if the failure is a bug."""
     if isinstance(error, OSError):
         return _file_line(error)
     text = str(error)
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
-        told = " ".join(text.split())
-        return "there is too little memory for this" + (f": {told}" if told else "")
+        detail = " ".join(text.split())
+        return "there is not enough memory" + (f": {detail}" if detail else "")
     if isinstance(error, RecursionError):
-        return "something is nested too deeply to be read"
+        return "the input is nested too deeply"
     if isinstance(error, RuntimeError) and "can't start new thread" in text:
         return (
-            "no further thread may be started here: raise the limit (ulimit -u, or the job's "
+            "no more threads can be started: raise the limit (ulimit -u, or the batch job's "
             "number of processes), or end other processes"
         )
     return None

@@ -1,4 +1,4 @@
-"""Opening what a job's arguments name: datasets and models, each with the other's defaults."""
+"""Opening the datasets and models that a job's arguments name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from logitbank.pipeline.models import LoadedModel
 
 
-PARENT_HELP = "where the parent of a virtual store is, if it has moved"
+PARENT_HELP = "the parent of a virtual store, if it has moved"
 
 
 def open_samples(
     spec: str, split: str, *, limit: int | None = None, download: bool = False
 ) -> ImageDataset:
-    """Open the samples that the flags of `add_dataset_arguments` name: `limit` cuts them."""
+    """Open the samples that the flags of `add_dataset_arguments` name, the first `limit` of them.
+
+    Raises:
+        UsageError: the dataset has fewer than two classes.
+    """
     from logitbank.pipeline.datasets import open_dataset, require_two_classes
 
     dataset = open_dataset(spec, split, download=download)
@@ -35,22 +39,22 @@ def add_allowance_argument(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="let a store that says it is corrected by import:MODULE:NAME import just that",
+        help="allow stores corrected by import:MODULE:NAME to import this code",
     )
 
 
 def parents_of(
     locations: Sequence[str], given: Sequence[str] | None, *, named: str = "--soft-labels"
 ) -> list[str | None]:
-    """Return the parent of each store: they are given in order, for virtual ones.
+    """Return the parent of each store, None for stores that are not virtual.
 
     Args:
         locations: the stores.
-        given: the parents, None where they are looked for.
-        named: what the stores are called in an error.
+        given: the parents of the virtual stores, in order; None to find each by its manifest.
+        named: what error messages call the stores.
 
     Raises:
-        UsageError: another number of parents than of virtual stores.
+        UsageError: the number of parents is not that of virtual stores.
         StoreError: a store's manifest can't be read.
     """
     if given is None:
@@ -70,10 +74,10 @@ def parents_of(
 
 
 def open_device(name: str | None) -> str:
-    """Name the device to compute on: CUDA's where there is one and none is asked for.
+    """Return the device to compute on: the one asked for, else CUDA if available, else the CPU.
 
     Raises:
-        UsageError: torch knows no such device, or the machine has none.
+        UsageError: torch does not know the device, or the machine does not have it.
     """
     from logitbank.pipeline.devices import usable_device
 
@@ -81,11 +85,11 @@ def open_device(name: str | None) -> str:
 
 
 def open_model(spec: str, dataset: ImageDataset, *, pretrained: bool) -> LoadedModel:
-    """Load a model for a dataset, whose classes, normalisation and image size are its defaults.
+    """Load a model; classes, normalisation and image size default to the dataset's.
 
     Args:
         spec: KIND:NAME[@WEIGHTS].
-        dataset: what it is to be run on.
+        dataset: the dataset that it will be run on.
         pretrained: whether it must come with weights.
     """
     from logitbank.pipeline.models import load_model_for

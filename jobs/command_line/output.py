@@ -1,4 +1,4 @@
-"""What jobs print, fit for where it goes: a terminal, a pipe of few characters, or nowhere."""
+"""Output streams that accept everything a job prints: a terminal, an ASCII pipe, or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 
 from logitbank.stores.files.printable import printable
 
-_IN_ASCII = {
+_ASCII_FORMS = {
     "±": "+-",
     "×": "x",
     "÷": "/",
@@ -28,10 +28,10 @@ _IN_ASCII = {
 
 @contextmanager
 def readable_output() -> Iterator[None]:
-    """Make stdout and stderr take all that jobs print, for the time of a `with` block.
+    """Make stdout and stderr accept everything that jobs print, within a `with` block.
 
-    Characters that an encoding lacks are written otherwise. On stdout nothing acts on a terminal,
-    whatever a dataset, a model or a store is called; stderr is left its progress bar.
+    Characters that an encoding does not have are replaced by ASCII. Control characters in the name
+    of a dataset, a model or a store are escaped on stdout; stderr needs them for progress bars.
     """
     codecs.register_error("logitbank", _in_ascii)
     with ExitStack() as stack:
@@ -43,13 +43,13 @@ def readable_output() -> Iterator[None]:
 
 
 class PrintableLines:
-    """A stream that takes lines of text and writes all but their ends through `printable`."""
+    """A stream that writes lines of text with their control characters escaped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write lines, or parts of one."""
+        """Write lines, or part of one."""
         self._stream.write("\n".join(map(printable, text.split("\n"))))
         return len(text)
 
@@ -58,19 +58,19 @@ class PrintableLines:
 
 
 def open_closed_descriptors() -> None:
-    """Open the null device as stdin, stdout and stderr where the caller closed them.
+    """Open the null device as stdin, stdout or stderr if the caller closed them.
 
-    Else the next files to be opened, such as a store's, would be taken for them by what prints.
+    Otherwise the next file opened, such as a store's, would get the descriptor that prints go to.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # It takes the lowest descriptor that is free: this.
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free descriptor: this one.
 
 
 def _opened(stream: TextIO | None, stack: ExitStack) -> TextIO:
-    """Return a stream that takes every character: one that is closed leads nowhere."""
+    """Return a stream that accepts every character; the null device in place of a closed one."""
     if stream is None:
         return stack.enter_context(open(os.devnull, "w", encoding="utf-8", errors="replace"))
     if isinstance(stream, io.TextIOWrapper):
@@ -79,11 +79,11 @@ def _opened(stream: TextIO | None, stack: ExitStack) -> TextIO:
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """Write out what an encoding lacks: signs in letters, all else by its number."""
+    """Return ASCII in place of characters that an encoding does not have."""
     assert isinstance(error, UnicodeEncodeError), "streams of text are written"
     missing = error.object[error.start : error.end]
     shown = [
-        _IN_ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+        _ASCII_FORMS.get(letter) or letter.encode("ascii", "backslashreplace").decode()
         for letter in missing
     ]
     return "".join(shown), error.end

@@ -1,7 +1,7 @@
-"""Paths as they are typed: what is read may lie behind a URL, what is written is a local folder.
+"""Paths as the user types them: inputs may be URLs, outputs are local folders.
 
-The functions are argparse types, for flags and for the settings of a file alike: `~` is a home
-folder in all of them, and what can't be meant is refused before any work.
+The functions are argparse types, used for flags and for settings in a file. All of them expand `~`
+and refuse an invalid path before any work starts.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from logitbank.stores.files import PARTIAL, is_url, parse_location
 from logitbank.stores.housekeeping.outside_stores import require_outside_stores
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 4095
-BESIDE = len(f"..{'0' * 32}{PARTIAL}")
-"""The bytes that the name of a temporary folder beside a store has more than the store's."""
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
+MAX_OUT_NAME_BYTES = MAX_NAME_BYTES - len(f"..{'0' * 32}{PARTIAL}")
+"""Leaves room for the name of the temporary folder that is made beside a store."""
 
-BELOW = 160
-"""More than the bytes of any path within a store or a run."""
+MAX_OUT_PATH_BYTES = MAX_PATH_BYTES - 160
+"""Leaves room for any path within a store or a run."""
 
 
 def location(text: str) -> str:
-    """Parse the path or URL of something to be read; `~` in a path is expanded.
+    """Parse the path or URL of an input; `~` in a path is expanded.
 
     >>> location("s3://bucket/raw.zarr")
     's3://bucket/raw.zarr'
@@ -44,7 +44,7 @@ def location(text: str) -> str:
 
 
 def local_path(text: str) -> str:
-    """Parse a path that is written to, or a folder to write in; `~` is expanded."""
+    """Parse the path of a local output file or folder; `~` is expanded."""
     _require_text(text)
     if text.startswith("file:/"):
         path = "/" + text.removeprefix("file:").lstrip("/")
@@ -52,45 +52,44 @@ def local_path(text: str) -> str:
     if is_url(text) or SCHEME.match(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is a URL, and so far only local folders are written: name a local path, and "
-            "copy what lies there when it is complete"
+            "copy the result when it is complete"
         )
     return _expanded(text)
 
 
 def out_path(text: str) -> str:
-    """Parse the path of what a job makes, or goes on with: a store, a run, a folder of results.
+    """Parse the path of what a job makes or resumes: a store, a run, a folder of results.
 
     Raises:
-        ArgumentTypeError: it is not a local path, or not a name for something new.
+        ArgumentTypeError: it is not a local path, or its name or length rules it out.
         UsageError: it lies within a store.
-        StoreError: what is to hold it can't be written.
+        StoreError: its parent folder can't be written.
     """
     path = Path(local_path(text))
     if path.name in ("", ".."):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is a folder that is there already: name a new one in it, as "
+            f"{text!r} is an existing folder: name a new one in it, such as "
             f"{os.path.join(path, 'NAME')}"
         )
     whole = path.absolute()
     sizes = [len(os.fsencode(part)) for part in whole.parts]
-    if max(sizes) > MOST_NAME_BYTES or sizes[-1] > MOST_NAME_BYTES - BESIDE:
+    if max(sizes) > MAX_NAME_BYTES or sizes[-1] > MAX_OUT_NAME_BYTES:
         raise argparse.ArgumentTypeError(
-            f"a name of {max(sizes)} bytes is too long: {MOST_NAME_BYTES - BESIDE} at most"
+            f"a name of {max(sizes)} bytes is too long: {MAX_OUT_NAME_BYTES} at most"
         )
-    if len(os.fsencode(whole)) > MOST_PATH_BYTES - BELOW:
+    if len(os.fsencode(whole)) > MAX_OUT_PATH_BYTES:
         raise argparse.ArgumentTypeError(
-            f"a path of {len(os.fsencode(whole))} bytes is too long: {MOST_PATH_BYTES - BELOW} at "
-            "most"
+            f"a path of {len(os.fsencode(whole))} bytes is too long: {MAX_OUT_PATH_BYTES} at most"
         )
     require_outside_stores(whole, itself=False)
     if not os.path.lexists(whole):
         require_writable_place(whole)
-    # A folder that is called `~x` must not be expanded by the job that it is passed on to.
+    # The path may be passed on to another job, which must not expand a folder named `~x` again.
     return str(whole if str(path).startswith("~") else path)
 
 
 def shared_location(text: str) -> str:
-    """Return a store's location as workers know it: a whole path, or a URL as it is.
+    """Return a store's location in a form that workers can use: an absolute path or a URL.
 
     >>> shared_location("s3://bucket/raw.zarr")
     's3://bucket/raw.zarr'
@@ -102,16 +101,16 @@ def shared_location(text: str) -> str:
     if location.is_in_this_process:
         raise UsageError(
             f"{text} lies in the memory of this process, where no worker can read it: leave "
-            "--cluster out, or give a store that the workers can read"
+            "--cluster out, or name a store that the workers can read"
         )
     return location.absolute()
 
 
 def require_writable_place(path: Path) -> None:
-    """Check that a file or folder that is not there yet can be made, with its parents.
+    """Check that a file or folder that does not exist yet can be made, with its parents.
 
     Raises:
-        StoreError: a parent is not a folder, or the first that is there takes no new file.
+        StoreError: a parent is not a folder, or the closest existing one can't be written.
     """
     folder = path.parent
     while not os.path.lexists(folder):
@@ -119,7 +118,7 @@ def require_writable_place(path: Path) -> None:
     if not folder.is_dir():
         raise StoreError(f"{path} can't be made: {folder} is not a folder")
     try:
-        # Asking for permissions alone would miss file systems that take no files.
+        # Checking permissions alone would miss read-only and virtual file systems.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -129,17 +128,17 @@ def require_writable_place(path: Path) -> None:
 
 
 def _require_text(text: str, controls: str | None = None) -> None:
-    """Refuse an empty text, and one with controls: all of them, or these."""
+    """Refuse an empty text, and one with control characters: any, or only those in `controls`."""
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} names nothing: a path is needed")
-    acting = [
+        raise argparse.ArgumentTypeError(f"{text!r} is empty: a path is required")
+    found = [
         letter
         for letter in text
         if (unicodedata.category(letter) == "Cc" if controls is None else letter in controls)
     ]
-    if acting:
+    if found:
         raise argparse.ArgumentTypeError(
-            f"{text!r} holds the control character {acting[0]!r}: name a path without"
+            f"{text!r} contains the control character {found[0]!r}: name a path without it"
         )
 
 
@@ -148,7 +147,7 @@ def _expanded(text: str) -> str:
     user, slash, rest = text.partition("/")
     if text.startswith("~") and expanded == text:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: {user} is not a home folder here: write the whole path, or ./{user}{slash}"
-            f"{rest} for what is called so"
+            f"{text!r}: {user} is not a home folder here: write the full path, or ./{user}{slash}"
+            f"{rest} for a file of that name"
         )
     return expanded

@@ -1,4 +1,4 @@
-"""Progress of long work, with rate and time left: a bar on a terminal, plain lines in a log."""
+"""Progress with rate and time left: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Show how far some work is; call it with what is done and the whole."""
+    """A callable that shows progress, given the number of units done and the total."""
 
     def __init__(self, title: str, unit: str, stream: TextIO | None = None) -> None:
         self._title, self._unit = title, unit
@@ -21,18 +21,18 @@ class Progress:
         self._started = self._printed = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` is done."""
+        """Show that `done` of `total` are done."""
         if self._stream.isatty():
             self._draw(done, total)
         elif done == total or time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
             self._print(done, total)
 
     def line(self, text: str) -> None:
-        """Print a line of its own, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
         tqdm.write(text, file=self._stream)
 
     def close(self) -> None:
-        """Leave the terminal's line."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 

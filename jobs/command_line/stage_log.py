@@ -1,4 +1,4 @@
-"""Where a job of many stages stands: a line a stage, and a log of what each says meanwhile."""
+"""Progress of a job of many stages: a line for each stage, and a log of what each prints."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from logitbank.stores.housekeeping.contents import describe_contents
 
 
 def require_own_folder(out: Path, log: str) -> None:
-    """Check that such a job may fill a folder: a new or an empty one, or one that has its log.
+    """Check that a folder is new, empty, or holds the log of an earlier run of the job.
 
     Raises:
-        UsageError: it is a file, or holds something else.
+        UsageError: it is a file, or contains something else.
     """
     if not out.exists():
         return
     if not out.is_dir():
-        raise UsageError(f"{out} is a file: --out names a folder")
+        raise UsageError(f"{out} is a file: --out must name a folder")
     names = [name for name in os.listdir(out) if not name.startswith(".")]
     if names and log not in names:
         held = describe_contents(LocalFiles(out))
         raise UsageError(
-            f"{out} was not made by this job (it holds {held}, and no {log}): name another --out"
+            f"{out} was not made by this job (it contains {held}, and no {log}): name another --out"
         )
 
 
 class StageLog:
-    """Prints which stage runs and how long it took; what it says on stderr goes to a log.
+    """Prints which stage runs and how long it took; the stage's stderr goes to a log.
 
     Args:
-        count: how many stages there are.
-        log: the file that is appended to.
+        count: the number of stages.
+        log: the file to append to.
     """
 
     def __init__(self, count: int, log: Path) -> None:
@@ -45,7 +45,7 @@ class StageLog:
 
     @contextlib.contextmanager
     def stage(self, title: str) -> Iterator[None]:
-        """Show the next stage for the time of a `with` block."""
+        """Run a `with` block as the next stage."""
         self._number += 1
         place = f"[{self._number:>{len(str(self._count))}}/{self._count}]"
         print(f"{place} {title}", flush=True)

@@ -1,8 +1,8 @@
-"""Ending well when a queue asks for it: the block in hand is finished, what follows is left.
+"""Graceful stops on a batch system: finish the block in hand and leave the rest.
 
-SLURM sends SIGTERM before it preempts a job or its time is up, and `sbatch --signal=USR1@300`
-SIGUSR1 five minutes earlier. A job that heeds them leaves a store that the same command goes on
-with, and exits with 75, so that a batch script knows to queue it again.
+SLURM sends SIGTERM before it preempts a batch job or its time is up, and with
+`sbatch --signal=USR1@300` SIGUSR1 five minutes earlier. A job that handles them leaves a store
+that the same command resumes, and exits with 75, so that a batch script knows to requeue it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from contextlib import contextmanager
 from types import FrameType
 
 TRY_AGAIN = os.EX_TEMPFAIL
-"""The exit code, 75, of a job that was asked to stop and goes on when it is run again."""
+"""The exit code, 75, of a job that was asked to stop and resumes when it is run again."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 SECONDS_UNTIL_AGAIN = 0.05
 
 
 class StopRequested(BaseException):
-    """A signal asked the job to stop, and no block is in hand; its text is the signal's name.
+    """A signal asked the job to stop and no block is in hand; the message is the signal's name.
 
-    Like KeyboardInterrupt it is not an Exception, so that no library takes it for a failure of its
-    own.
+    Like KeyboardInterrupt it is not an Exception, so that no library handles it as a failure of
+    its own.
     """
 
 
 class StopSignals:
-    """Raise where a signal asks for an end, or, with a block in hand, finish that first."""
+    """Handles signals: raises StopRequested at once, or after the block in hand."""
 
     def __init__(self) -> None:
         self._received: str | None = None
@@ -40,16 +40,16 @@ class StopSignals:
         self._again: threading.Timer | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal.
+        """Handle a signal.
 
         Raises:
-            StopRequested: none was raised yet, no block is in hand and no import under way.
+            StopRequested: none was raised before, no block is in hand and no import is running.
         """
         self._received = self._received or signal.Signals(number).name
         if self._in_hand or self._raised:
             return
         if _is_importing(frame):
-            # An exception would come out in the C++ of torch's import, which aborts the process.
+            # An exception would surface in the C++ of torch's import, which aborts the process.
             self._again = threading.Timer(
                 SECONDS_UNTIL_AGAIN, signal.pthread_kill, (threading.get_ident(), number)
             )
@@ -59,19 +59,19 @@ class StopSignals:
         self._raise_if_received()
 
     def close(self) -> None:
-        """Forget a signal that was put off."""
+        """Drop a signal that was deferred."""
         if self._again is not None:
             self._again.cancel()
 
     @contextmanager
     def blocks_in_hand(self) -> Iterator[Callable[[], bool]]:
-        """Note a signal for the time of a `with` block, instead of raising where it stands.
+        """Defer signals to the end of a `with` block.
 
         Yields:
-            A function that says whether one came.
+            A function that returns whether a signal came.
 
         Raises:
-            StopRequested: at the end, where one came and nothing else is raised.
+            StopRequested: at the end, if a signal came and nothing else was raised.
         """
         self._in_hand = True
         try:
@@ -97,9 +97,9 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Heed SIGTERM and SIGUSR1 instead of dying of them, for the time of a `with` block.
+    """Yield a handler of SIGTERM and SIGUSR1, installed within the `with` block.
 
-    Outside of the main thread, where Python can't handle signals, none is noticed.
+    Outside the main thread, where Python can't handle signals, nothing is installed.
     """
     stop = StopSignals()
     if threading.current_thread() is not threading.main_thread():
@@ -115,20 +115,23 @@ def stop_signals() -> Iterator[StopSignals]:
 
 
 def until_stopped(job: str, work: Callable[[StopSignals], int | None]) -> int:
-    """Run a job that heeds the signals, and return its exit code: 75 where one ended it."""
+    """Run a job under `stop_signals` and return its exit code: 75 if a signal stopped it."""
     try:
         with stop_signals() as stop:
             return work(stop) or 0
     except StopRequested as request:
-        return tell_stopped(job, str(request))
+        return report_stopped(job, str(request))
 
 
-def stopped_by(job: str) -> str:
-    """Return the beginning of the line that says what stopped a job."""
+def stopped_prefix(job: str) -> str:
+    """Return the beginning of the line that reports what stopped a job."""
     return f"logitbank {job}: stopped by "
 
 
-def tell_stopped(job: str, cause: str) -> int:
+def report_stopped(job: str, cause: str) -> int:
     """Print what stopped a job on stderr, and return its exit code."""
-    print(f"{stopped_by(job)}{cause}: the same command goes on from here", file=sys.stderr)
+    print(
+        f"{stopped_prefix(job)}{cause}: run the same command again to go on from here",
+        file=sys.stderr,
+    )
     return TRY_AGAIN

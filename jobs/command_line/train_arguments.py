@@ -1,4 +1,4 @@
-"""What `train` and `train-teacher` share: the arguments of a training run, and how it is shown."""
+"""What `train` and `train-teacher` share: the arguments of a training run, and its progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, MOST_COUNT, finite, whole
+from logitbank.jobs.command_line.arguments import DATASET_HELP, MAX_COUNT, finite, whole
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.jobs.command_line.progress import Progress
 
@@ -23,19 +23,19 @@ _LOCATIONS = frozenset({"soft_labels"})
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, of_teacher: bool = False) -> None:
-    """Declare the arguments of any training run, in timm's spelling.
+    """Declare the arguments of a training run, in timm's spelling.
 
-    Most are the fields of its configuration, which say their own help, bounds and default.
+    Most are fields of `TrainConfig`, whose metadata holds their help, bounds and defaults.
 
     Args:
         parser: the job's.
-        of_teacher: whether it trains a teacher from labels: what to distil is left out.
+        of_teacher: whether the job trains a teacher from labels, without arguments of distillation.
     """
     from logitbank.pipeline.bounds import field_kinds
     from logitbank.pipeline.student.config import TrainConfig
 
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
-    parser.add_argument("--download", action="store_true", help="fetch cifar100 by torchvision")
+    parser.add_argument("--download", action="store_true", help="download cifar100 by torchvision")
     kinds = field_kinds(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         if field.metadata and not (of_teacher and field.metadata["train_alone"]):
@@ -74,7 +74,7 @@ def _parser_of(name: str, kind: FieldKind) -> Callable[[str], Any]:
     if name in _LOCATIONS:
         return location
     if kind.type is int:
-        most = MOST_COUNT if kind.most is None else kind.most
+        most = MAX_COUNT if kind.most is None else kind.most
         return partial(whole, least=kind.least or 0, most=most)
     return finite if kind.type is float else str
 
@@ -83,7 +83,7 @@ def train_config(options: argparse.Namespace, **changes: Any) -> TrainConfig:
     """Build the configuration that the arguments describe.
 
     Raises:
-        UsageError: a value that can't be meant.
+        UsageError: a value is invalid.
     """
     from logitbank.pipeline.student import TrainConfig
 
@@ -91,7 +91,7 @@ def train_config(options: argparse.Namespace, **changes: Any) -> TrainConfig:
 
 
 def given_fields(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of a run's configuration that the arguments give, by name."""
+    """Return the fields of a run's configuration that the arguments set, by name."""
     from logitbank.pipeline.student import TrainConfig
 
     names = {field.name for field in dataclasses.fields(TrainConfig)}
@@ -99,9 +99,10 @@ def given_fields(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluation_split(options: argparse.Namespace, training_split: str) -> ImageDataset | None:
-    """Open the split that is evaluated on: of `--eval-dataset`, else the dataset's own test split.
+    """Open the test split of `--eval-dataset`, else of the dataset itself.
 
-    None where there is none, or where it is what the run trains on.
+    Returns:
+        The split; None if there is none, or if the run trains on it.
     """
     from logitbank.pipeline.datasets import has_split, open_dataset
 
@@ -113,22 +114,23 @@ def evaluation_split(options: argparse.Namespace, training_split: str) -> ImageD
 
 
 class RunProgress:
-    """Shows a training run: a bar of its images, and a line an epoch."""
+    """Shows a training run: a progress bar of its images, and a line for each epoch."""
 
     def __init__(self, title: str) -> None:
         self._bar = Progress(title, "image")
 
-    def __call__(self, where: TrainProgress) -> None:
+    def __call__(self, progress: TrainProgress) -> None:
         """Show a step, or the metrics at the end of an epoch."""
-        if where.metrics is None:
-            seen = where.epoch * where.images + where.images * where.step // where.steps
-            self._bar(seen, where.epochs * where.images)
+        epoch, epochs, images = progress.epoch, progress.epochs, progress.images
+        if progress.metrics is None:
+            seen = epoch * images + images * progress.step // progress.steps
+            self._bar(seen, epochs * images)
             return
-        self._bar.line(f"epoch {where.epoch + 1} of {where.epochs}: {_accuracy(where.metrics)}")
+        self._bar.line(f"epoch {epoch + 1} of {epochs}: {_accuracy(progress.metrics)}")
 
 
 def result_line(result: TrainResult) -> str:
-    """Sum a finished run up: top-1 of the last epoch, and of the best, which papers report."""
+    """Return a line on a finished run: its last epoch, and the best one, which papers report."""
     last, best = result.last, result.best
     line = f"{result.out}: last epoch {_accuracy(last)}; best is epoch {best['epoch'] + 1}"
     if best["top1"] is not None:

@@ -1,4 +1,4 @@
-"""Files of settings in YAML: a mapping of names to values, or one clear line."""
+"""Settings files in YAML: a mapping of names to values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import yaml
 from logitbank.pipeline.plain_yaml import parse_yaml
 from logitbank.stores.errors import LogitbankError, UsageError
 
-MOST_BYTES = 1_000_000
-"""Far more than any settings: a file of this size is something else, and is not read."""
+MAX_BYTES = 1_000_000
+"""More than any settings need: a larger file is something else, and is not read."""
 
 
 def read_mapping(path: Path, *, title: str, names: str = "setting names") -> dict[str, Any]:
@@ -25,27 +25,27 @@ def read_mapping(path: Path, *, title: str, names: str = "setting names") -> dic
         names: what they call the names.
 
     Raises:
-        UsageError: it can't be read, is not YAML, or holds something else than a mapping.
+        UsageError: it can't be read, is not YAML, or is not a mapping.
     """
     return _mapping(_parsed(_text(path, title), title), title, names)
 
 
-def read_words(path: Path, *, title: str) -> dict[str, Any]:
-    """Read a file that maps names to words, as they could be typed: a number stays as written.
+def read_as_written(path: Path, *, title: str) -> dict[str, Any]:
+    """Read a file that maps names to values, which stay texts as they are written in the file.
 
     Returns:
-        For each name a text, None where nothing stands there, or a list or mapping of such.
+        For each name a text, None if it has no value, or a list or mapping of these.
 
     Raises:
         UsageError: as `read_mapping`.
     """
     text = _text(path, title)
-    _parsed(text, title)  # Within its bounds the text can be read again without fear.
-    return _mapping(yaml.load(text, Loader=_WordLoader), title, "setting names")
+    _parsed(text, title)  # It bounds nesting and aliases, so that a plain load is safe.
+    return _mapping(yaml.load(text, Loader=_AsWrittenLoader), title, "setting names")
 
 
-class _WordLoader(yaml.SafeLoader):
-    """Takes values as they are written: in YAML 1.1 `no` is false, 010 is 8, and 12:30 is 750."""
+class _AsWrittenLoader(yaml.SafeLoader):
+    """Keeps values as written: in YAML 1.1 `no` is false, 010 is 8, and 12:30 is 750."""
 
 
 def _as_written(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
@@ -54,17 +54,19 @@ def _as_written(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 
 for _kind in ("bool", "int", "float", "timestamp"):
-    _WordLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _as_written)
+    _AsWrittenLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _as_written)
 
 
 def _text(path: Path, title: str) -> str:
-    """Read a regular file of a size that settings have; others might never end."""
+    """Read a regular file of at most `MAX_BYTES`; a pipe or a device might never end."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"{title} is not a file that can be read whole")
-        if found.st_size > MOST_BYTES:
-            raise UsageError(f"{title} has {found.st_size:,} bytes: settings never have")
+            raise UsageError(f"{title} is not a regular file")
+        if found.st_size > MAX_BYTES:
+            raise UsageError(
+                f"{title} has {found.st_size:,} bytes, too many for settings: {MAX_BYTES:,} at most"
+            )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"{title} can't be read: {error.strerror}") from None

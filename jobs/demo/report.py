@@ -1,4 +1,4 @@
-"""The demo's report, put together from what its stages left in their folder."""
+"""The demo's report, made from what its stages left in their folder."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def demo_report(
     throughput: Throughput,
     seconds: Mapping[str, float],
 ) -> Report:
-    """Read every result of the demo; nothing of it is known beforehand.
+    """Build the report from the results that the demo left on disk.
 
     Args:
         settings: the demo's.
         stages: its jobs, all done.
         throughput: of training.
-        seconds: what stages took, by title, those that were timed as a whole.
+        seconds: the time of stages by title, for those that were timed as a whole.
 
     Raises:
         StoreError: a store is incomplete or damaged.
@@ -71,23 +71,23 @@ def demo_report(
         throughput=throughput,
         cost=_cost(settings, seconds, stages),
         setting=_setting(settings, found.stores, config),
-        commands=tuple(command_line(stage.words) for stage in stages),
+        commands=tuple(command_line(stage.argv) for stage in stages),
         stages={stage.title: seconds[stage.title] for stage in stages if stage.title in seconds},
     )
 
 
 def _introduction(settings: DemoSettings) -> str:
     return (
-        f"A {settings.teacher} looked once at {settings.views} views of each of "
-        f"{settings.limit:,} digits. Its logits were kept, corrected by sort and by swap, and "
-        f"taught {settings.student}, {settings.seeds} seeds each way."
+        f"A {settings.teacher} saw {settings.views} views of each of {settings.limit:,} digits "
+        f"once. Its logits were stored, corrected by sort and by swap, and used to teach "
+        f"{settings.student}, {settings.seeds} seeds each way."
     )
 
 
 def _cost(
     settings: DemoSettings, seconds: Mapping[str, float], stages: tuple[Stage, ...]
 ) -> TeacherCost:
-    """Count students that learned from the teacher, and add up the time that the stores took."""
+    """Count the students that learned from the teacher, and add up the time of the stores."""
     outputs = settings.stores.values()
     titles = [stage.title for stage in stages if stage.output in outputs]
     timed = all(title in seconds for title in titles)
@@ -112,8 +112,8 @@ def _setting(
         "teacher": f"{settings.teacher}, {teacher.epochs} epochs of {teacher.limit:,} labels in "
         f"batches of {TEACHER_BATCH_SIZE}, mirrored at random as train-teacher does; stopped "
         "early, so that it errs",
-        "views": f"{raw.views} of {AUGMENTATION}, seed {raw.augmentation.seed}: shifts alone, "
-        "since a digit in the mirror is no digit",
+        "views": f"{raw.views} of {AUGMENTATION}, seed {raw.augmentation.seed}: only shifts, "
+        "since a mirrored digit is not a digit",
         "student": f"{config.student}, {config.epochs} epochs, batches of {config.batch_size}, "
         f"SGD at {config.lr:g} with momentum {config.momentum:g}, a tenth of it from epochs "
         f"{', '.join(map(str, config.milestones or ()))}, weight decay {config.weight_decay:g}",

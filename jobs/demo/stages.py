@@ -1,4 +1,4 @@
-"""What the demo does, as commands that can be typed by hand, and how long each of them took."""
+"""The stages of the demo, as commands that can be typed by hand, and how long each took."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from logitbank.stores.files import LocalFiles
 
 TIMES = "stages.json"
 AUGMENTATION = "cifar-weak:flip=no"
-"""A digit in the mirror is no digit, so the views are shifts alone."""
+"""A mirrored digit is not a digit, so the views are only shifts."""
 CORRECTIONS = ("sort", "swap")
 TEACHER_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo runs; `limit` and `teacher_limit` are the first digits of the training split.
+    """Settings of the demo; `limit` and `teacher_limit` are numbers of training digits.
 
-    The teacher has more labels than its students, but is stopped so early that it is wrong on some
-    percent of the views: there has to be something to correct.
+    The teacher has more labels than its students, but is stopped so early that it is wrong on a few
+    percent of the views, so that there is something to correct.
     """
 
     out: Path = Path("runs/demo")
@@ -78,7 +78,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Method:
-    """What a student learns from: a store of this name, by a loss. All see the same views."""
+    """What a student learns from: the store's name and a loss. All see the same views."""
 
     name: str
     title: str
@@ -96,15 +96,15 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One job: its command without the program's name, and the folder that it makes."""
+    """One job: its command line without the program's name, and the folder that it makes."""
 
     title: str
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     output: Path
 
 
 def demo_stages(settings: DemoSettings) -> tuple[Stage, ...]:
-    """Plan the jobs: teacher, cache, corrections, then all methods seed by seed."""
+    """Return the jobs in order: teacher, cache, corrections, then all methods seed by seed."""
     students = [
         _student(settings, method, seed) for seed in range(settings.seeds) for method in METHODS
     ]
@@ -168,8 +168,7 @@ def _stage(title: str, output: Path, command: str, *arguments: object) -> Stage:
 class StageTimes:
     """The seconds that stages took, kept in the demo's folder.
 
-    A stage that was begun by an earlier run, and broken off, has no time: what is left of it would
-    be told as the whole.
+    A stage that an earlier run left unfinished has no time, since only its rest could be timed.
     """
 
     def __init__(self, out: Path) -> None:
@@ -178,7 +177,7 @@ class StageTimes:
 
     @contextmanager
     def of(self, stage: Stage) -> Iterator[None]:
-        """Time a stage, and keep its time where all of its work was done in this run."""
+        """Time a stage in a `with` block, and keep its time if all of it was done in this run."""
         is_whole = not stage.output.exists()
         began = time.perf_counter()
         yield
@@ -188,12 +187,12 @@ class StageTimes:
 
 
 def read_json(files: LocalFiles, name: str, kind: Any) -> Any:
-    """Read what a demo kept in its folder, None where there is no such file.
+    """Read a JSON file of the demo's folder, None if there is none.
 
     Args:
         files: the folder.
-        name: the file's.
-        kind: the type of what it holds.
+        name: the file's name.
+        kind: the type of its content.
 
     Raises:
         LogitbankError: the file is damaged.
@@ -203,6 +202,6 @@ def read_json(files: LocalFiles, name: str, kind: Any) -> Any:
         return None if content is None else TypeAdapter(kind).validate_python(json.loads(content))
     except (ValueError, RecursionError) as error:
         raise LogitbankError(
-            f"{files.path(name)} is damaged: it holds measured times alone, move it elsewhere to "
+            f"{files.path(name)} is damaged: it only holds measured times, so move it elsewhere to "
             "have them measured again"
         ) from error

@@ -1,4 +1,4 @@
-"""The demo's timing: one student without a teacher, from the cache, and with it in the loop."""
+"""The demo's timing of a student: without a teacher, from the cache, and with it in the loop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WAYS = (REFERENCE, CACHED, IN_THE_LOOP, AGAIN)
 
 
 def throughput_of(settings: DemoSettings) -> Throughput:
-    """Measure, or read what an earlier run measured of the same store with the same settings."""
+    """Measure, or read what an earlier run measured with the same store and settings."""
     soft = SoftLabels.open(settings.raw)
     identity = {
         "store": soft.manifest.digest,
@@ -71,7 +71,7 @@ def throughput_of(settings: DemoSettings) -> Throughput:
 
 
 def _measure(settings: DemoSettings) -> dict[str, list[float]]:
-    """Time whole epochs, one of each way in turn; the first epoch of each is not timed."""
+    """Time whole epochs, one of each way in turn, after one of each that is not timed."""
     device = usable_device(settings.device)
     settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _nothing
     steps = -(-settings.limit // settings.batch_size)
@@ -89,7 +89,7 @@ def _measure(settings: DemoSettings) -> dict[str, list[float]]:
 
 @contextmanager
 def _empty_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder for the timed runs, without what a killed demo left in it, and remove it."""
+    """Yield an empty folder for the timed runs, and remove it afterwards."""
     folder = out / f"throughput{PARTIAL}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -134,20 +134,20 @@ def _train(
 
 
 def _conditions(settings: DemoSettings, machine: dict[str, Any]) -> str:
-    """Say what was timed, on what."""
+    """Return a text on what was timed, and on which machine."""
     load = machine["load_average"]
-    # The demo itself keeps every core busy, and a thread beside them now and then.
+    # The demo itself keeps every core busy, and now and then one more thread.
     is_busy = max(load.values()) > machine["cores"] + 1
-    told = (
-        f"Timed are whole epochs of {settings.limit:,} images of {settings.student} in batches of "
-        f"{settings.batch_size}, with all that belongs to one: rendering the view, checking its "
+    text = (
+        f"Whole epochs of {settings.limit:,} images of {settings.student} in batches of "
+        f"{settings.batch_size} were timed, everything included: rendering the view, checking its "
         "pixels, reading the soft labels, the steps, the checkpoint. The ways take turns, "
         f"{settings.rounds} rounds after one that is not timed, and are compared round by round. "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['threads']} threads; load average "
         f"{load['before']:.1f} before, {load['after']:.1f} after."
     )
-    return f"{told} Other work kept the machine busy: trust no rate here." if is_busy else told
+    return f"{text} Other work kept the machine busy: don't trust these rates." if is_busy else text
 
 
 def _nothing() -> None:
-    """A CPU has done what it was asked to."""
+    """Do nothing: work on the CPU is synchronous."""

@@ -1,10 +1,10 @@
-"""Parts: one store made by several processes that know nothing of each other but their number.
+"""Parts: one store made by several independent processes, of which each knows only the number.
 
 Part I of N (from 0) computes the I-th share of the units. Parts may run at any time, together or
-one after the other, on machines that share the disk; whoever finds every unit there seals.
+one after the other, on machines that share the disk; the part that completes the store seals it.
 
-The teacher's accuracy is measured by each part that finds no store yet, before it computes; the
-store of the first of them stays, with its figures in it, and later parts measure nothing.
+Each part that finds no store yet measures the teacher's accuracy before it computes. The first
+store to be created stays, with its figures, and later parts measure nothing.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from dataclasses import dataclass
 
 from logitbank.jobs.command_line.plan import units_present
 from logitbank.stores.errors import StoreError, UsageError
-from logitbank.stores.files import open_files
+from logitbank.stores.files import Files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
 from logitbank.stores.writer import StoreWriter
 
-MOST_DIGITS = 12
-"""Of a part's number: more parts than any store has units, and still a number to count with."""
+MAX_DIGITS = 12
+"""Bounds the number of parts: more than any store has units, and still safe to compute with."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The share `index`, from 0, of `count`."""
+    """Share `index`, counted from 0, of `count`."""
 
     index: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """Read I/N.
+        """Parse I/N.
 
         >>> Part.parse("3/8")
         Part(index=3, count=8)
 
         Raises:
-            UsageError: another form, or no such part.
+            UsageError: the text is not of this form, or there is no such part.
         """
         index, _, count = text.partition("/")
-        if not all(number.isdecimal() and len(number) <= MOST_DIGITS for number in (index, count)):
+        if not all(number.isdecimal() and len(number) <= MAX_DIGITS for number in (index, count)):
             raise UsageError(f"--part {text!r} is not of the form I/N, such as 0/8")
         if int(count) == 0:
-            raise UsageError(f"--part {text}: there is no part of none")
+            raise UsageError(f"--part {text}: N must be at least 1")
         if int(index) >= int(count):
             raise UsageError(
                 f"--part {text}: parts are counted from 0: 0/{count} to {int(count) - 1}/{count}"
@@ -55,10 +55,10 @@ class Part:
 
     @classmethod
     def of_array(cls, environment: Mapping[str, str]) -> Part | None:
-        """Return the part of a SLURM array's task, None outside of an array.
+        """Return the part of this task of a SLURM array, None outside of an array.
 
-        Arrays that start or step otherwise, `--array=1-8` or `--array=0-14:2`, are counted from 0
-        and by ones as well. A task that is submitted alone is part 0 of 1.
+        Parts are counted from 0 and by ones for arrays such as `--array=1-8` or `--array=0-14:2`
+        as well. A task that is submitted alone is part 0 of 1.
 
         Raises:
             UsageError: the tasks of the array are not evenly spaced.
@@ -70,13 +70,13 @@ class Part:
         place, remainder = divmod(int(task) - int(first or 0), int(step or 1))
         if remainder or not 0 <= place < int(count):
             raise UsageError(
-                f"task {task} of a SLURM array of {count} that are not evenly spaced: which part "
-                "it is can't be told, give --part I/N"
+                f"the {count} tasks of this SLURM array are not evenly spaced, so the part of task "
+                f"{task} is unknown: give --part I/N"
             )
         return cls(place, int(count))
 
     def split(self, count: int) -> list[Part]:
-        """Cut this part into smaller ones.
+        """Split this part into smaller ones.
 
         >>> Part(1, 2).split(2)
         [Part(index=2, count=4), Part(index=3, count=4)]
@@ -84,7 +84,7 @@ class Part:
         return [Part(self.index * count + each, self.count * count) for each in range(count)]
 
     def share(self, units: Sequence[Unit]) -> list[Unit]:
-        """Return this part's run of the units; all parts' runs are everything, each unit once."""
+        """Return this part's run of the units; each unit is in the run of exactly one part."""
         bounds = (len(units) * edge // self.count for edge in (self.index, self.index + 1))
         return list(units[slice(*bounds)])
 
@@ -97,13 +97,13 @@ def add_part_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part",
         metavar="I/N",
-        help="the I-th share of the units alone, I from 0, beside other processes; a task of a "
-        "SLURM array takes its own unless it is given",
+        help="compute only the I-th of N shares of the units, I from 0, beside other processes "
+        "(default in a SLURM array: the share of the task)",
     )
 
 
 def seal_when_whole(
-    location: str,
+    files: Files,
     wanted: Manifest,
     part: Part,
     open_whole: Callable[[], StoreWriter],
@@ -111,49 +111,47 @@ def seal_when_whole(
 ) -> Manifest | None:
     """Seal a store if every part has done its share.
 
-    One process alone does so, after it has checked every chunk; others that come at the same moment
-    wait for it. Units that turn out to be bad are computed again by the one who seals.
+    Only one process seals, after it has checked every chunk and computed bad units again; others
+    that arrive at the same moment wait for it.
 
     Args:
-        location: the store.
+        files: the store's.
         wanted: its manifest.
-        part: the one that has just done its share.
+        part: the part that has just done its share.
         open_whole: opens the store with all of its units.
-        complete: computes what is missing in the store, and seals it.
+        complete: computes the missing units of the store, and seals it.
 
     Returns:
-        The sealed manifest, None while other parts have something to do.
+        The sealed manifest, None while other parts have units left.
 
     Raises:
         LogitbankError: as `complete`.
     """
-    files, units = open_files(location), len(all_units(wanted))
+    where, units = files.where, len(all_units(wanted))
     left = units - units_present(files, wanted)
     if left:
-        print(
-            f"{location}: part {part} is done; other parts still have {left:,} of {units:,} units"
-        )
+        print(f"{where}: part {part} is done; other parts still have {left:,} of {units:,} units")
         return None
     with files.sealing():
-        sealed = _sealed_manifest(location)
+        sealed = _sealed_manifest(files)
         if sealed is not None:
-            print(f"{location}: part {part} is done; another part sealed the store")
+            print(f"{where}: part {part} is done; another part sealed the store")
             return sealed
-        files.wait_for_writers(waiting=lambda count: _tell_waiting(location, count))
-        print(f"{location}: part {part} is done, every unit is there: checking and sealing")
+        files.wait_for_writers(waiting=lambda count: _print_waiting(where, count))
+        print(f"{where}: part {part} is done, no unit is missing: checking and sealing")
         return complete(open_whole())
 
 
-def _tell_waiting(location: str, count: int) -> None:
+def _print_waiting(where: str, count: int) -> None:
     print(
-        f"{location}: {count} temporary files are being written, or were by processes killed less "
-        "than a minute ago: waiting for them",
+        f"{where}: {count} temporary files are being written, or were left less than a minute "
+        "ago by killed processes: waiting for them",
         flush=True,
     )
 
 
-def _sealed_manifest(location: str) -> Manifest | None:
+def _sealed_manifest(files: Files) -> Manifest | None:
     try:
-        return Store.open(location).manifest
+        return Store.open(files).manifest
     except StoreError:
         return None

@@ -1,4 +1,4 @@
-"""`--devices`: a process for each GPU of a workstation, each of them a part of the same store."""
+"""`--devices`: a process for each GPU of a workstation, each computing a part of the store."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, TextIO
 
-from logitbank.jobs.command_line.stopping import STOP_SIGNALS, TRY_AGAIN, stopped_by, tell_stopped
+from logitbank.jobs.command_line.stopping import (
+    STOP_SIGNALS,
+    TRY_AGAIN,
+    report_stopped,
+    stopped_prefix,
+)
 from logitbank.jobs.fill.parts import Part
 from logitbank.stores.errors import LogitbankError, UsageError
 
-SECONDS_BETWEEN_LOOKS = 0.1
-# A terminal that goes away is a request to stop: the processes would have nobody to tell.
+SECONDS_BETWEEN_POLLS = 0.1
+# A terminal that goes away is a request to stop: nobody would read what the processes print.
 PASSED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM} | {
     number: number for number in STOP_SIGNALS
 }
@@ -32,12 +37,12 @@ def add_devices_argument(parser: argparse.ArgumentParser) -> None:
         "--devices",
         type=device_list,
         metavar="0,1",
-        help="a process for each of these CUDA devices, instead of --device",
+        help="run a process on each of these CUDA devices, instead of --device",
     )
 
 
 def device_list(text: str) -> list[str]:
-    """Read a list of devices: numbers are those of CUDA devices.
+    """Parse a list of devices; numbers are those of CUDA devices.
 
     >>> device_list("0,1"), device_list("cpu,cpu"), device_list("")
     (['cuda:0', 'cuda:1'], ['cpu', 'cpu'], [])
@@ -50,7 +55,7 @@ def device_list(text: str) -> list[str]:
 
 @dataclass
 class DeviceProcess:
-    """A process that computes on a device; its output is passed on, each line under its name."""
+    """A process that computes on a device; its output is passed on, its name before each line."""
 
     name: str
     job: str
@@ -60,10 +65,10 @@ class DeviceProcess:
     readers: list[threading.Thread] = field(default_factory=list)
 
     @classmethod
-    def start(cls, name: str, job: str, words: Sequence[str], threads: int) -> DeviceProcess:
-        """Start a job as a process of its own, which no terminal's Ctrl-C reaches."""
+    def start(cls, name: str, job: str, argv: Sequence[str], threads: int) -> DeviceProcess:
+        """Start a job in a session of its own, so that Ctrl-C in the terminal does not reach it."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "logitbank.jobs.cli", job, *words],
+            [sys.executable, "-m", "logitbank.jobs.cli", job, *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,12 +86,12 @@ class DeviceProcess:
         return child
 
     def failed(self, received: Sequence[signal.Signals]) -> bool:
-        """Return whether it has ended otherwise than done or, on one of these signals, stopped."""
-        # One that comes while Python starts kills it: nothing is in hand then.
+        """Return whether it has ended, neither done nor stopped by one of these signals."""
+        # A signal that arrives while Python starts kills it: nothing is in hand then.
         return self.process.poll() not in (None, 0, TRY_AGAIN, *(-number for number in received))
 
     def join(self) -> None:
-        """Wait until all of its output has been passed on."""
+        """Wait until all of its output is passed on."""
         for reader in self.readers:
             reader.join()
 
@@ -99,33 +104,33 @@ class DeviceProcess:
     def _pass_on(self, source: IO[str], target: TextIO) -> None:
         prefix = f"logitbank {self.job}: error: "
         for line in source:
-            # The one line that tells of a failure or a signal is the whole job's to print.
+            # The line on a failure or a signal is printed once, by the process that started them.
             if line.startswith(prefix):
                 self.error = line.removeprefix(prefix).strip()
-            elif not line.startswith(stopped_by(self.job)):
+            elif not line.startswith(stopped_prefix(self.job)):
                 print(f"{self.name}: {line.rstrip()}", file=target, flush=True)
 
 
 def run_on_devices(
-    job: str, words: Sequence[str], devices: Sequence[str], part: Part | None = None
+    job: str, argv: Sequence[str], devices: Sequence[str], part: Part | None = None
 ) -> int:
     """Run a job as a process for each device, and wait for all of them.
 
-    SIGINT, SIGTERM and SIGUSR1 are passed on. Where one process fails the others finish the block
+    SIGINT, SIGTERM and SIGUSR1 are passed on. If one process fails, the others finish the block
     in hand and stop.
 
     Args:
         job: its name.
-        words: its arguments; each process gets them with its device and part behind them.
-        devices: what the processes compute on, one each.
-        part: the part of the store that they share; None for all of it.
+        argv: its arguments; each process gets its device and part appended.
+        devices: the device of each process.
+        part: the part of the store that the processes divide; None for all of it.
 
     Returns:
-        0 when all is done, 75 when a signal ended a process before.
+        0 if all is done, 75 if a signal stopped a process before.
 
     Raises:
         LogitbankError: a process failed; its device and its error are named.
-        KeyboardInterrupt: it was interrupted, and so are the processes.
+        KeyboardInterrupt: Ctrl-C was passed on.
     """
     parts = (part or Part(0, 1)).split(len(devices))
     threads = max(1, (os.cpu_count() or 1) // len(parts))
@@ -135,9 +140,9 @@ def run_on_devices(
             flags = ["--devices", "", "--device", device, "--part", str(share)]
             name = device if devices.count(device) == 1 else f"{device} {share}"
             if not received:
-                children.append(DeviceProcess.start(name, job, [*words, *flags], threads))
+                children.append(DeviceProcess.start(name, job, [*argv, *flags], threads))
         for number in received:
-            _signal_all(children, number)  # One that came while a process was being started.
+            _signal_all(children, number)  # It may have come while a process was being started.
         first = _first_failure(children, received)
     if len(children) == len(parts) and not any(child.process.returncode for child in children):
         return 0
@@ -147,26 +152,26 @@ def run_on_devices(
         kind = UsageError if first.process.returncode == 2 else LogitbankError
         others = "; the other processes have stopped" if len(children) > 1 else ""
         raise kind(f"{first.name}: {first.cause()}{others}")
-    return tell_stopped(job, received[0].name if received else "a signal")
+    return report_stopped(job, received[0].name if received else "a signal")
 
 
 def _first_failure(
     children: Sequence[DeviceProcess], received: Sequence[signal.Signals]
 ) -> DeviceProcess | None:
-    """Wait for all processes, stop the others at a failure, and return what failed first."""
+    """Wait for all processes, stopping the others at a failure; return the first that failed."""
     first = None
     while any(child.process.poll() is None for child in children):
         first = first or next((child for child in children if child.failed(received)), None)
         if first is not None:
             _signal_all(children, signal.SIGTERM)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
     for child in children:
         child.join()
     return first or next((child for child in children if child.failed(received)), None)
 
 
 def _signal_all(children: Sequence[DeviceProcess], number: signal.Signals) -> None:
-    """Send a signal to the processes that are still there and have not had it."""
+    """Send a signal, once, to each process that is still running."""
     for child in children:
         if number not in child.signals:
             child.signals.add(number)
@@ -175,7 +180,7 @@ def _signal_all(children: Sequence[DeviceProcess], number: signal.Signals) -> No
 
 @contextmanager
 def _passed_on(children: Sequence[DeviceProcess]) -> Iterator[list[signal.Signals]]:
-    """Pass signals on to processes for the time of a `with` block, and yield those that came."""
+    """Yield the list of signals received, and passed on to processes, within a `with` block."""
     received: list[signal.Signals] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -183,9 +188,9 @@ def _passed_on(children: Sequence[DeviceProcess]) -> Iterator[list[signal.Signal
         received.append(passed)
         _signal_all(children, passed)
 
-    # One that is ignored, SIGHUP under nohup, stays so.
-    heeded = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in heeded}
+    # An ignored signal, such as SIGHUP under nohup, stays ignored.
+    handled = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in handled}
     try:
         yield received
     finally:

@@ -1,4 +1,4 @@
-"""Who computes a store's units, as the command line asks: this process, unless told otherwise."""
+"""Who computes a store's units, as given on the command line: by default this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from logitbank.jobs.cluster.where import Where, add_cluster_arguments, require_report_place
+from logitbank.jobs.cluster.spec import ClusterSpec, add_cluster_arguments, require_report_place
 from logitbank.jobs.fill.parts import Part, add_part_argument
 from logitbank.jobs.fill.processes import add_devices_argument
 from logitbank.stores.errors import UsageError
@@ -19,7 +19,7 @@ EXCLUSIVE = (
     ("--part", "--cluster"),
     ("--part", "--virtual"),
 )
-"""Ways of sharing work, each with what leaves it nothing to share."""
+"""Pairs of flags that can't be combined: the second leaves the first nothing to share."""
 
 
 def add_sharing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +31,14 @@ def add_sharing_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the work is shared: a part of it alone, a process for each device, or a Dask cluster.
+    """How the work is shared: by part, by a process for each device, or by a Dask cluster.
 
     `report` is the file for Dask's performance report.
     """
 
     part: Part | None = None
     devices: tuple[str, ...] = ()
-    cluster: Where | None = None
+    cluster: ClusterSpec | None = None
     report: str | None = None
 
     @classmethod
@@ -47,23 +47,23 @@ class Sharing:
         *,
         part: str | None = None,
         devices: Sequence[str] | None = None,
-        cluster: Where | None = None,
+        cluster: ClusterSpec | None = None,
         report: str | None = None,
         virtual: bool = False,
     ) -> Sharing:
-        """Check what was asked for; the task of a SLURM array that says nothing takes its own part.
+        """Check the flags; without any, a task of a SLURM array computes its own part.
 
         Args:
             part: I/N.
-            devices: a process for each.
-            cluster: whose workers compute.
+            devices: a process runs on each of them.
+            cluster: the cluster whose workers compute.
             report: a file for Dask's performance report.
             virtual: whether the store has no units, and so nothing to share.
 
         Raises:
-            UsageError: there is no such part, two ways of sharing exclude each other, or a report
-                without a cluster or where none can be saved.
-            LogitbankError: what draws reports is not installed.
+            UsageError: there is no such part, two flags can't be combined, or a report has no
+                cluster or can't be saved.
+            LogitbankError: bokeh, which draws reports, is not installed.
         """
         given = {
             "--part": part is not None,

@@ -1,4 +1,4 @@
-"""Making a store: look at what is there, have what is missing computed, and seal it."""
+"""Making a store: check what exists, have the missing units computed, and seal it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from logitbank.jobs.command_line.plan import store_plan
+from logitbank.jobs.command_line.plan import require_room, store_bytes, store_plan
 from logitbank.jobs.command_line.stopping import StopSignals
-from logitbank.jobs.fill.here import Here
+from logitbank.jobs.fill.in_process import InProcess
 from logitbank.jobs.fill.parts import Part, seal_when_whole
 from logitbank.jobs.fill.sharing import Sharing
 from logitbank.pipeline.store_task import OpenTask, StoreTask
-from logitbank.stores.files import open_files
+from logitbank.stores.files import Files
 from logitbank.stores.layout import Unit, all_units
 from logitbank.stores.manifest import Manifest, Measured
 from logitbank.stores.writer import StoreWriter, unit_rows
 
 
 class Driver(Protocol):
-    """Has a task's units computed by somebody."""
+    """Has the units of a task computed: in this process or elsewhere."""
 
     def check(self) -> Manifest:
         """Have the task checked before the first unit is computed.
 
         Returns:
-            The manifest of the store to be made, with what was found and what computes it.
+            The manifest of the store to be made, with what was measured and what computes it.
 
         Raises:
-            LogitbankError: as `OpenTask.check`, or nobody is there to compute.
+            LogitbankError: as `OpenTask.check`, or there is nothing to compute on.
         """
 
     def compute(self, writer: StoreWriter) -> None:
-        """Have the units computed that a store, or a share of it, is missing.
+        """Have the missing units of a store, or of a share of it, computed.
 
         Raises:
             LogitbankError: a unit can't be computed.
@@ -42,18 +42,19 @@ class Driver(Protocol):
 
 @dataclass(frozen=True)
 class Filled:
-    """A store that was sealed in this run, and the rows that were computed for it in this run."""
+    """A store sealed in this run, and the number of rows computed for it in this run."""
 
     manifest: Manifest
     rows: int
 
 
 def accept_all(measured: Measured) -> None:
-    """Refuse nothing."""
+    """Accept any measurement."""
 
 
 def make_store(
     task: StoreTask,
+    files: Files,
     sharing: Sharing,
     stop: StopSignals,
     *,
@@ -62,83 +63,90 @@ def make_store(
     cluster_device: str | None = None,
     on_checked: Callable[[Measured], None] = accept_all,
 ) -> Filled | None:
-    """Make a task's store, or a part of it, by whoever is to compute.
+    """Make a task's store, or a part of it.
 
     Args:
-        task: whose store, as this process has made it.
+        task: whose units the store holds.
+        files: where the store lies or will lie.
         sharing: who computes.
-        stop: the signals that ask for an end.
-        job: what the progress calls the job.
+        stop: the stop signals.
+        job: what the progress bar calls the job.
         rows: what it calls the rows.
-        cluster_device: what a cluster's workers compute on, None where they are to tell.
-        on_checked: called with what was found before the first unit is computed; it may refuse.
+        cluster_device: the device of a cluster's workers; None to let them choose.
+        on_checked: called with the measurements before the first unit is computed; it may raise.
 
     Returns:
-        The sealed store; None where there was nothing to do, or other parts are not done yet.
+        The sealed store; None if nothing was missing, or if other parts are not done yet.
 
     Raises:
-        LogitbankError: a unit can't be computed, or the store not be written or sealed.
+        LogitbankError: a unit can't be computed, or the store can't be written or sealed; there is
+            too little room for it.
         StopRequested: a signal came.
     """
+    require_room(files, store_bytes(task.manifest))
     with ExitStack() as stack:
         opened = stack.enter_context(closing(task.open()))
-        driver: Driver = Here(task, opened, stop, job, rows)
+        driver: Driver = InProcess(task, opened, stop, job, rows)
         if sharing.cluster is not None:
             from logitbank.jobs.cluster.driver import OnCluster
 
-            where, report = sharing.cluster, sharing.report
-            driver = OnCluster(task, opened, job, where, cluster_device, report, stack)
-        return _Run(task, opened, driver, sharing.part, on_checked).fill()
+            driver = OnCluster(
+                task, opened, job, sharing.cluster, cluster_device, sharing.report, stack
+            )
+        return _Run(task.manifest, opened, files, driver, sharing.part, on_checked).fill()
 
 
-def planned_lines(task: StoreTask, part: Part | None) -> list[str]:
-    """Describe what making a task's store, or a part of it, will take.
+def planned_lines(task: StoreTask, files: Files, part: Part | None) -> list[str]:
+    """Return lines that describe what making a task's store, or a part of it, will take.
 
     Raises:
-        StoreError: another store lies there.
+        StoreError: the place holds a different store.
     """
     with closing(task.open()) as opened:
         share = None if part is None else _share(part, opened, task.manifest)
-    return store_plan(task.store, task.manifest, share)
+    return store_plan(files, task.manifest, share)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What `make_store` works with."""
+    """The state of `make_store`."""
 
-    task: StoreTask
+    wanted: Manifest
     opened: OpenTask
+    files: Files
     driver: Driver
     part: Part | None
     on_checked: Callable[[Measured], None]
 
     def fill(self) -> Filled | None:
-        """Compute what is missing, and seal the store once every part has done its share."""
-        out, wanted = self.task.store, self.task.manifest
+        """Compute the missing units, and seal the store once every part has done its share."""
+        files, wanted = self.files, self.wanted
         share = None if self.part is None else _share(self.part, self.opened, wanted)
-        if open_files(out).is_free():
+        if files.is_free():
             wanted = self._checked(all_units(wanted) if share is None else share)
 
         def open_writer(share: list[Unit] | None = None) -> StoreWriter:
-            return StoreWriter.open(out, wanted, *self.opened.samples, share)
+            return StoreWriter.open(files, wanted, *self.opened.samples, share)
 
         writer = open_writer(share)
         self.opened.require_begun(writer.manifest.measured)
         if writer.complete:
-            whose = "" if self.part is None else f" of part {self.part}"
-            print(f"{out} is complete: every chunk{whose} was checked, nothing is missing")
+            of_part = "" if self.part is None else f" of part {self.part}"
+            print(
+                f"{files.where} is complete: every chunk{of_part} was checked, nothing is missing"
+            )
             return None
         for key in writer.mended:
-            print(f"{out}: {key} was bad or stale; mending it")
+            print(f"{files.where}: {key} was bad or stale; mending it")
         rows = unit_rows(writer.missing, wanted)
         if self.part is None:
             return Filled(self._complete(writer), rows)
         self.driver.compute(writer)
-        sealed = seal_when_whole(out, wanted, self.part, open_writer, self._complete)
+        sealed = seal_when_whole(files, wanted, self.part, open_writer, self._complete)
         return None if sealed is None else Filled(sealed, rows)
 
     def _complete(self, writer: StoreWriter) -> Manifest:
-        """Have all computed that is missing in a whole store, and seal it."""
+        """Have every missing unit of a whole store computed, and seal it."""
         if not self.opened.is_checked(writer.manifest.measured):
             writer.record(self._checked(all_units(writer.manifest)).measured)
         self.driver.compute(writer)
@@ -152,5 +160,5 @@ class _Run:
 
 
 def _share(part: Part, opened: OpenTask, manifest: Manifest) -> list[Unit]:
-    """Return the units of a part, a run of those of the whole store as they are best computed."""
+    """Return the units of a part: a run of all units in the order in which they are computed."""
     return part.share([unit for group in opened.groups(all_units(manifest)) for unit in group])

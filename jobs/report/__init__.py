@@ -1,4 +1,4 @@
-"""`logitbank report`: one page on stores and the runs that learned from them, with figures."""
+"""`logitbank report`: a page with figures on stores and the runs that learned from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, above_zero, command_line
+from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, positive_number
 from logitbank.jobs.command_line.opening import add_allowance_argument, parents_of
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.stores.errors import UsageError
@@ -29,28 +29,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stores", type=location, nargs="+", metavar="STORE", help="paths or URLs of stores"
     )
     parser.add_argument(
-        "--runs", type=location, nargs="+", default=[], metavar="RUN", help="of finished training"
+        "--runs", type=location, nargs="+", default=[], metavar="RUN", help="finished training runs"
     )
     parser.add_argument(
-        "--out", type=out_path, required=True, metavar="DIR", help="report.html and its figures"
+        "--out",
+        type=out_path,
+        required=True,
+        metavar="DIR",
+        help="folder for report.html and its figures",
     )
     parser.add_argument(
         "--dataset",
         metavar="SPEC",
-        help=f"what the stores were made from, to show mistakes of the teacher: {DATASET_HELP}",
+        help=f"the stores' dataset, to show mistakes of the teacher: {DATASET_HELP}",
     )
     parser.add_argument(
-        "--temperature", type=above_zero, default=TEMPERATURE, help="of the distributions shown"
+        "--temperature",
+        type=positive_number,
+        default=TEMPERATURE,
+        help="temperature of the distributions shown",
     )
     parser.add_argument(
         "--parent",
         type=location,
         nargs="+",
         metavar="STORE",
-        help="where the parents of virtual stores are, if they have moved, in their order",
+        help="the parents of virtual stores in their order, if they have moved",
     )
     add_allowance_argument(parser)
-    parser.add_argument("--dry-run", action="store_true", help="read all, write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="read everything, write nothing")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     out = Path(options.out)
     require_outside_stores(out)
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file: --out names a folder")
+        raise UsageError(f"{out} is a file: --out must name a folder")
     report = _report(options)
     shown = table_lines(accuracy_table(report)) if report.runs else []
     if options.dry_run:
@@ -85,23 +92,23 @@ def _report(options: argparse.Namespace) -> Report:
     return dataclasses.replace(
         report,
         cost=cost_of(stores.values(), runs),
-        commands=(command_line(("report", *options.words)),),
+        commands=(command_line(("report", *options.argv)),),
     )
 
 
 def _open_stores(options: argparse.Namespace) -> dict[str, Store]:
-    """Open the stores by name: the last part of each location, all of it where two share that."""
+    """Open the stores by name: the last part of the location, or all of it where two share that."""
     from logitbank.stores.reader import Store
 
     parents = parents_of(options.stores, options.parent, named="the stores")
-    names = [os.path.basename(where.rstrip("/")) for where in options.stores]
+    names = [os.path.basename(place.rstrip("/")) for place in options.stores]
     stores: dict[str, Store] = {}
-    for where, name, parent in zip(options.stores, names, parents, strict=True):
-        shown = where if names.count(name) > 1 else name
+    for place, name, parent in zip(options.stores, names, parents, strict=True):
+        shown = place if names.count(name) > 1 else name
         if shown in stores:
-            raise UsageError(f"{where} is named twice")
+            raise UsageError(f"{place} is named twice: name each store once")
         allowed = options.allow_correction
-        stores[shown] = Store.open(where, parent=parent, allow_corrections=allowed)
+        stores[shown] = Store.open(place, parent=parent, allow_corrections=allowed)
     return stores
 
 
@@ -112,7 +119,7 @@ def _dataset(spec: str, stores: Iterable[Store]) -> ImageDataset:
     raw = next((one for one in manifests if one.correction is None), None)
     if raw is None:
         raise UsageError(
-            "--dataset shows the mistakes in a raw store, and all of these are corrected: name the "
+            "--dataset shows the mistakes in a raw store, but all of these are corrected: name the "
             "raw one as well, or leave --dataset out"
         )
     dataset = open_dataset(spec, raw.dataset.split)

@@ -1,10 +1,10 @@
-"""A report put together from stores and runs, whoever made them."""
+"""Reports on any stores and runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from logitbank.jobs.report.findings import counted, listed
+from logitbank.jobs.report.findings import counted, join_names
 from logitbank.jobs.report.reading import find_mistakes, read_store
 from logitbank.jobs.report.results import (
     TEMPERATURE,
@@ -30,17 +30,17 @@ def report_of(
     *,
     temperature: float = TEMPERATURE,
 ) -> Report:
-    """Read what a report tells of stores and runs, without what only their maker knows.
+    """Build a report on stores and runs, as far as they can be read.
 
     Args:
-        stores: complete ones by name, raw, corrected or virtual; the mistakes are the first raw
-            one's.
-        runs: finished ones.
-        dataset: the samples that the stores were made from, to show mistakes; None shows none.
-        temperature: that at which distributions are drawn.
+        stores: complete stores by name, raw, corrected or virtual; mistakes are shown of the first
+            raw one.
+        runs: finished runs.
+        dataset: the samples that the stores were made from, to show mistakes; None to show none.
+        temperature: the temperature of the distributions shown.
 
     Raises:
-        UsageError: the dataset has other classes than the store, or fewer samples.
+        UsageError: the dataset has another number of classes than the store, or fewer samples.
         StoreError: a chunk is missing or damaged.
         PixelError: the dataset's pixels are not those that were cached.
     """
@@ -59,44 +59,44 @@ def report_of(
 
 
 def cost_of(stores: Iterable[Store], runs: Sequence[FinishedRun]) -> TeacherCost | None:
-    """Count what the students of one raw store would have asked of the teacher.
+    """Count the teacher forward passes of one raw store, and of its students without it.
 
     Returns:
-        The cost, None where that is no single figure: no student learned from the stores, they
-        trained for other numbers of epochs or samples, or there are several raw stores or none.
+        The cost; None if there is no single figure, since no student learned from the stores, their
+        numbers of epochs or samples differ, or there is not exactly one raw store.
     """
     raws = [store.manifest for store in stores if store.manifest.correction is None]
-    taught = [run.config for run in runs if run.config.soft_labels and run.config.loss != "ce"]
-    if len(raws) != 1 or not taught:
+    distilled = [run.config for run in runs if run.config.soft_labels and run.config.loss != "ce"]
+    if len(raws) != 1 or not distilled:
         return None
     samples, views = raws[0].dataset.samples, raws[0].views
-    trained = {(config.epochs, len(config.trained_samples(samples))) for config in taught}
-    if trained != {(taught[0].epochs, samples)}:
+    trained = {(config.epochs, len(config.trained_samples(samples))) for config in distilled}
+    if trained != {(distilled[0].epochs, samples)}:
         return None
-    return TeacherCost(samples, views, taught[0].epochs, len(taught))
+    return TeacherCost(samples, views, distilled[0].epochs, len(distilled))
 
 
 def _title(stores: Mapping[str, Store], runs: Sequence[StudentRun]) -> str:
-    told = f"Report on {listed(list(stores))}"
-    return f"{told} and {counted(len(runs), 'run')}" if runs else told
+    title = f"Report on {join_names(list(stores))}"
+    return f"{title} and {counted(len(runs), 'run')}" if runs else title
 
 
 def _introduction(stores: Sequence[StoreOnDisk]) -> str:
-    """Say who was cached, on what."""
-    told = []
+    """Return sentences on which teachers were cached, and on which views."""
+    sentences = []
     for store in stores:
         manifest = store.manifest
-        shown = (
-            f"{manifest.teacher.spec} looked at {counted(manifest.views, 'view')} of each of "
+        sentence = (
+            f"{manifest.teacher.spec} saw {counted(manifest.views, 'view')} of each of "
             f"{counted(manifest.dataset.samples, 'sample')} of {manifest.dataset.name} "
             f"{manifest.dataset.split}."
         )
-        told.append(shown)
-    return " ".join(dict.fromkeys(told))
+        sentences.append(sentence)
+    return " ".join(dict.fromkeys(sentences))
 
 
 def _comparisons(methods: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Compare each method with the first."""
+    """Pair each method with the first."""
     first, *others = dict.fromkeys(methods) or [""]
     return tuple((other, first) for other in others)
 
@@ -116,11 +116,11 @@ def _mistakes(stores: Mapping[str, Store], dataset: ImageDataset) -> tuple[Mista
 
 def _require_dataset(raw: Store, dataset: ImageDataset) -> None:
     cached = raw.manifest.dataset
-    for what, found, wanted, is_right in (
+    for what, found, wanted, matches in (
         ("classes", len(dataset.classes), cached.classes, len(dataset.classes) == cached.classes),
         ("samples", len(dataset), cached.samples, len(dataset) >= cached.samples),
     ):
-        if not is_right:
+        if not matches:
             raise UsageError(
                 f"--dataset has {found:,} {what} in its {dataset.split} split, but {raw.where} was "
                 f"made from {wanted:,}: name the dataset that was cached"
@@ -136,9 +136,9 @@ def _setting(stores: Sequence[StoreOnDisk]) -> dict[str, str]:
 
 
 def _facts(manifest: Manifest) -> list[str]:
-    """Say of a store what tells it from others."""
+    """Return facts that distinguish a store from others."""
     augmentation, made = manifest.augmentation, manifest.correction
-    versions = ", ".join(f"{name} {told}" for name, told in manifest.provenance.versions.items())
+    versions = ", ".join(f"{name} {text}" for name, text in manifest.provenance.versions.items())
     kind = "raw" if made is None else f"{manifest.kind}, by {made.name}"
     return [
         f"{kind}, {manifest.encoding}",

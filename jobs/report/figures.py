@@ -44,7 +44,7 @@ Draw = Callable[[Theme], Figure]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure's files, relative to the page, by theme; width and height in pixels of the page."""
+    """A figure's file in each theme, relative to the page, and its size in pixels of the page."""
 
     name: str
     light: str
@@ -54,15 +54,15 @@ class Picture:
 
 
 def save_figures(report: Report, folder: Path) -> dict[str, Picture]:
-    """Draw every figure that the report has results for, in both themes, as PNG.
+    """Save every figure that the report has results for, in both themes, as PNG.
 
     Args:
         report: the results.
-        folder: it is made where it is missing.
+        folder: created if missing.
 
     Returns:
-        The pictures by name, those of `accuracy`, `mistakes`, `ranks`, `throughput` and `passes`
-        that there are results for.
+        The pictures by name: `accuracy`, `mistakes`, `ranks`, `throughput` and `passes`, or those
+        of them that the report has results for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return {name: save_figure(name, draw, folder) for name, draw in _drawn(report).items()}
@@ -84,13 +84,13 @@ def _drawn(report: Report) -> dict[str, Draw]:
 
 
 def save_figure(name: str, draw: Draw, folder: Path) -> Picture:
-    """Draw a figure in both themes, as `NAME-THEME.png` in a folder that is there."""
+    """Save a figure in both themes, as `NAME-THEME.png` in an existing folder."""
     files = {}
     for theme in THEMES:
         with mpl.rc_context(theme.settings()):
             figure = draw(theme)
             path = folder / f"{name}-{theme.name}.png"
-            # No library version in the file: the same results give the same bytes.
+            # Without the library's version in the file, the same results give the same bytes.
             figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
         files[theme.name] = f"{folder.name}/{path.name}"
     width, height = (round(inches * 100) for inches in figure.get_size_inches())
@@ -98,7 +98,7 @@ def save_figure(name: str, draw: Draw, folder: Path) -> Picture:
 
 
 def draw_accuracy(report: Report, theme: Theme) -> Figure:
-    """Draw each run's top-1, of the last epoch (filled) and of the best one (a ring), and means."""
+    """Draw each run's top-1, of its last epoch (filled) and its best one (a ring), and means."""
     figure, axes = draw_runs({name: report.runs_of(name) for name in report.methods}, theme)
     teacher = teacher_top1(report)
     if teacher is not None:
@@ -115,11 +115,11 @@ def draw_accuracy(report: Report, theme: Theme) -> Figure:
 
 
 def draw_runs(groups: Mapping[str, Sequence[StudentRun]], theme: Theme) -> tuple[Figure, Axes]:
-    """Draw a row for each group of runs: dots of last epochs, rings of best ones, their mean."""
+    """Draw a row per group of runs: dots for last epochs, rings for best ones, and means."""
     figure, axes = _axes(height=0.75 + 0.42 * len(groups))
     for row, runs in enumerate(groups.values()):
         last = [run.last_top1 for run in runs]
-        # Seeds lie below one another, so that equal accuracies stay apart.
+        # Seeds are drawn below one another, so that equal accuracies don't overlap.
         heights = row + np.linspace(-0.16, 0.16, len(runs)) if len(runs) > 1 else [row]
         axes.plot([run.best_top1 for run in runs], heights, "o", ms=8, mfc="none", mec=theme.accent)
         axes.plot(last, heights, "o", ms=4.5, color=theme.accent)
@@ -131,7 +131,7 @@ def draw_runs(groups: Mapping[str, Sequence[StudentRun]], theme: Theme) -> tuple
 
 
 def draw_mistakes(report: Report, theme: Theme) -> Figure:
-    """Draw what the teacher saw, and beside it its distribution, raw and corrected."""
+    """Draw what the teacher saw, and next to it its distribution, raw and corrected."""
     names = list(report.mistakes[0].logits)
     rows = len(report.mistakes)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
@@ -167,7 +167,7 @@ def _draw_view(axes: Axes, mistake: Mistake, report: Report) -> None:
 def _draw_distribution(
     axes: Axes, mistake: Mistake, shares: np.ndarray, classes: tuple[str, ...], theme: Theme
 ) -> None:
-    """Draw a bar for each class: the label's and the teacher's choice in colour, with numbers."""
+    """Draw a bar per class, with the label and the teacher's choice in colour and numbered."""
     raw = next(iter(mistake.logits.values()))
     shown, chosen = shown_classes(mistake), int(raw.argmax())
     colours = {mistake.label: theme.accent, chosen: theme.contrast}
@@ -186,7 +186,7 @@ def _draw_distribution(
                 color=colour,
             )
     names = [classes[number] for number in shown]
-    # Long names don't fit beside one another.
+    # Long names don't fit next to one another.
     turned = 90 if max(map(len, names)) > 2 else 0
     axes.set_xticks(range(len(shown)), names, rotation=turned)
     axes.set_yticks([])
@@ -195,7 +195,7 @@ def _draw_distribution(
 
 
 def draw_ranks(raw: StoreOnDisk, theme: Theme) -> Figure:
-    """Draw where the label ranks in the rows on which the teacher was wrong."""
+    """Draw the rank of the label in the rows in which the teacher was wrong."""
     shares = rank_shares(raw.manifest.measured)
     figure, axes = _axes(height=2.3)
     colours = [theme.quiet if share.rank == 2 else theme.accent for share in shares]
@@ -253,7 +253,7 @@ def draw_passes(cost: TeacherCost, theme: Theme) -> Figure:
     ):
         axes.annotate(text, (last, height), va="center", color=colour, annotation_clip=False)
     axes.annotate(
-        f"pays from student {first} on",
+        f"pays off from student {first} on",
         (first, top * 0.97),
         xytext=(5, 0),
         textcoords="offset points",

@@ -39,7 +39,7 @@ _TEMPLATE = "report.html"
 
 @dataclass(frozen=True)
 class Illustration:
-    """A picture, what it shows for those who can't see it, and what to look for."""
+    """A picture with its alternative text and its caption."""
 
     picture: Picture
     alt: str
@@ -63,7 +63,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
     Args:
         report: the results.
-        folder: it is made where it is missing; `report.html` and `figures/` in it are replaced.
+        folder: created if missing; `report.html` and `figures/` in it are replaced.
 
     Returns:
         The path of the page.
@@ -72,14 +72,14 @@ def write_report(report: Report, folder: Path) -> Path:
         StoreError: a file can't be written.
     """
     pictures = save_figures(report, folder / FIGURES)
-    # The commands name paths, which need not be text.
+    # Paths in the commands need not be valid text.
     page = render_page(report, pictures).encode(errors="backslashreplace")
     LocalFiles(folder).put(PAGE, [page])
     return folder / PAGE
 
 
 def render_page(report: Report, pictures: dict[str, Picture]) -> str:
-    """Write the page's HTML; it names its figures by paths relative to itself."""
+    """Return the page's HTML, with paths to figures relative to the page."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -98,7 +98,7 @@ def render_page(report: Report, pictures: dict[str, Picture]) -> str:
 
 
 def sections(report: Report, pictures: dict[str, Picture]) -> list[Section]:
-    """Put the parts of the page in their order; what there are no results for is left out."""
+    """Return the sections of the page in order, without those that have no results."""
     found = [
         Section("bytes", "Bytes on disk", bytes_finding(report), tables=(bytes_table(report),))
     ]
@@ -125,8 +125,8 @@ def _accuracy(report: Report, picture: Picture) -> Section:
                 picture,
                 f"Dot plot of top-1 on the test split by what the student learned from. {rows}.",
                 "Each dot is the last epoch of one seed, each ring the best epoch of the same "
-                "seed, each upright line the mean of the dots. Look at how far the dots of one row "
-                "lie apart before comparing rows.",
+                "seed, each vertical line the mean of the dots. Look at the spread of the dots "
+                "within a row before comparing rows.",
             ),
         ),
         (table, comparison_table(report)) if report.comparisons else (table,),
@@ -135,10 +135,10 @@ def _accuracy(report: Report, picture: Picture) -> Section:
 
 
 def _mistakes(report: Report, raw: StoreOnDisk, pictures: dict[str, Picture]) -> Section:
-    """Show the mistakes of one raw store, which is named where there are several."""
+    """Return the section on the mistakes of a raw store, which is named if there are several."""
     several = len([store for store in report.stores if store.manifest.correction is None]) > 1
     finding = (
-        f"This is of {raw.name}. {mistakes_finding(raw)}" if several else mistakes_finding(raw)
+        f"This is about {raw.name}. {mistakes_finding(raw)}" if several else mistakes_finding(raw)
     )
     illustrations = []
     if "mistakes" in pictures:
@@ -158,9 +158,9 @@ def _shown_mistakes(report: Report, picture: Picture) -> Illustration:
     )
     shown = list(report.mistakes[0].logits)
     corrections = [store.manifest.correction for store in report.stores]
-    told = ""
+    difference = ""
     if {"sort", "swap"} <= {made.name for made in corrections if made is not None}:
-        told = (
+        difference = (
             " The label's bar is the same after either correction; where the label came third or "
             "later, the orange bar falls further under swap than under sort."
         )
@@ -169,8 +169,8 @@ def _shown_mistakes(report: Report, picture: Picture) -> Illustration:
         f"Views that the teacher got wrong ({ranks}), each with a bar chart of its class "
         f"distribution in each of the stores {', '.join(shown)}.",
         f"Blue is the label, orange the class that the teacher preferred, grey all others, as "
-        f"shares at temperature {report.temperature:g}.{told} Of each rank the mistake is shown of "
-        "which the teacher was surest.",
+        f"probabilities at temperature {report.temperature:g}.{difference} For each rank, the "
+        "mistake of which the teacher was most certain is shown.",
     )
 
 
@@ -181,7 +181,7 @@ def _shown_ranks(raw: StoreOnDisk, picture: Picture) -> Illustration:
     return Illustration(
         picture,
         f"Bar chart of the rank of the label where the teacher is wrong: {shares}.",
-        "Share of the wrong rows and their number. At rank 2 (grey) sort and swap are the same.",
+        "Share and number of the wrong rows. At rank 2 (grey) sort and swap are the same.",
     )
 
 
@@ -196,7 +196,7 @@ def _throughput(throughput: Throughput, picture: Picture) -> Section:
         (
             Illustration(
                 picture,
-                f"Bar chart of images a second in training, medians: {medians}.",
+                f"Bar chart of images per second in training, medians: {medians}.",
                 "The cached bar should be as long as the two without a teacher, and the dots show "
                 "how much of any gap is noise.",
             ),
@@ -211,7 +211,7 @@ def _cost(report: Report, cost: TeacherCost, picture: Picture) -> Section:
     first = pays_from(spent, 0, student)
     return Section(
         "passes",
-        "Teacher passes, and when the cache pays",
+        "Teacher passes, and when the cache pays off",
         cost_finding(cost),
         (
             Illustration(
@@ -219,8 +219,8 @@ def _cost(report: Report, cost: TeacherCost, picture: Picture) -> Section:
                 f"Line chart of teacher forward passes by number of students: {student:,} for "
                 f"each student with the teacher in the loop, {spent:,} once for the cache; the "
                 f"cache is lower from student {first} on.",
-                "The loop pays for every student, the cache once. Where the lines cross they cost "
-                "the same; to the right of it the cache is cheaper.",
+                "The loop pays for every student, the cache only once. Where the lines cross they "
+                "cost the same; to the right of it the cache is cheaper.",
             ),
         ),
         (cost_table(cost, report.throughput),),

@@ -1,4 +1,4 @@
-"""Results from where they lie: runs, stores, and the rows on which a teacher was wrong."""
+"""Reading results: runs, stores, and the rows in which a teacher was wrong."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from logitbank.stores.reader import Store
 
 METRICS = "metrics.jsonl"
 SEARCHED_VIEWS, SEARCHED_ROWS = 16, 1_000_000
-"""How much of a store is searched for mistakes to show: of one with many samples, fewer views."""
+"""How much of a store is searched for mistakes to show: fewer views if it has many samples."""
 
 
 def read_run(path: Path, method: str, seed: int) -> StudentRun:
     """Read a finished run's accuracies from its `metrics.jsonl`.
 
     Raises:
-        LogitbankError: there is no such file, or it has no accuracy in it.
+        LogitbankError: the file is missing, or has no accuracies.
     """
     metrics = path / METRICS
     if metrics.exists() and not metrics.is_file():
@@ -46,7 +46,7 @@ def read_run(path: Path, method: str, seed: int) -> StudentRun:
 
 
 def read_store(store: Store, name: str) -> StoreOnDisk:
-    """Read the sizes of a store's files; a virtual one has none but its manifest."""
+    """Read the sizes of a store's files; a virtual store only has its manifest."""
     arrays = {} if store.manifest.kind == "virtual" else store.arrays
     keys = [ROOT_KEY]
     if arrays:
@@ -61,7 +61,7 @@ def _total(store: Store, keys: list[str]) -> int:
 
 @dataclass(frozen=True)
 class _WrongRow:
-    """Where a wrong row is, the label's rank in it, and how much of the probability its top has."""
+    """A wrong row: its place, the label's rank in it, and the probability of its top class."""
 
     view: int
     sample: int
@@ -72,17 +72,17 @@ class _WrongRow:
 def find_mistakes(
     dataset: ImageDataset, raw: Store, corrected: Mapping[str, Store], *, count: int
 ) -> tuple[Mistake, ...]:
-    """Choose views on which the teacher was wrong, and read what stands in each store for them.
+    """Choose views on which the teacher was wrong, and read their logits from each store.
 
-    The first 16 views of the raw store are searched, of more than a million rows fewer. Of each
-    rank that the label takes, the row where the teacher was surest of its wrong class is chosen:
-    rank 2, 3 and so on, and the deepest rank as the last; each of another sample.
+    The first 16 views of the raw store are searched, or fewer if they have more than a million
+    rows. For each rank of the label, the row in which the teacher was most certain of its wrong
+    class is chosen: rank 2, 3 and so on, and the deepest rank last; each of a different sample.
 
     Args:
-        dataset: that of the stores.
+        dataset: the dataset of the stores.
         raw: the raw store.
-        corrected: those made from it, by name.
-        count: how many mistakes, at most.
+        corrected: corrected stores made from it, by name.
+        count: the maximum number of mistakes.
 
     Raises:
         StoreError: a chunk is missing or damaged.
@@ -113,7 +113,7 @@ def find_mistakes(
 
 
 def _surest_by_rank(store: Store, views: StoredViews) -> list[_WrongRow]:
-    """List the wrong rows by rank, and from the surest on."""
+    """Return the wrong rows by rank, the most certain first."""
     rows = []
     searched = max(1, min(SEARCHED_VIEWS, SEARCHED_ROWS // views.samples))
     for view in range(min(store.manifest.views, searched)):
@@ -132,7 +132,7 @@ def _surest_by_rank(store: Store, views: StoredViews) -> list[_WrongRow]:
 
 
 def _chosen(rows: list[_WrongRow], count: int) -> list[_WrongRow]:
-    """Take the first row of each rank, the deepest rank among them; another sample each time."""
+    """Return the first row of each rank, including the deepest, each of a different sample."""
     chosen: dict[int, _WrongRow] = {}
     deepest = rows[-1].rank if rows else 0
     wanted = [deepest, *sorted({row.rank for row in rows} - {deepest})][:count]

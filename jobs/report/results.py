@@ -1,4 +1,4 @@
-"""What a report is made of: plain results, whoever measured them."""
+"""The results that a report is made of."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from logitbank.stores.manifest import Manifest
 
 TEMPERATURE = 4.0
-"""That of Hinton's distillation on CIFAR, at which distributions are drawn by default."""
+"""The temperature of Hinton's distillation on CIFAR, the default for drawing distributions."""
 
 
 @dataclass(frozen=True)
 class StudentRun:
-    """A finished run: top-1 in percent of its best epoch and of its last one.
+    """A finished run: top-1 in percent of its best and its last epoch.
 
-    `method` names what the student learned from; runs of one method differ in their seed alone.
+    `method` names what the student learned from; runs of one method differ only in their seed.
     `metrics` is the run's `metrics.jsonl`, where the figures come from.
     """
 
@@ -32,22 +32,22 @@ class StudentRun:
 
 @dataclass(frozen=True)
 class StoreOnDisk:
-    """A complete store and the bytes of its files, by array; `beside` is all that is no array."""
+    """A complete store and the bytes of its files; `other_bytes` are those outside of arrays."""
 
     name: str
     manifest: Manifest
     array_bytes: Mapping[str, int]
-    beside: int
+    other_bytes: int
 
     @property
     def rows(self) -> int:
-        """V x N, the rows of logits."""
+        """V x N, the number of rows of logits."""
         return self.manifest.views * self.manifest.dataset.samples
 
     @property
     def total_bytes(self) -> int:
-        """All bytes of the store's files."""
-        return sum(self.array_bytes.values()) + self.beside
+        """The bytes of all files of the store."""
+        return sum(self.array_bytes.values()) + self.other_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Mistake:
     """A view on which the teacher was wrong, before and after correction.
 
     `pixels` (S, S, 3) uint8 is what it saw; `logits` holds (C,) float32 by store name, the raw
-    store's first; `rank` is the label's place in the teacher's own order, 2 or more.
+    store first; `rank` is the label's place in the teacher's own order, 2 or more.
     """
 
     sample: int
@@ -68,10 +68,10 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images a second of training, each way (R,) times, interleaved round by round.
+    """Images per second of training, (R,) rates for each way, interleaved round by round.
 
-    The first way is the one that others are compared with; a way that does the same once more shows
-    the noise. `conditions` says in words what was timed.
+    The first way is the reference; a way that repeats the same work shows the noise. `conditions`
+    describes what was timed.
     """
 
     ways: Mapping[str, tuple[float, ...]]
@@ -85,17 +85,17 @@ class Throughput:
         return next(iter(self.ways))
 
     def ratios(self, way: str) -> tuple[float, ...]:
-        """Return a way's rate over the reference's of the same round, for each round."""
+        """Return the ratio of a way's rate to the reference's, for each round."""
         pairs = zip(self.ways[way], self.ways[self.reference], strict=True)
         return tuple(rate / reference for rate, reference in pairs)
 
 
 @dataclass(frozen=True)
 class TeacherCost:
-    """What the teacher's word costs: forward passes, and seconds where they were measured.
+    """The cost of the teacher: forward passes, and seconds if they were measured.
 
     `samples` N and `views` V were cached once, and `students` learned from the cache for `epochs` E
-    each. `cache_seconds` is what making the stores took, None where it was not timed in one go.
+    each. `cache_seconds` is the time of making the stores, None if it was not timed as a whole.
     """
 
     samples: int
@@ -107,12 +107,12 @@ class TeacherCost:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page tells; what was not measured is empty or None, and has no section.
+    """The content of a page; what was not measured is empty or None, and has no section.
 
-    `comparisons` are pairs of methods, told as first minus second. `test_samples` are those that
-    the accuracies are of, where that is known. `classes` are named by what shows `mistakes`.
-    `temperature` is that at which distributions are drawn. `setting` holds facts of the set-up by
-    name, `commands` is what made the results, `stages` the seconds that each stage took.
+    `comparisons` are pairs of methods, reported as first minus second. `test_samples` is the number
+    of test samples, if known. `classes` are the class names that `mistakes` need. `temperature` is
+    that of the distributions shown. `setting` holds facts of the set-up by name, `commands` the
+    command lines that made the results, `stages` the seconds that each stage took.
     """
 
     title: str
@@ -133,7 +133,7 @@ class Report:
 
     @property
     def raw(self) -> StoreOnDisk | None:
-        """The first store of a teacher's own logits, None where all are corrected."""
+        """The first raw store, None if all are corrected."""
         raws = (store for store in self.stores if store.manifest.correction is None)
         return next(raws, None)
 

@@ -1,4 +1,4 @@
-"""Finished runs: what each of them was asked for, what it reached, and how it is called."""
+"""Finished runs: their configurations, results and names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from logitbank.pipeline.student import TrainConfig
 from logitbank.pipeline.student.run_folder import CONFIG
 from logitbank.stores.errors import LogitbankError, UsageError
 
-_MOST_BYTES = 1_000_000
-_CHANGE_NOTHING = ("seed", "workers", "verify_pixels", "device", "threads")
+_MAX_BYTES = 1_000_000
+_WITHOUT_EFFECT = ("seed", "workers", "verify_pixels", "device", "threads")
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's folder, its configuration and what it reached."""
+    """A run's folder, its configuration and its results."""
 
     path: Path
     config: TrainConfig
@@ -28,10 +28,10 @@ class FinishedRun:
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[FinishedRun, ...]:
-    """Read finished runs; those that differ in their seed alone have one method.
+    """Read finished runs; those that differ only in their seed have the same method.
 
     Raises:
-        UsageError: a folder is not one of a training run, or is a run that is there already.
+        UsageError: a folder is not that of a training run, or two runs are the same.
         LogitbankError: a run is unfinished, was not evaluated, or can't be read.
     """
     configs = [read_config(path) for path in paths]
@@ -41,13 +41,13 @@ def read_runs(paths: Sequence[Path]) -> tuple[FinishedRun, ...]:
         reached = read_run(path, method, config.seed)
         if reached.epochs < config.epochs:
             raise LogitbankError(
-                f"{path} has {reached.epochs} of its {config.epochs} epochs: run its command again "
-                "to finish it, or leave it out"
+                f"{path} has finished {reached.epochs} of its {config.epochs} epochs: run its "
+                "command again to finish it, or leave it out"
             )
         for run in runs:
             if (run.reached.method, run.reached.seed) == (method, config.seed):
                 raise UsageError(
-                    f"{run.path} and {path} are one run twice, of the same settings and seed "
+                    f"{run.path} and {path} have the same settings and the same seed, "
                     f"{config.seed}: leave one of them out"
                 )
         runs.append(FinishedRun(path, config, reached))
@@ -58,7 +58,7 @@ def read_config(path: Path) -> TrainConfig:
     """Read the configuration of a run's folder.
 
     Raises:
-        UsageError: the folder is not one of a training run.
+        UsageError: the folder is not that of a training run.
         LogitbankError: its configuration can't be read.
     """
     file = path / CONFIG
@@ -66,43 +66,43 @@ def read_config(path: Path) -> TrainConfig:
         raise UsageError(f"{path} is not the folder of a training run: it has no {CONFIG}")
     try:
         with open(file, "rb") as opened:
-            text = opened.read(_MOST_BYTES).decode(errors="replace")
+            text = opened.read(_MAX_BYTES).decode(errors="replace")
     except OSError as error:
         raise LogitbankError(f"{file} can't be read: {error.strerror}") from error
     return TrainConfig.from_yaml(text, str(file))
 
 
 def name_methods(configs: Sequence[TrainConfig]) -> list[str]:
-    """Name what each run learned from: its loss and stores, and what else tells it from others.
+    """Return a name for what each run learned from: its loss and stores.
 
-    The student is named where there are several, and of runs with one name the settings in which
-    they differ; runs that differ in nothing but their seed have one name.
+    It includes the student if there are several, and settings in which runs of the same name
+    differ; runs that only differ in their seed have the same name.
     """
     several = len({config.student for config in configs}) > 1
     names = [_described(config, with_student=several) for config in configs]
     settings = [_settings(config) for config in configs]
-    told = []
+    methods = []
     for name, mine in zip(names, settings, strict=True):
         namesakes = [other for other, called in zip(settings, names, strict=True) if called == name]
         different = [key for key in mine if any(other[key] != mine[key] for other in namesakes)]
-        told.append(", ".join([name, *(f"{key} {_plain(mine[key])}" for key in different)]))
-    return told
+        methods.append(", ".join([name, *(f"{key} {_plain(mine[key])}" for key in different)]))
+    return methods
 
 
 def _described(config: TrainConfig, *, with_student: bool) -> str:
-    """Write what was learned from in a few words.
+    """Describe briefly what a student learned from.
 
     >>> _described(TrainConfig("resnet8", soft_labels=("a/sort.zarr",), loss="kd"),
     ...            with_student=False)
     'kd on sort.zarr'
     """
-    told = config.loss or "labels"
+    text = config.loss or "labels"
     if config.teacher is not None:
-        told += f" with {config.teacher} in the loop"
+        text += f" with {config.teacher} in the loop"
     elif config.soft_labels and config.loss != "ce":
-        told += f" on {' and '.join(_last(place) for place in config.soft_labels)}"
-        told += "" if config.correction is None else f" corrected by {config.correction}"
-    return f"{config.student}: {told}" if with_student else told
+        text += f" on {' and '.join(_last(place) for place in config.soft_labels)}"
+        text += "" if config.correction is None else f" corrected by {config.correction}"
+    return f"{config.student}: {text}" if with_student else text
 
 
 def _last(location: str) -> str:
@@ -110,9 +110,9 @@ def _last(location: str) -> str:
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings that change what is learned, but for the seed."""
+    """Return the settings that affect what is learned, other than the seed."""
     found = dataclasses.asdict(config)
-    return {name: value for name, value in found.items() if name not in _CHANGE_NOTHING}
+    return {name: value for name, value in found.items() if name not in _WITHOUT_EFFECT}
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Shares and names that figures, tables and text have in common."""
+"""Shares and names that figures, tables and text use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from logitbank.jobs.report.results import Mistake
 from logitbank.stores.manifest import Measured
 
-MOST_CLASSES = 10
+MAX_CLASSES = 10
 
 
 @dataclass(frozen=True)
 class RankShare:
-    """How many wrong rows have their label at a rank (from 2), and their percentage of all such.
+    """The number of wrong rows whose label has a rank (from 2), and their percentage of all.
 
-    `name` is the rank; `beyond` counts all ranks after the last one that a store keeps in order.
+    `name` is the rank, or `beyond K` for all ranks after the last one that a store keeps in order.
     """
 
     name: str
@@ -46,32 +46,32 @@ def rank_shares(measured: Measured) -> tuple[RankShare, ...]:
 
 
 def wrong_and_all(measured: Measured) -> tuple[int, int]:
-    """Return the rows on which the teacher was wrong, and all rows."""
+    """Return the number of rows in which the teacher was wrong, and the number of all rows."""
     return sum(measured.label_ranks[1:]), sum(measured.label_ranks)
 
 
 def shown_classes(mistake: Mistake) -> list[int]:
-    """Choose the classes that a distribution shows, ascending: all, or the largest and the label.
+    """Return the classes to show of a distribution, at most ten, in ascending order.
 
-    At most ten: with more classes than that, the nine largest of the raw row beside the label.
+    With more than ten classes, they are the label and the nine largest others of the raw row.
     """
     raw = next(iter(mistake.logits.values()))
-    if len(raw) <= MOST_CLASSES:
+    if len(raw) <= MAX_CLASSES:
         return list(range(len(raw)))
     order = np.argsort(-raw, kind="stable").tolist()
     others = [number for number in order if number != mistake.label]
-    return sorted([mistake.label, *others[: MOST_CLASSES - 1]])
+    return sorted([mistake.label, *others[: MAX_CLASSES - 1]])
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Turn (..., C) logits into probabilities at a temperature."""
+    """Return the probabilities of (..., C) logits at a temperature."""
     scaled = logits.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def ordinal(number: int) -> str:
-    """Write a rank in letters and figures.
+    """Return a rank as an ordinal number.
 
     >>> ordinal(2), ordinal(3), ordinal(11), ordinal(22)
     ('2nd', '3rd', '11th', '22nd')

@@ -1,4 +1,4 @@
-"""Arithmetic of a report: means and spreads, whether a difference is noise, when a cache pays."""
+"""Statistics of a report: means, spreads, differences against noise, when a cache pays off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MeanStd:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> MeanStd:
-        """Summarise one value or more.
+        """Summarise one or more values.
 
         >>> MeanStd.of([90.0, 92.0, 94.0])
         MeanStd(mean=92.0, std=2.0)
@@ -36,23 +36,23 @@ class MeanStd:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of means, and half the width of its 95% interval, None where there is none."""
+    """A difference of means and half the width of its 95% interval, None if there is none."""
 
     points: float
     margin: float | None
 
     @property
     def verdict(self) -> str:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero, in words."""
         if self.margin is None:
-            return "no spread to hold it against"
+            return "no spread to compare it with"
         return "beyond the noise" if abs(self.points) > self.margin else "within the noise"
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Compare two groups of runs by Student's two-sample t interval, their variance pooled.
+    """Compare two groups of runs by Student's two-sample t interval with pooled variance.
 
-    A group of a single run has no spread: the difference then stands without an interval.
+    The difference has no interval if a group is a single run, which has no spread.
     """
     one, other = MeanStd.of(first), MeanStd.of(second)
     points = one.mean - other.mean
@@ -65,9 +65,9 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 
 def paired_difference(differences: Sequence[float]) -> Difference:
-    """Summarise differences of pairs that share all but one thing, by Student's t interval.
+    """Summarise differences of pairs that are equal but for one thing, by Student's t interval.
 
-    A single pair has no spread: its difference then stands without an interval.
+    The difference of a single pair, which has no spread, has no interval.
 
     >>> found = paired_difference([1.0, 2.0, 3.0])
     >>> found.points, round(found.margin, 2), found.verdict
@@ -81,7 +81,7 @@ def paired_difference(differences: Sequence[float]) -> Difference:
 
 
 def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """Return t such that a Student variable lies within ± t with this probability, by bisection.
+    """Return the t for which a Student variable lies within ± t with a probability, by bisection.
 
     >>> round(t_quantile(4), 3), round(t_quantile(10), 3)
     (2.776, 2.228)
@@ -98,7 +98,7 @@ def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
 def t_probability(t: float, degrees: int) -> float:
     """Return the probability that a Student variable lies within ± t.
 
-    The finite series of Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 (odd
+    By the finite series of Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 (odd
     degrees of freedom) and 26.7.4 (even ones).
     """
     theta = math.atan(t / math.sqrt(degrees))
@@ -124,7 +124,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Summarise one measurement or more.
+        """Summarise one or more measurements.
 
         >>> Spread.of([1.0, 2.0, 4.0])
         Spread(median=2.0, low=1.0, high=4.0)
@@ -135,7 +135,7 @@ class Spread:
 def pays_from(once: float, each_cached: float, each_in_the_loop: float) -> int | None:
     """Return the smallest number of students for which a cache costs less than the loop.
 
-    That is the smallest s with `once + s * each_cached < s * each_in_the_loop`; None where a cached
+    That is the smallest s with `once + s * each_cached < s * each_in_the_loop`; None if a cached
     student costs no less than one with the teacher in the loop.
 
     >>> pays_from(12, 0, 12), pays_from(13, 0, 12), pays_from(5, 3, 2)

@@ -1,4 +1,4 @@
-"""The tables of a report: plain rows of text, for the page and for a terminal."""
+"""The tables of a report, as rows of text, for the page and for a terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MINUS = "−"
 class Table:
     """Rows of text under a header; a row's first cell names it.
 
-    `numeric` says for each column whether it holds numbers, which are aligned to the right. `last`
-    rows at the end sum the others up.
+    `numeric` tells for each column whether it holds numbers, to be right-aligned. `last` is the
+    number of rows at the end that sum up the others.
     """
 
     caption: str
@@ -27,7 +27,7 @@ class Table:
 
 
 def accuracy_table(report: Report) -> Table:
-    """Tabulate top-1 over the seeds of each method, and the teacher's own where it is known."""
+    """Tabulate top-1 over the seeds of each method, and the teacher's own if it is known."""
     rows = []
     for method in report.methods:
         runs = report.runs_of(method)
@@ -46,14 +46,14 @@ def accuracy_table(report: Report) -> Table:
 
 
 def teacher_top1(report: Report) -> float | None:
-    """Return the teacher's own top-1 on the test split, None where it is not known."""
+    """Return the teacher's own top-1 on the test split, None if it is not known."""
     if report.raw is None or report.raw.manifest.measured.clean_split != "test":
         return None
     return report.raw.manifest.measured.clean_top1
 
 
 def comparison_table(report: Report) -> Table:
-    """Tabulate differences of last-epoch top-1, with Student's t intervals and what they say."""
+    """Tabulate differences of last-epoch top-1, with Student's t intervals and verdicts."""
     rows = []
     for first, second in report.comparisons:
         found = difference(*([run.last_top1 for run in report.runs_of(m)] for m in (first, second)))
@@ -70,7 +70,7 @@ def comparison_table(report: Report) -> Table:
 
 
 def throughput_table(throughput: Throughput) -> Table:
-    """Tabulate images a second and ratios to the reference, with their lowest and highest."""
+    """Tabulate images per second and ratios to the reference, with their ranges."""
     rows = []
     for way, rates in throughput.ways.items():
         rate, relative = Spread.of(rates), Spread.of(throughput.ratios(way))
@@ -85,7 +85,7 @@ def throughput_table(throughput: Throughput) -> Table:
             )
         )
     return Table(
-        f"Images a second over {len(next(iter(throughput.ways.values())))} rounds",
+        f"Images per second over {len(next(iter(throughput.ways.values())))} rounds",
         ("training with", "median", "lowest to highest", f"of {throughput.reference}", "by round"),
         tuple(rows),
         (False, True, True, True, True),
@@ -93,17 +93,17 @@ def throughput_table(throughput: Throughput) -> Table:
 
 
 def bytes_table(report: Report) -> Table:
-    """Tabulate the bytes of every array in every store, their sums and what a cached row takes.
+    """Tabulate the bytes of every array in every store, their sums and the bytes per cached row.
 
-    A store has nothing in the place of an array that it does not have.
+    Cells are empty for arrays that a store does not have.
     """
     stores = report.stores
     names = dict.fromkeys(name for store in stores for name in store.array_bytes)
     rows = [(name, *(_count(store.array_bytes.get(name)) for store in stores)) for name in names]
     rows += [
-        ("crc, metadata", *(f"{store.beside:,}" for store in stores)),
-        ("all", *(f"{store.total_bytes:,}" for store in stores)),
-        ("all, by cached row", *(f"{row_bytes(store):.1f}" for store in stores)),
+        ("crc, metadata", *(f"{store.other_bytes:,}" for store in stores)),
+        ("total", *(f"{store.total_bytes:,}" for store in stores)),
+        ("total per cached row", *(f"{row_bytes(store):.1f}" for store in stores)),
     ]
     return Table(
         "Bytes on disk",
@@ -115,14 +115,14 @@ def bytes_table(report: Report) -> Table:
 
 
 def row_bytes(store: StoreOnDisk) -> float:
-    """Return the bytes that a row takes, all files of the store counted."""
+    """Return the bytes per row, with all files of the store counted."""
     return store.total_bytes / store.rows
 
 
 def cost_table(cost: TeacherCost, throughput: Throughput | None = None) -> Table:
-    """Tabulate the teacher's forward passes and when the cache pays, each with its arithmetic.
+    """Tabulate the teacher's forward passes and when the cache pays off, with the arithmetic.
 
-    Seconds are told as well where both the stores and the students were timed.
+    Seconds are included if both the stores and the students were timed.
     """
     spent, student = cost.views * cost.samples, cost.epochs * cost.samples
     online = cost.students * student
@@ -135,14 +135,14 @@ def cost_table(cost: TeacherCost, throughput: Throughput | None = None) -> Table
         ),
         ("saved", f"{online:,} {MINUS} {spent:,}", f"{online - spent:,}".replace("-", MINUS)),
         (
-            "pays, in passes, from",
+            "pays off, in passes, from",
             f"s × {student:,} > {spent:,}",
             _from_student(pays_from(spent, 0, student)),
         ),
         *_seconds_rows(cost, throughput),
     ]
     return Table(
-        "Teacher forward passes, and from how many students (s) on the cache pays",
+        "Teacher forward passes, and from how many students (s) on the cache pays off",
         ("", "arithmetic", "result"),
         tuple(rows),
         (False, False, True),
@@ -150,9 +150,9 @@ def cost_table(cost: TeacherCost, throughput: Throughput | None = None) -> Table
 
 
 def _seconds_rows(cost: TeacherCost, throughput: Throughput | None) -> list[tuple[str, str, str]]:
-    """Compare whole training times; nothing where either was not timed.
+    """Return rows that compare whole training times, none if either was not timed.
 
-    Both ways are taken as their share of the reference's rate, since shares are measured round by
+    Both rates are taken as shares of the reference's rate, since shares are measured round by
     round, so that a machine whose speed drifts doesn't favour one of them.
     """
     if cost.cache_seconds is None or throughput is None:
@@ -174,7 +174,7 @@ def _seconds_rows(cost: TeacherCost, throughput: Throughput | None) -> list[tupl
             f"{gain:.1f}".replace("-", MINUS),
         ),
         (
-            "pays, in seconds, from",
+            "pays off, in seconds, from",
             f"s × {gain:.1f} > {once}".replace("-", MINUS),
             _from_student(pays_from(cost.cache_seconds, 0, gain)),
         ),
@@ -182,14 +182,14 @@ def _seconds_rows(cost: TeacherCost, throughput: Throughput | None) -> list[tupl
 
 
 def table_lines(table: Table) -> list[str]:
-    """Write a table in plain text, its columns aligned."""
+    """Return a table as lines of plain text, with aligned columns."""
     lines = [table.header, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [table.caption, *("  " + _aligned(line, widths, table.numeric) for line in lines)]
 
 
 def markdown_lines(table: Table) -> list[str]:
-    """Write a table in Markdown, under its caption.
+    """Return a table as lines of Markdown, under its caption.
 
     >>> markdown_lines(Table("Top-1", ("from", "%"), (("KD", "73.33"),), (False, True)))
     ['Top-1', '', '| from | % |', '| --- | ---: |', '| KD | 73.33 |']

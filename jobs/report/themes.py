@@ -1,4 +1,4 @@
-"""How figures look: two themes, for light pages and for dark ones."""
+"""The look of figures: a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DOTS_PER_INCH = 200
 class Theme:
     """Colours by role.
 
-    `accent` is the truth and what comes from the cache, `contrast` the teacher's error and what it
-    costs to ask it again (the two are told apart with any colour vision); `quiet` is all the rest.
+    `accent` is for the truth and for the cache, `contrast` for the teacher's errors and for the
+    teacher in the loop (the two are distinct in any colour vision); `quiet` is for everything else.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Theme:
     quiet: str
 
     def settings(self) -> Any:
-        """Return matplotlib's settings, for `rc_context`."""
+        """Return settings for matplotlib's `rc_context`."""
         return {
             "figure.facecolor": self.surface,
             "savefig.facecolor": self.surface,
@@ -79,7 +79,7 @@ THEMES = (LIGHT, DARK)
 
 
 def name_rows(axes: Axes, names: list[str], theme: Theme) -> None:
-    """Write names on the left of rows 0, 1, ... from the top, without ticks or axis."""
+    """Label rows 0, 1, ... from the top on the left, without ticks or axis."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0, labelcolor=theme.ink, labelsize=9.5)

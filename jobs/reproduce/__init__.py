@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, listed, threads
+from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, plan_count, threads
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.jobs.command_line.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 LOG = "reproduce.log"
 RECIPE_HELP = (
-    "a recipe (cifar100/resnet32x4-resnet8x4/dkd), a pair (cifar100/resnet32x4-resnet8x4, all of "
-    "its losses), a dataset (digits), or a file or folder of your own"
+    "a recipe (cifar100/resnet32x4-resnet8x4/dkd), a pair with all of its losses "
+    "(cifar100/resnet32x4-resnet8x4), a dataset (digits), or your own file or folder"
 )
 _KINDS = {
     "train-teacher": "to train teachers",
@@ -39,29 +39,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the job's arguments."""
     parser.add_argument("recipes", type=location, nargs="+", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument("--dataset", required=True, metavar="SPEC", help=DATASET_HELP)
-    parser.add_argument("--eval-dataset", metavar="SPEC", help="its test split is evaluated on")
+    parser.add_argument(
+        "--eval-dataset", metavar="SPEC", help="the dataset whose test split to evaluate on"
+    )
     parser.add_argument(
         "--teacher",
         nargs="+",
         default=[],
         metavar="SPEC",
-        help="the recipes' teachers with weights, one a network; digits need none",
+        help="the recipes' teachers with weights, one per network (not needed for digits)",
     )
     parser.add_argument(
-        "--out", type=out_path, required=True, metavar="DIR", help="stores, runs and the table"
+        "--out",
+        type=out_path,
+        required=True,
+        metavar="DIR",
+        help="folder for stores, runs and the table",
     )
-    parser.add_argument("--seeds", type=listed, default=3, help="students of each row")
-    parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
+    parser.add_argument("--seeds", type=plan_count, default=3, help="students per row")
+    parser.add_argument(
+        "--scale", type=scale, default=1.0, help="share of epochs and data to use, for a trial"
+    )
     parser.add_argument(
         "--views",
-        type=listed,
+        type=plan_count,
         metavar="V",
-        help="cached of each image (the recipes' own)",
+        help="views to cache per image (by default the recipes' own)",
     )
-    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA where there is one)")
-    parser.add_argument("--workers", type=threads, default=2, help="that render image files")
-    parser.add_argument("--amp", action="store_true", help="mixed precision of students, on CUDA")
-    parser.add_argument("--channels-last", action="store_true", help="that memory format")
+    parser.add_argument("--device", help="cpu or cuda[:N] (CUDA if available)")
+    parser.add_argument("--workers", type=threads, default=2, help="workers that render images")
+    parser.add_argument(
+        "--amp", action="store_true", help="train students in mixed precision, on CUDA"
+    )
+    parser.add_argument(
+        "--channels-last", action="store_true", help="use the channels_last memory format"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
 
 
@@ -77,7 +89,7 @@ def scale(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is missing of every stage, and write the table after each student."""
+    """Run every stage that is not done yet, and write the table after each student."""
     from logitbank.jobs.reproduce.plan import Planner
 
     recipes = _recipes(options.recipes)
@@ -88,17 +100,17 @@ def run(options: argparse.Namespace) -> int:
     plan = Planner(request, len(dataset)).plan(recipes)
     _try_models(request, recipes, dataset)
     if options.dry_run:
-        print("\n".join(command_line(stage.words) for stage in plan.stages))
+        print("\n".join(command_line(stage.argv) for stage in plan.stages))
         return 0
     request.out.mkdir(parents=True, exist_ok=True)
     return _run_stages(request, recipes, plan)
 
 
 def _recipes(names: Sequence[str]) -> dict[str, Recipe]:
-    """Read all recipes by name; UsageError where two files have one name."""
-    from logitbank.jobs.reproduce.recipe_files import find_recipes, together
+    """Read all recipes, by name; raise UsageError if two files have the same name."""
+    from logitbank.jobs.reproduce.recipe_files import find_recipes, merge_recipes
 
-    entries = together(map(find_recipes, names))
+    entries = merge_recipes(map(find_recipes, names))
     return {name: entry.recipe() for name, entry in entries.items()}
 
 
@@ -111,15 +123,15 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _dataset(request: Request) -> ImageDataset:
-    """Open the training split; UsageError where no split of its classes can be evaluated on."""
+    """Open the training split; raise UsageError if there is no test split of the same classes."""
     from logitbank.pipeline.datasets import has_split, open_dataset
     from logitbank.pipeline.student.sources import check_evaluation_classes
 
     evaluated = request.eval_dataset or request.dataset
     if not has_split(evaluated, "test"):
         raise UsageError(
-            f"{evaluated} has no test split, and a table of accuracies needs one: --eval-dataset "
-            "names another dataset's"
+            f"{evaluated} has no test split, and a table of accuracies needs one: name a dataset "
+            "that has one by --eval-dataset"
         )
     dataset = open_dataset(request.dataset, "train")
     check_evaluation_classes(dataset, open_dataset(evaluated, "test"))
@@ -127,13 +139,13 @@ def _dataset(request: Request) -> ImageDataset:
 
 
 def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageDataset) -> None:
-    """Load every network once: one that there is not would else be found only hours later."""
+    """Load every network once, to fail now rather than hours later."""
     from logitbank.jobs.command_line.opening import open_model
     from logitbank.pipeline.devices import usable_device
 
     device = usable_device(request.device)
     if request.amp and device.type != "cuda":
-        raise UsageError(f"--amp needs a CUDA device, this machine has {device}")
+        raise UsageError(f"--amp needs a CUDA device, not {device}: leave --amp out")
     for student in dict.fromkeys(recipe.student for recipe in recipes.values()):
         open_model(student, dataset, pretrained=False)
     for teacher in request.teachers:
@@ -141,10 +153,10 @@ def _try_models(request: Request, recipes: dict[str, Recipe], dataset: ImageData
 
 
 def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int:
-    """Run the stages; the exit code of the first that was asked to stop, else 0."""
+    """Run the stages; return the exit code of the first that was asked to stop, else 0."""
     from logitbank.jobs.cli import run_job
     from logitbank.jobs.command_line.stage_log import StageLog
-    from logitbank.jobs.command_line.stopping import tell_stopped
+    from logitbank.jobs.command_line.stopping import report_stopped
     from logitbank.jobs.reproduce.plot import save_plot
     from logitbank.jobs.reproduce.seconds import StageSeconds
     from logitbank.jobs.reproduce.table import MARKDOWN, shown_lines, write_table
@@ -154,9 +166,9 @@ def _run_stages(request: Request, recipes: dict[str, Recipe], plan: Plan) -> int
     done: list[Student] = []
     for stage in plan.stages:
         with shown.stage(stage.title):
-            code = seconds.run(stage, partial(run_job, stage.words[0], stage.words[1:]))
+            code = seconds.run(stage, partial(run_job, stage.argv[0], stage.argv[1:]))
         if code:
-            tell_stopped("reproduce", f"a signal during: {stage.title}")
+            report_stopped("reproduce", f"a signal during: {stage.title}")
             return code
         if stage.output in plan.students:
             done.append(plan.students[stage.output])
@@ -176,7 +188,7 @@ def _write_page(request: Request, plan: Plan, results: Results) -> Path:
     from logitbank.stores.reader import Store
 
     makers = ("cache", "correct")
-    made = [stage.output for stage in plan.stages if stage.words[0] in makers]
+    made = [stage.output for stage in plan.stages if stage.argv[0] in makers]
     report = report_of(
         {path.name: Store.open(path) for path in made},
         [run for row in results.rows for run in row.runs],
@@ -189,7 +201,7 @@ def _write_page(request: Request, plan: Plan, results: Results) -> Path:
         title=f"Recipes on {request.dataset}",
         caveat=results.caveat,
         comparisons=tuple((run, first[row.name]) for row, run in pairs if run != first[row.name]),
-        commands=tuple(command_line(stage.words) for stage in plan.stages),
+        commands=tuple(command_line(stage.argv) for stage in plan.stages),
     )
     return write_report(report, request.out)
 
@@ -201,7 +213,7 @@ def _results(
     done: Sequence[Student],
     seconds: StageSeconds,
 ) -> Results:
-    """Read what the students that are done have reached, and add up what it took."""
+    """Read the results of finished students, and add up their cost."""
     from logitbank.jobs.report.reading import read_run
     from logitbank.jobs.reproduce.table import Cost, Results, Row
 
@@ -212,7 +224,7 @@ def _results(
         row = rows.setdefault(key, Row(name, recipes[name], correction, ()))
         rows[key] = dataclasses.replace(row, runs=(*row.runs, run))
     spent_on = {
-        kind: seconds.total(tuple(stage for stage in plan.stages if stage.words[0] == job))
+        kind: seconds.total(tuple(stage for stage in plan.stages if stage.argv[0] == job))
         for job, kind in _KINDS.items()
     }
     cost = Cost(plan.cached_rows, sum(student.soft_labels for student in done), spent_on)

@@ -1,4 +1,4 @@
-"""What has to be made from recipes: teachers, stores, corrections and students, as commands."""
+"""Planning recipes: the commands that make teachers, stores, corrections and students."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from logitbank.pipeline.views.augmentation import check_views
 from logitbank.pipeline.views.specs import parse_augmentation
 from logitbank.stores.errors import UsageError
 
-_OF_DIGITS = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
-"""How the teacher of a recipe that has none is trained on digits: too short not to err."""
+_DIGITS_TEACHER = TeacherTraining(epochs=7, batch_size=16, lr=0.05)
+"""Training of a teacher of digits, if the recipe sets none: short enough that it errs."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for beside the recipes.
+    """What a user asks for, besides the recipes.
 
     `teachers` are specs with weights, each for the recipes of its network. `scale` shrinks epochs
-    and data; `views` None takes the recipes' own, no more than there are epochs.
+    and data. `views` None means the recipes' own number, at most the number of epochs.
     """
 
     dataset: str
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Student:
-    """A run of a recipe: by which correction and seed, where, and the soft labels that it takes."""
+    """A run of a recipe: its correction, seed and folder, and the soft labels that it reads."""
 
     recipe: str
     correction: str
@@ -54,9 +54,9 @@ class Student:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages in their order, each once; the students by their stage; the rows to be cached.
+    """All stages in order, each once, and the students by the output of their stage.
 
-    `cached_rows` are the teacher's forward passes, V x N of each raw store.
+    `cached_rows` is the number of teacher forward passes, V x N of each raw store.
     """
 
     stages: tuple[Stage, ...]
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Store:
-    """A raw store to be made."""
+    """A raw store to make."""
 
     path: Path
     teacher: str
@@ -76,7 +76,7 @@ class _Store:
 
 
 _Teacher = tuple[str, Stage | None]
-"""A teacher's spec with its weights, and the stage that makes them where none are given."""
+"""A teacher's spec with its weights, and the stage that makes them if none are given."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,18 @@ class Planner:
 
     Args:
         request: what the user asks for.
-        samples: N, of the training split.
+        samples: N, the size of the training split.
     """
 
     request: Request
     samples: int
 
     def plan(self, recipes: Mapping[str, Recipe]) -> Plan:
-        """Plan recipes by name: teachers first, then stores, corrections, and students.
+        """Plan recipes, given by name: teachers first, then stores, corrections, and students.
 
         Raises:
-            UsageError: a recipe without a teacher, a teacher that none of them has, two of one
-                network, or more views than there are.
+            UsageError: a recipe has no teacher, a teacher is of no recipe, two teachers are of the
+                same network, or an augmentation has fewer views.
         """
         require_teachers(self.request, recipes)
         known: dict[str, tuple[str, _Teacher]] = {}
@@ -110,8 +110,8 @@ class Planner:
             other, found = known.setdefault(_architecture(spec), (name, (spec, training)))
             if found != (spec, training):
                 raise UsageError(
-                    f"{other} and {name} have two teachers of {_architecture(spec)}, with weights "
-                    "of their own: reproduce them one by one, each into another --out"
+                    f"{other} and {name} have different teachers of the network "
+                    f"{_architecture(spec)}: reproduce them one by one, each with its own --out"
                 )
             if training is not None:
                 teachers[training.output] = training
@@ -129,22 +129,22 @@ class Planner:
         return Plan(order, students, rows)
 
     def epochs(self, whole: int) -> int:
-        """Scale epochs, up to a whole number of them."""
+        """Scale a number of epochs, rounded up."""
         return max(1, math.ceil(whole * self.request.scale))
 
     def sample_count(self, batch_size: int, most: int) -> int:
-        """Scale samples, to no fewer than a batch has where there are as many."""
+        """Scale a number of samples, down to the size of a batch at most."""
         whole = min(self.samples, most)
         return min(whole, max(batch_size, math.ceil(whole * self.request.scale)))
 
     def _student_samples(self, recipe: Recipe) -> int:
-        """Return how many samples students learn from, the first; none of a teacher's apart."""
+        """Return how many of the first samples students learn from, without the teacher's own."""
         training = recipe.teacher_training
         kept = training.limit or 0 if training is not None and training.apart else 0
         if kept >= self.samples:
             raise UsageError(
-                f"the teacher {recipe.teacher} is to learn from {kept:,} images of its own, but "
-                f"there are {self.samples:,} in all: none is left for the students"
+                f"the teacher {recipe.teacher} takes {kept:,} of {self.samples:,} images, so that "
+                "none is left for the students: lower the limit of its training"
             )
         return self.sample_count(recipe.batch_size, self.samples - kept)
 
@@ -156,12 +156,12 @@ class Planner:
                 return given, None
         if "@" in recipe.teacher:
             return recipe.teacher, None
-        usual = _OF_DIGITS if self.request.dataset == "digits" else None
+        usual = _DIGITS_TEACHER if self.request.dataset == "digits" else None
         training = recipe.teacher_training or usual
         if training is None:
             raise UsageError(
-                f"{name} needs its teacher: --teacher {architecture}@CHECKPOINT, as train-teacher "
-                "or mdistiller makes it"
+                f"{name} needs its teacher: add --teacher {architecture}@CHECKPOINT, a checkpoint "
+                "of train-teacher or mdistiller"
             )
         folder = self.request.out / "teachers" / _file_name(architecture)
         samples = self.sample_count(training.batch_size, training.limit or self.samples)
@@ -178,14 +178,14 @@ class Planner:
         return f"{architecture}@{folder / 'last.pt'}", stage
 
     def _stores(self, recipe: Recipe, teacher: str) -> list[_Store]:
-        """List the raw stores that a recipe learns from: weak, and strong where it has one."""
+        """Return the raw stores that a recipe learns from: weak, and strong if it needs one."""
         views = self.request.views or min(recipe.views, self.epochs(recipe.epochs))
         samples = self._student_samples(recipe)
         stores = []
         for augmentation in filter(None, (recipe.weak, recipe.strong)):
             check_views(parse_augmentation(augmentation), views)
-            words = (_architecture(teacher), augmentation, f"{views}x{samples}")
-            path = self.request.out / "stores" / f"{'-'.join(map(_file_name, words))}.zarr"
+            parts = (_architecture(teacher), augmentation, f"{views}x{samples}")
+            path = self.request.out / "stores" / f"{'-'.join(map(_file_name, parts))}.zarr"
             stores.append(_Store(path, teacher, augmentation, views, samples))
         return stores
 
@@ -224,8 +224,8 @@ class Planner:
             *(["--amp"] if self.request.amp else []),
             *self._run_flags(folder),
         )
-        taught = epochs * samples * len(raw) if recipe.needs_soft_labels else 0
-        return stage, Student(name, correction, seed, folder, taught)
+        soft_labels = epochs * samples * len(raw) if recipe.needs_soft_labels else 0
+        return stage, Student(name, correction, seed, folder, soft_labels)
 
     def _run_flags(self, folder: Path) -> tuple[object, ...]:
         request = self.request
@@ -239,20 +239,25 @@ class Planner:
 
 
 def require_teachers(request: Request, recipes: Mapping[str, Recipe]) -> None:
-    """Require each teacher that is given to be some recipe's, and no two of one network."""
+    """Check that each given teacher is that of a recipe, and that no two are of one network.
+
+    Raises:
+        UsageError: one of these does not hold.
+    """
     wanted = sorted({_architecture(recipe.teacher) for recipe in recipes.values()})
     given = [_architecture(spec) for spec in request.teachers]
     for spec, architecture in zip(request.teachers, given, strict=True):
         if architecture not in wanted:
             raise UsageError(
-                f"--teacher {spec} is the teacher of no recipe here: they have {', '.join(wanted)}"
+                f"--teacher {spec} is not the teacher of any of these recipes: they have "
+                f"{', '.join(wanted)}"
             )
         if given.count(architecture) > 1:
-            raise UsageError(f"--teacher names {architecture} twice: give one checkpoint of it")
+            raise UsageError(f"--teacher names {architecture} twice: name one checkpoint of it")
 
 
 def _settings(recipe: Recipe, epochs: int) -> list[str]:
-    """Write the settings of a loss as `train` takes them, but for what follows the store."""
+    """Return the settings of a loss as `train` takes them, without those that follow the store."""
     loss = recipe.loss_of_run(epochs)
     raw, corrected = (dataclasses.asdict(loss.on_logits(each)) for each in (None, "sort"))
     return [f"{name}={_written(raw[name])}" for name in raw if raw[name] == corrected[name]]
@@ -265,7 +270,7 @@ def _written(value: object) -> str:
 
 
 def _correction(raw: Path, correction: str) -> Stage | None:
-    """Plan a virtual store, which takes no room; none where nothing is corrected."""
+    """Return the stage of a virtual store, which takes no space; None without a correction."""
     out = _corrected(raw, correction)
     if out == raw:
         return None
@@ -288,7 +293,7 @@ def _architecture(spec: str) -> str:
 
 
 def _file_name(text: str) -> str:
-    """Write a spec so that it can be a file's name.
+    """Turn a spec into a file name.
 
     >>> _file_name("cifar-weak:pad=2,flip=no")
     'cifar-weak-pad-2-flip-no'
@@ -300,5 +305,5 @@ def _given(flag: str, *values: object) -> tuple[object, ...]:
     return () if values in ((), (None,)) else (flag, *values)
 
 
-def _stage(title: str, output: Path, *words: object) -> Stage:
-    return Stage(title, tuple(map(str, words)), output)
+def _stage(title: str, output: Path, *argv: object) -> Stage:
+    return Stage(title, tuple(map(str, argv)), output)

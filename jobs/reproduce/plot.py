@@ -1,4 +1,4 @@
-"""The plot of a reproduction: a row a recipe, in it the runs of each correction."""
+"""The plot of a reproduction: a row per recipe, with the runs of each correction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKERS = "osD^vP*X"
 
 
 def save_plot(results: Results, out: Path) -> list[Path]:
-    """Draw the rows as `table-light.png` and `table-dark.png`."""
+    """Save the plot as `table-light.png` and `table-dark.png`, and return their paths."""
     picture = save_figure(PLOT, partial(draw_rows, results.rows), out)
     return [out / Path(name).name for name in (picture.light, picture.dark)]
 
@@ -30,7 +30,7 @@ def save_plot(results: Results, out: Path) -> list[Path]:
 def draw_rows(rows: Sequence[Row], theme: Theme) -> Figure:
     """Draw last epochs (filled), best ones (hollow), means of the last, and published figures.
 
-    Corrections lie below one another in their recipe's row, told apart by colour and shape.
+    Corrections are below one another in their recipe's row, in different colours and shapes.
     """
     names = list(dict.fromkeys(row.name for row in rows))
     corrections = list(dict.fromkeys(row.correction for row in rows))
@@ -67,7 +67,7 @@ def _draw_row(
     colour, marker = style
     last = [run.last_top1 for run in row.runs]
     best = [run.best_top1 for run in row.runs]
-    # Seeds lie below one another, so that equal accuracies stay apart.
+    # Seeds are drawn below one another, so that equal accuracies don't overlap.
     half = spread * 0.22 if len(row.runs) > 1 else 0.0
     heights = height + np.linspace(-half, half, len(row.runs))
     axes.plot(best, heights, marker, ms=7, mfc="none", mec=colour, mew=0.8, ls="none")
@@ -100,7 +100,7 @@ def _legend(corrections: Sequence[str], has_published: bool, theme: Theme) -> li
 
 
 def _shared_folder(names: Sequence[str]) -> str:
-    """Return the folders that all names begin with, `/` included.
+    """Return the folder that all names begin with, including the final `/`.
 
     >>> _shared_folder(["digits/kd", "digits/dkd"]), _shared_folder(["a/kd", "b/kd"])
     ('digits/', '')

@@ -1,4 +1,4 @@
-"""Recipes: how one student is taught by one teacher, checked before any work."""
+"""Recipes: how one teacher teaches one student, validated before any work."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from logitbank.pipeline.student.config import LossSetting
 from logitbank.pipeline.student.schedule import scaled_milestones
 from logitbank.pipeline.views import Mixed, parse_augmentation
 from logitbank.stores.corrections.registry import correction_named
+from logitbank.stores.encodings import DEFAULT_ENCODING, encoding_named
 from logitbank.stores.errors import UsageError, unknown_name
 
 UNCORRECTED = "none"
@@ -33,20 +34,20 @@ DATASETS = {
     "digits": DatasetKind.CIFAR,
     "imagenet": DatasetKind.IMAGENET,
 }
-"""The datasets that a recipe may be of, and whose published settings its loss begins with."""
+"""The datasets of recipes, and whose published settings their losses start from."""
 
 Percentage = Annotated[float, Field(gt=0, le=100), Expected("a percentage above 0, at most 100")]
 
 
 @dataclass(frozen=True)
 class TeacherTraining:
-    """How a teacher is trained from labels where none is given; `limit` None takes all of them.
+    """How to train a teacher from labels if none is given; `limit` None uses all images.
 
-    `apart` keeps the images of teacher and students apart: the teacher learns from the last `limit`
-    ones, the students from those before, so that it errs on them as it would on new images.
+    `apart` separates the images of teacher and students: the teacher learns from the last `limit`
+    ones and the students from the others, so that it errs on them as it would on new images.
 
     Raises:
-        UsageError: a value that can't be meant.
+        UsageError: a value is invalid.
     """
 
     epochs: Count
@@ -58,15 +59,15 @@ class TeacherTraining:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.apart and self.limit is None:
-            raise UsageError("apart needs a limit, or no image is left")
+            raise UsageError("apart needs a limit, or no image is left for the students")
 
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A published top-1 of the best epoch, in percent, and what its method goes by there.
+    """A published top-1 of the best epoch, in percent, and the name of the method in its source.
 
     Raises:
-        UsageError: no percentage.
+        UsageError: the figure is not a percentage.
     """
 
     top1: Percentage
@@ -78,18 +79,18 @@ class PublishedFigure:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One teacher, one student, one method, with the settings that it was published with.
+    """One teacher, one student and one method, with the published settings.
 
-    `dataset` is the one that settings and `published` are of; `weak` and `strong` are the
-    augmentations, `strong` for a loss that learns from two views alone; `views` V is how many of
-    each are cached. `milestones` are the published epochs after which the rate drops tenfold.
-    `corrections` of the teacher's logits are tried one by one; `none` takes them as they are.
-    `published` is the top-1 of the best epoch, in percent, with the logits as the method has them,
-    None where none is known here; `published_corrected` holds those with another correction of the
-    logits, by its name. `teacher` may name weights, `teacher_training` how it is trained.
+    `dataset` is the one that settings and `published` are of. `weak` and `strong` are the
+    augmentations, `strong` only for a loss that learns from two views; `views` V is how many views
+    of each are cached. `milestones` are the published epochs after which the rate drops tenfold.
+    Each of `corrections` makes a row of results; `none` takes the logits as they are. `published`
+    is the top-1 of the best epoch in percent, with the logits as the method uses them, None if it
+    is not known; `published_corrected` holds figures with other corrections of the logits, by name.
+    `teacher` may name weights, and `teacher_training` says how to train them.
 
     Raises:
-        UsageError: a value that can't be meant.
+        UsageError: a value is invalid.
     """
 
     dataset: str
@@ -115,8 +116,8 @@ class Recipe:
         check_fields(self)
         if self.dataset not in DATASETS:
             raise UsageError(
-                f"{unknown_name('dataset', self.dataset, DATASETS)}: for one of your own, name the "
-                "one whose published settings the loss is to begin with"
+                f"{unknown_name('dataset', self.dataset, DATASETS)}: for your own dataset, name "
+                "the one whose published settings the loss should start from"
             )
         if list(self.milestones) != sorted({*self.milestones}) or not all(
             0 < drop < self.epochs for drop in self.milestones
@@ -130,26 +131,27 @@ class Recipe:
         self._require_other_corrections()
         needs_strong = self._own_loss.views == 2
         if needs_strong != (self.strong is not None):
-            learned = "a weak and a strong view: name" if needs_strong else "one view: leave out"
-            raise UsageError(f"{self.loss} learns from {learned} `strong`")
+            needed = "a weak and a strong view: set" if needs_strong else "one view: leave out"
+            raise UsageError(f"{self.loss} learns from {needed} `strong`")
         if not self.needs_soft_labels and self.corrections != (UNCORRECTED,):
             raise UsageError(
-                f"{self.loss} learns from labels alone, there are no logits to correct: "
-                f"corrections: [{UNCORRECTED}]"
+                f"{self.loss} learns from labels alone, so that there are no logits to correct: "
+                f"set `corrections: [{UNCORRECTED}]`"
             )
+        self._require_accepted()
         for augmentation in filter(None, (self.weak, self.strong)):
-            # Partners of mixed views are drawn from as many samples as a run has.
+            # Mixed views need the number of samples to draw partners from; any will do here.
             if isinstance(parse_augmentation(augmentation, samples=1), Mixed):
                 self._require_mixable(augmentation)
 
     @property
     def own_correction(self) -> str:
-        """The correction of the logits that is the method's own, which figures are published of."""
+        """The correction that is part of the method, and so of its published figures."""
         return self._own_loss.own_correction or UNCORRECTED
 
     @property
     def tabled_corrections(self) -> tuple[str, ...]:
-        """The corrections to make rows of, each once: `none` of raw logits is the method's own."""
+        """The corrections to make rows of, each once; `none` means the method's own correction."""
         own = self.own_correction
         return tuple(
             dict.fromkeys(own if each == UNCORRECTED else each for each in self.corrections)
@@ -157,30 +159,35 @@ class Recipe:
 
     @property
     def needs_soft_labels(self) -> bool:
-        """Whether the student learns from a teacher; `ce`, to compare with, takes its views."""
+        """Whether the student learns from a teacher; `ce` only uses the views of the store."""
         return self._own_loss.needs_teacher
 
     def _require_other_corrections(self) -> None:
-        """Refuse figures of corrections that are none, or the loss's own."""
+        """Refuse figures of unknown corrections and of the loss's own."""
         for name in self.published_corrected:
             if name == self.own_correction:
                 raise UsageError(
-                    f"published_corrected: {name} is how {self.loss} takes its logits: say "
-                    "`published`"
+                    f"published_corrected: {name} is the correction that {self.loss} itself uses: "
+                    "write its figure as `published`"
                 )
             correction_named(name)
 
+    def _require_accepted(self) -> None:
+        """Refuse a loss that can't learn from the stores that it would be given."""
+        for correction in self.tabled_corrections if self.needs_soft_labels else ():
+            made = None if correction == UNCORRECTED else correction
+            reason = self._own_loss.refusal(encoding_named(DEFAULT_ENCODING), made)
+            if reason is not None:
+                raise UsageError(f"corrections: {correction}: --loss {self.loss} {reason}")
+
     def _require_mixable(self, augmentation: str) -> None:
         """Refuse mixed views where something needs one label, or the two views of one image."""
-        if self._own_loss.views == 2:
-            raise UsageError(
-                f"{self.loss} learns from two views of each image, and {augmentation} would mix "
-                "them with different others"
-            )
-        self._own_loss.require_one_label()
+        reason = self._own_loss.refusal_of_mixed(augmentation)
+        if reason is not None:
+            raise UsageError(f"--loss {self.loss} {reason}")
         if self.corrections != (UNCORRECTED,):
             raise UsageError(
-                f"{augmentation} makes views of two labels, and a correction puts one first: say "
+                f"{augmentation} makes views with two labels, but a correction puts one first: set "
                 f"`corrections: [{UNCORRECTED}]`"
             )
 
@@ -191,11 +198,11 @@ class Recipe:
     def loss_of_run(self, epochs: int) -> Loss:
         """Return the loss with its settings for a run of this many epochs.
 
-        The settings that the recipe leaves out are those published for such a dataset and pair.
-        What counts epochs, the warm-up and γ, takes the same share of them as of the recipe's own.
+        Settings that the recipe leaves out are those published for such a dataset and pair.
+        Settings in epochs, the warm-up and γ, scale with the number of epochs.
 
         Raises:
-            UsageError: an unknown loss or setting, or a value that it can't have.
+            UsageError: the loss or a setting is unknown, or a value is invalid.
         """
         drops = (*self.milestones, self.epochs)
         loss = published_loss(
@@ -217,12 +224,12 @@ class Recipe:
 
 
 def _require_models(teacher: str, student: str) -> None:
-    """Require models that there are, as far as that is known without building them."""
+    """Check that the models exist, as far as is known without building them."""
     for spec in map(ModelSpec.parse, (teacher, student)):
         if spec.kind == "cifar" and spec.name not in CIFAR_NETWORKS:
             raise unknown_name("CIFAR network", spec.name, CIFAR_NETWORKS)
     if "@" in student:
-        raise UsageError(f"student {student} has weights already: name the network alone")
+        raise UsageError(f"student {student} has weights already: name only the network")
 
 
 def _require_corrections(corrections: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Files of recipes: how they are found by name, and read; a file holds one recipe, or a table."""
+"""Finding recipes by name, and reading their files: one recipe each, or a table of recipes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 """The tables of recipes that come with logitbank, one a dataset."""
 
 BASE = "base.yaml"
-"""What recipes of a folder share; no recipe itself."""
+"""The name of a file that recipes of a folder may extend; not a recipe itself."""
 
 _EXTENDS = "extends"
 _SUFFIX = ".yaml"
@@ -26,7 +26,7 @@ _SUFFIX = ".yaml"
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """What a file says of one recipe, not checked yet; `place` is where in a table it says so."""
+    """The unchecked keys of a recipe and the file they are from, with the place in a table."""
 
     file: Path
     place: str
@@ -36,8 +36,8 @@ class RecipeEntry:
         """Check the keys, and return the recipe.
 
         Raises:
-            UsageError: an unknown key (the nearest is suggested), one that is missing, or a value
-                that can't be meant; the message begins with the file and the place.
+            UsageError: a key is unknown (the nearest is suggested) or missing, or a value is
+                invalid; the message begins with the file and the place.
         """
         try:
             return from_mapping(Recipe, self.keys, "key of a recipe")
@@ -47,22 +47,21 @@ class RecipeEntry:
 
 
 def find_recipes(name: str) -> dict[str, RecipeEntry]:
-    """Find recipes by what a user calls them.
+    """Find recipes by the name or path that a user gave.
 
     Args:
-        name: first looked for among those that come with logitbank, a dataset, a pair or one
-            recipe of it, such as `cifar100/resnet32x4-resnet8x4/kd`, where `.yaml` may follow;
-            else a file, or a folder for all files below it. A path that begins with `.` or `/` is
-            never looked for among logitbank's own, unless it is the path of their file.
+        name: a built-in dataset, pair or recipe, such as `cifar100/resnet32x4-resnet8x4/kd`, with
+            or without `.yaml`; otherwise a file, or a folder with all files below it. A path that
+            begins with `.` or `/` is never taken for a built-in name.
 
     Returns:
-        The recipes by name: DATASET/PAIR/LOSS of logitbank's own, else the file's path in the
-        folder that was named, or its own name; in a table followed by the recipe's name there.
+        The recipes by name: DATASET/PAIR/LOSS for built-in ones; otherwise the name of the file, or
+        its path in the given folder. For a table, the recipe's name in it follows.
 
     Raises:
-        UsageError: there is no such file or folder, no recipe in it, or a file that is not YAML.
+        UsageError: the file or folder does not exist, contains no recipe, or is not YAML.
     """
-    shipped = {} if name.startswith((".", "/")) else _shipped(name)
+    shipped = {} if name.startswith((".", "/")) else _built_in(name)
     if shipped:
         return shipped
     path = Path(name)
@@ -71,17 +70,17 @@ def find_recipes(name: str) -> dict[str, RecipeEntry]:
     if path.is_dir():
         files = sorted(file for file in path.rglob(f"*{_SUFFIX}") if file.name != BASE)
         if not files:
-            raise UsageError(f"{path} holds no recipe (NAME{_SUFFIX})")
+            raise UsageError(f"{path} contains no recipe (NAME{_SUFFIX})")
         names = (file.relative_to(path).with_suffix("").as_posix() for file in files)
-        return dict(sorted(together(map(read_recipes, files, names)).items()))
+        return dict(sorted(merge_recipes(map(read_recipes, files, names)).items()))
     raise unknown_name("recipe", name, recipe_names(near=name))
 
 
-def together(found: Iterable[Mapping[str, RecipeEntry]]) -> dict[str, RecipeEntry]:
-    """Put recipes of several files together.
+def merge_recipes(found: Iterable[Mapping[str, RecipeEntry]]) -> dict[str, RecipeEntry]:
+    """Merge the recipes of several files.
 
     Raises:
-        UsageError: two files have a recipe of one name.
+        UsageError: two files have a recipe of the same name.
     """
     entries: dict[str, RecipeEntry] = {}
     for name, entry in (item for each in found for item in each.items()):
@@ -92,10 +91,11 @@ def together(found: Iterable[Mapping[str, RecipeEntry]]) -> dict[str, RecipeEntr
 
 
 def recipe_names(near: str = "") -> list[str]:
-    """List what comes with logitbank: the pairs, each of several losses.
+    """Return the names of built-in pairs.
 
     Args:
-        near: what a user asked for; if that names a pair, the recipes of it are listed.
+        near: a name that a user asked for; if it is in a built-in pair, the recipes of that pair
+            are returned instead.
     """
     names = [name for file in sorted(RECIPES.glob(f"*{_SUFFIX}")) for name in _names_in(file)]
     pairs = sorted({_pair(name) for name in names})
@@ -103,14 +103,13 @@ def recipe_names(near: str = "") -> list[str]:
 
 
 def read_recipes(path: Path, name: str) -> dict[str, RecipeEntry]:
-    """Read a file: one recipe, whose name is given, or a table of recipes, named below it.
+    """Read a file: one recipe called `name`, or a table of recipes called `name/...`.
 
-    In a file of one, `extends: FILE` or `extends: NAME` puts it on top of another, which lies
-    beside it or comes with logitbank.
+    A single recipe can extend another one by `extends: FILE`, relative to its own file, or by
+    `extends: NAME` of a built-in recipe.
 
     Raises:
-        UsageError: it can't be read, or its table is not well formed; the message begins with the
-            path.
+        UsageError: it can't be read, or its table is malformed; the message begins with the path.
     """
     keys = _read(path, ())
     if COLUMNS not in keys:
@@ -125,8 +124,8 @@ def read_recipes(path: Path, name: str) -> dict[str, RecipeEntry]:
     }
 
 
-def _shipped(name: str) -> dict[str, RecipeEntry]:
-    """Find what comes with logitbank by name; nothing if there is no such recipe."""
+def _built_in(name: str) -> dict[str, RecipeEntry]:
+    """Return the built-in recipes of a name, none if there are no such recipes."""
     wanted = PurePosixPath(name.removesuffix(_SUFFIX))
     file = RECIPES / f"{wanted.parts[0]}{_SUFFIX}" if wanted.parts else RECIPES
     if not file.is_file():
@@ -146,23 +145,23 @@ def _pair(name: str) -> str:
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a file's keys, with those of the recipe that it extends beneath them."""
+    """Read a file's keys, completed by those of the recipe that it extends."""
     if path.resolve() in above:
-        raise UsageError(f"{path}: extends itself, by way of {above[-1]}")
+        raise UsageError(f"{path}: extends itself, through {above[-1]}")
     own = read_mapping(path, title=str(path), names="the keys of a recipe")
     base = own.pop(_EXTENDS, None)
     if COLUMNS in own and (above or base is not None):
         asked = above[-1] if above else path
         raise UsageError(
-            f"{asked}: {_EXTENDS}: {path} is a table, and only a single recipe extends another"
+            f"{asked}: {_EXTENDS}: {path} is a table, but only a single recipe can extend another"
         )
     if base is None:
         return own
     if not isinstance(base, str):
         raise UsageError(f"{path}: {_EXTENDS}: {base!r} is not the path of a file")
-    # A home folder is a whole path, which the recipe's own folder is no part of.
+    # An absolute path, such as an expanded `~`, replaces the recipe's own folder.
     file = path.parent / os.path.expanduser(base)
-    shipped = {} if file.exists() else _shipped(base)
+    shipped = {} if file.exists() else _built_in(base)
     if base in shipped:
         return {**shipped[base].keys, **own}
     return _read(file, (*above, path.resolve())) | own

@@ -1,4 +1,4 @@
-"""Tables of recipes: a row a pair of networks, a column a loss, a cell only where it differs."""
+"""Tables of recipes: a row per pair of networks, a column per loss, and cells for exceptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = "columns"
 """The key that makes a file a table rather than one recipe."""
 
 Keys = dict[str, Any]
-"""Keys of a recipe, with their values."""
+"""Keys of a recipe and their values."""
 
 Figure = Annotated[
     float | Literal[False] | None,
@@ -31,18 +31,18 @@ class RecipeTable:
     """The recipes of one dataset.
 
     `columns` are losses; figures of corrected logits have a column `LOSS/CORRECTION`, and `sources`
-    says what they go by. `pairs` holds for each `TEACHER-STUDENT` the published top-1, one a
-    column: None where it is not known, False where there is no recipe; instead of a row of unknown
-    ones, None. The networks are of the kind that `models` names, such as `cifar`. Without pairs
-    `shared` names both networks.
+    gives their names in the literature. `pairs` holds for each `TEACHER-STUDENT` the published
+    top-1, one per column: None if it is not known, False if there is no recipe; None in place of a
+    row means that all are unknown. `models` is the kind of the networks, such as `cifar`. Without
+    pairs, `shared` names both networks.
 
-    A recipe has a key from `cells`, by pair and loss, else from that of its student, its teacher or
-    its loss, else from `shared`, in this order. `loss_settings` are put together from all of them,
-    one by one, and what none of them sets is as published for the pair.
+    A recipe takes each key from the first of these that sets it: `cells` by pair and loss, its
+    student, its teacher, its loss, `shared`. `loss_settings` are merged from all of them, and
+    settings that none of them has are as published for the pair.
 
     Raises:
-        UsageError: a name that is nowhere else in the table, an unknown key of a recipe, or a row
-            that doesn't fit the columns.
+        UsageError: a name appears nowhere else in the table, a key of a recipe is unknown, or a row
+            doesn't fit the columns.
     """
 
     dataset: str
@@ -62,7 +62,7 @@ class RecipeTable:
         for column in self.columns:
             _require_name(COLUMNS, "column", column.partition("/")[0], losses)
         if len({*self.columns}) != len(self.columns):
-            raise UsageError(f"{COLUMNS}: each stands once, not {', '.join(self.columns)}")
+            raise UsageError(f"{COLUMNS}: names must be unique, not {', '.join(self.columns)}")
         for pair, row in self.pairs.items():
             self._require_row(pair, row)
         networks = [_networks(pair) for pair in self.pairs]
@@ -79,8 +79,8 @@ class RecipeTable:
     def recipes(self) -> dict[str, tuple[str, Keys]]:
         """Return the place in the table and the keys of each recipe, by its name.
 
-        A name is `TEACHER-STUDENT/LOSS`, or `LOSS` where there are no pairs; `+` in a loss's name
-        is written `-`.
+        A name is `TEACHER-STUDENT/LOSS`, or `LOSS` in a table without pairs, with `-` in place of
+        `+`.
         """
         found = {}
         for pair in self.pairs or ("",):
@@ -92,7 +92,7 @@ class RecipeTable:
         return found
 
     def _keys(self, pair: str, loss: str) -> Keys:
-        """Put together what the sections say of a recipe."""
+        """Merge the keys that the sections set for a recipe."""
         found: Keys = {"dataset": self.dataset, "loss": loss, **self._published(pair, loss)}
         sections = [self.shared, self.losses.get(loss, {})]
         if pair:
@@ -124,16 +124,16 @@ class RecipeTable:
         if not all(_networks(pair)):
             raise UsageError(f"pairs: {pair!r} is not TEACHER-STUDENT")
         if not self.models:
-            raise UsageError("pairs: `models` must say of which kind the networks are, as cifar")
+            raise UsageError("pairs: `models` must name the kind of the networks, such as cifar")
         if row is not None and len(row) != len(self.columns):
             raise UsageError(
                 f"pairs: {pair} has {len(row)} figures for {len(self.columns)} columns: write ~ "
-                "where none is known, `no` where there is no recipe"
+                "for an unknown figure, `no` for no recipe"
             )
 
 
 def _networks(pair: str) -> tuple[str, str]:
-    """Split a pair into its teacher's and its student's network."""
+    """Split a pair into the networks of teacher and student."""
     teacher, _, student = pair.partition("-")
     return teacher, student
 

@@ -1,4 +1,4 @@
-"""The seconds that stages took, added up over all runs of the same command."""
+"""The seconds that stages took, summed over all runs of the same command."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ENTRIES = TypeAdapter(dict[str, tuple[float, bool]])
 
 
 class StageSeconds:
-    """Seconds by stage, kept in a folder; a stage that is done is not timed again.
+    """Seconds by stage, kept in a folder; a finished stage is not timed again.
 
-    A stage that is broken off keeps what it took until then, unless the process is killed.
+    An interrupted stage keeps the time until then, unless the process is killed.
 
     Args:
-        out: the folder that `seconds.json` lies in.
+        out: the folder of `seconds.json`.
 
     Raises:
         LogitbankError: the file is damaged.
@@ -36,12 +36,12 @@ class StageSeconds:
             self._entries = _ENTRIES.validate_python(json.loads(content or "{}"))
         except (ValueError, RecursionError) as error:
             raise LogitbankError(
-                f"{out / SECONDS} is damaged: it holds the seconds that stages took, move it "
-                "elsewhere to go on without those"
+                f"{out / SECONDS} is damaged: it holds the seconds that stages took, so move it "
+                "elsewhere to go on without them"
             ) from error
 
     def run(self, stage: Stage, work: Callable[[], int]) -> int:
-        """Time a stage's work, and return its exit code: 0 where it is done."""
+        """Time the work of a stage, and return its exit code, 0 if it is done."""
         before, done = self._entries.get(self._name(stage), (0.0, False))
         if done:
             return work()
@@ -56,9 +56,9 @@ class StageSeconds:
         return code
 
     def total(self, stages: tuple[Stage, ...]) -> float:
-        """Add up what these stages took."""
+        """Return the seconds that these stages took in all."""
         return sum(self._entries.get(self._name(stage), (0.0, False))[0] for stage in stages)
 
     def _name(self, stage: Stage) -> str:
-        """Name a stage by its place in the folder, so that the folder may be called otherwise."""
+        """Return a stage's path in the folder, which stays the same if the folder is renamed."""
         return stage.output.relative_to(self._out).as_posix()

@@ -1,4 +1,4 @@
-"""The table of a reproduction: top-1 beside the published figures, and what it all cost."""
+"""The table of a reproduction: top-1 next to the published figures, and what it cost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe with one correction, and its finished runs, one a seed."""
+    """A recipe with one correction, and its finished runs, one per seed."""
 
     name: str
     recipe: Recipe
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def published(self) -> float | None:
-        """The published figure, of the loss with the logits that it has here: SLD's are swapped."""
+        """The published figure of the loss with this correction, None if it is not known."""
         if self.correction == self.recipe.own_correction:
             return self.recipe.published
         figure = self.recipe.published_corrected.get(self.correction)
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def published_as(self) -> str:
-        """What the published figure goes by, where it is of another name than the row's."""
+        """The name that the figure was published under, empty if it is the row's own."""
         figure = self.recipe.published_corrected.get(self.correction)
         return figure.source if figure is not None else ""
 
@@ -77,13 +77,13 @@ class Cost:
 
     @property
     def saved(self) -> int:
-        """The passes that the stores saved; below 0 where the loop would have spent fewer."""
+        """The passes that the stores saved; negative if the loop would have taken fewer."""
         return self.in_the_loop - self.spent
 
 
 @dataclass(frozen=True)
 class Results:
-    """The rows so far, what they cost, and in words what they were made from."""
+    """The rows so far and their cost, with the dataset and the scale."""
 
     rows: tuple[Row, ...]
     cost: Cost
@@ -92,22 +92,22 @@ class Results:
 
     @property
     def closing_lines(self) -> list[str]:
-        """What stands below the table, a phrase a line."""
+        """The lines below the table."""
         return [*filter(None, [self.caveat]), *comparison_lines(self.rows), *cost_lines(self.cost)]
 
     @property
     def caveat(self) -> str:
-        """Say how the published figures are to be read, empty where there is none."""
+        """A note on how to read the published figures, empty if there are none."""
         figures = {row.recipe.dataset for row in self.rows if row.published is not None}
         if not figures:
             return ""
-        told = f"Published figures are of {' and '.join(sorted(figures))}, of the best epoch."
+        text = f"Published figures are of {' and '.join(sorted(figures))}, of the best epoch."
         own = self.dataset.partition(":")[0]
         if own in {"digits", "cifar100", "imagenet"} - figures or self.scale != 1:
-            return f"{told} This is {own} at scale {self.scale:g}: they can't be compared."
+            return f"{text} This is {own} at scale {self.scale:g}: they can't be compared."
         if own in figures:
-            return told
-        return f"{told} Whether {self.dataset} can be compared is for you to say."
+            return text
+        return f"{text} Whether {self.dataset} can be compared is for you to judge."
 
 
 def results_table(results: Results) -> Table:
@@ -132,9 +132,9 @@ def results_table(results: Results) -> Table:
 
 
 def comparison_lines(rows: Sequence[Row]) -> list[str]:
-    """Compare corrections by the runs that share a recipe and a seed, a phrase for each two.
+    """Compare corrections by the runs that share a recipe and a seed, a line for each pair.
 
-    Such runs begin with the same weights and see the same views in the same order.
+    Such runs start from the same weights and see the same views in the same order.
     """
     last: dict[str, dict[tuple[str, int], float]] = {row.correction: {} for row in rows}
     for row in rows:
@@ -155,7 +155,7 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """Say what was spent and saved, a phrase a line."""
+    """Return lines on what was spent and saved."""
     hours = ", ".join(f"{seconds / 3600:,.3f} {kind}" for kind, seconds in cost.seconds.items())
     saved = f"{cost.saved:,}".replace("-", MINUS)
     return [
@@ -167,7 +167,7 @@ def cost_lines(cost: Cost) -> list[str]:
 
 
 def write_table(results: Results, out: Path) -> None:
-    """Write the table as Markdown and CSV, each whole.
+    """Write the table as Markdown and CSV, each atomically.
 
     Raises:
         StoreError: a file can't be written.
@@ -180,7 +180,7 @@ def write_table(results: Results, out: Path) -> None:
 
 
 def csv_text(results: Results) -> str:
-    """Write the rows as CSV, and what they cost as comments (#) at its end."""
+    """Return the rows as CSV, and their cost as comments (#) at its end."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -193,15 +193,12 @@ def csv_text(results: Results) -> str:
 
 
 def shown_lines(results: Results) -> list[str]:
-    """Write the table and what it cost for a terminal."""
+    """Return the table and its cost as lines for a terminal."""
     return ["", *table_lines(results_table(results)), "", *results.closing_lines]
 
 
 def _published(row: Row) -> str:
-    """Write the published figure, with the name that it was published under.
-
-    A swapped teacher's with KD's loss is 73.46, LA (RLD).
-    """
+    """Return the published figure with the name it was published under, such as 73.46, LA (RLD)."""
     if row.published is None:
         return ""
     return ", ".join(filter(None, (f"{row.published:.2f}", row.published_as)))

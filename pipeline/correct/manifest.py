@@ -1,4 +1,4 @@
-"""What a corrected store is of: the identity that a correction gives it."""
+"""The manifest of a corrected store: its identity, from its parent's and the correction."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from logitbank.stores.reader import Store
 
 
 def corrected_manifest(parent: Store, correction: str) -> Manifest:
-    """Describe the store that a correction makes of its parent.
+    """Return the manifest of the store that a correction makes from its parent.
 
     Raises:
-        UsageError: an unknown correction, or a parent that is corrected already or holds mixed
+        UsageError: the correction is unknown, or the parent is already corrected or holds mixed
             views.
     """
     found = correction_named(correction)
@@ -40,5 +40,5 @@ def corrected_manifest(parent: Store, correction: str) -> Manifest:
 
 
 def wrong_rows(measured: Measured) -> tuple[int, int]:
-    """Return the rows whose label is not first, and all rows: what a correction changes, and of."""
+    """Return the number of rows whose label is not first, and the number of all rows."""
     return sum(measured.label_ranks[1:]), sum(measured.label_ranks)

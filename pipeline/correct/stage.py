@@ -1,4 +1,4 @@
-"""Correcting units: read, corrected in place and written, several at a time."""
+"""The correction stage: units are read, corrected in place and written, several at a time."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ BATCH_ROWS = 16_384
 
 
 class CorrectionStage:
-    """A `CorrectionTask` that a process has opened.
+    """A `CorrectionTask` opened in a process.
 
-    Any number of processes may compute at a time: a unit is a pure map of the parent's bytes.
+    Any number of processes may compute at a time: a unit is a pure function of the parent's bytes.
 
     Args:
-        task: whose units.
+        task: the task whose units are computed.
         parent: the raw store.
         threads: how many units are read, corrected and written at a time.
 
     Raises:
-        UsageError: there is no such correction.
+        UsageError: the correction is unknown.
     """
 
     def __init__(self, task: CorrectionTask, parent: Store, threads: int) -> None:
@@ -55,7 +55,7 @@ class CorrectionStage:
 
     @property
     def samples(self) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
-        """Return (N,) labels and (N,) ids, those of the raw store."""
+        """Return (N,) labels and (N,) ids of the raw store."""
         return self._parent.target, self._parent.sample_id
 
     def groups(self, units: Iterable[Unit]) -> list[UnitGroup]:
@@ -68,14 +68,14 @@ class CorrectionStage:
         Raises:
             StoreError: one is missing or of another size.
         """
-        names = [spec.name for spec in unit_arrays(self._parent.arrays)]
+        names = [spec.name for spec in reversed(unit_arrays(self._parent.arrays))]
         self._parent.require_chunks(names, {unit.view for unit in units})
 
     def check(self) -> Measured:
-        """Check that the device is there and knows the correction.
+        """Check that the device exists and supports the correction.
 
         Raises:
-            UsageError: it isn't, or doesn't.
+            UsageError: it does not.
         """
         if self._task.device != "cpu":
             self._corrector()
@@ -86,13 +86,13 @@ class CorrectionStage:
         return True
 
     def require_begun(self, measured: Measured) -> None:
-        """Check nothing: the parent's digest is in the manifest's identity."""
+        """Do nothing: the parent's digest is in the manifest's identity."""
 
     def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
-        """Check nothing: the parent's digest is of its samples, too."""
+        """Do nothing: the parent's digest covers its samples."""
 
     def close(self) -> None:
-        """Leave the parent open: whoever opened it may read on."""
+        """Leave the parent open for whoever opened it."""
 
     def compute(
         self,
@@ -105,8 +105,9 @@ class CorrectionStage:
         """Correct units and write them, `threads` at a time.
 
         Raises:
-            StoreError: a chunk of the parent is bad, a row can't be corrected or a file be written.
-            UsageError: the device is not there, or doesn't know the correction.
+            StoreError: a chunk of the parent is damaged, a row can't be corrected, or a file can't
+                be written.
+            UsageError: the device does not exist or does not support the correction.
         """
         spare = self._spare
 
@@ -132,8 +133,8 @@ class CorrectionStage:
         """Seal the store.
 
         Raises:
-            StoreError: as `StoreWriter.seal`, or a row is wrong after a correction that leaves none
-                so.
+            StoreError: as `StoreWriter.seal`, or rows are still wrong after a correction that
+                should leave none.
         """
         sealed = writer.seal()
         wrong, rows = wrong_rows(sealed.measured)
@@ -145,7 +146,7 @@ class CorrectionStage:
 
     @cached_property
     def _spare(self) -> SimpleQueue[UnitMemory]:
-        """Memory for a unit a thread."""
+        """Return a queue with the memory for one unit per thread."""
         spare: SimpleQueue[UnitMemory] = SimpleQueue()
         for _ in range(self._threads):
             spare.put(UnitMemory.of(self._parent, self._correction, self._corrector()))
@@ -157,7 +158,7 @@ class CorrectionStage:
 
 @dataclass(frozen=True)
 class UnitMemory:
-    """Memory for the rows of one unit, used again for the next, and what corrects them in place."""
+    """Memory for the rows of one unit, reused for the next, and what corrects them in place."""
 
     codes: Mapping[str, NDArray[Any]]
     top: NDArray[Any]
@@ -166,7 +167,7 @@ class UnitMemory:
 
     @classmethod
     def of(cls, parent: Store, correction: Correction, correct: RowCorrector) -> UnitMemory:
-        """Make the memory for what a correction changes of a unit of a store."""
+        """Allocate memory for the arrays of a unit that a correction changes."""
         classes = parent.manifest.dataset.classes
         encoded = EncodedCorrection.of(correction, parent.encoding, classes)
         memory = {
@@ -177,10 +178,10 @@ class UnitMemory:
 
 
 def row_corrector(correction: Correction, device: str, batch_rows: int) -> RowCorrector:
-    """Choose what corrects rows: the serial kernel, or batches on a CUDA device.
+    """Return what corrects rows: the serial kernel, or batches on a CUDA device.
 
     Raises:
-        UsageError: there is no such device, or it doesn't know the correction.
+        UsageError: the device does not exist or does not support the correction.
     """
     if device == "cpu":
         return correction
@@ -193,14 +194,14 @@ def row_corrector(correction: Correction, device: str, batch_rows: int) -> RowCo
 
 
 def corrected_unit(parent: Store, unit: Unit, memory: UnitMemory) -> dict[str, Any]:
-    """Read and correct one unit; a pure map of the parent's bytes, so it may run twice.
+    """Read and correct one unit; a pure function of the parent's bytes, so it may run twice.
 
     Returns:
-        For each array that a unit writes its rows, or the parent's own chunk; what it
-        changes lies in the memory.
+        The rows of each array that a unit writes, or the parent's own chunk where nothing changes;
+        corrected rows lie in `memory`.
 
     Raises:
-        StoreError: a chunk of the parent is bad, or a row can't be corrected.
+        StoreError: a chunk of the parent is damaged, or a row can't be corrected.
     """
     start, stop = block_bounds(parent.manifest, unit.block)
     codes = {name: rows[: stop - start] for name, rows in memory.codes.items()}

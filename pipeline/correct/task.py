@@ -1,4 +1,4 @@
-"""A correction's task: which raw store, corrected how, fills a corrected one."""
+"""A correction's task: which raw store, corrected by what, fills a corrected one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from logitbank.stores.reader import Store
 class CorrectionTask:
     """The units of a corrected store.
 
-    `parent` is the raw store's whole path or URL, `manifest` the corrected store's, of
+    `parent` is the raw store's absolute path or URL, `manifest` the corrected store's, from
     `corrected_manifest`, and `versions` are those of the process that made the task. `here` is the
-    raw store as it is open in that process, and stays in it.
+    raw store as opened in that process; it is not pickled.
     """
 
     parent: str
@@ -54,8 +54,8 @@ class CorrectionTask:
             correction: its name.
             store: where the corrected store lies or will lie.
             location: where other processes find the raw store, if any read it.
-            threads: how many units are read, corrected and written at a time, where whoever opens
-                the task doesn't say.
+            threads: how many units are read, corrected and written at a time, unless `open` is
+                given another number.
             device: `cpu`, or a CUDA device that corrects wrong rows while others are read and
                 written; the result is the same, bit for bit.
             batch_rows: rows that are sent to a CUDA device at a time.
@@ -75,16 +75,16 @@ class CorrectionTask:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields that other processes get."""
+        """Return the fields to pickle, without `here`."""
         return self.__dict__ | {"here": None}
 
     @property
     def user_modules(self) -> tuple[str, ...]:
-        """The module of the user's own that registers the correction."""
+        """The user's own module that registers the correction."""
         return tuple(filter(None, [module_of_spec(self.correction)]))
 
     def on_device(self, device: str, name: str) -> CorrectionTask:
-        """Return the task with the device that others compute it on; the bits are the same."""
+        """Return the task for the device that workers compute on; the bits are the same."""
         return dataclasses.replace(self, device=device)
 
     def open(self, threads: int | None = None) -> CorrectionStage:
@@ -94,8 +94,8 @@ class CorrectionTask:
             threads: how many units are corrected at a time; None for the task's own number.
 
         Raises:
-            LogitbankError: it is not the one of the manifest, the device is not there, or packages
-                have other versions.
+            LogitbankError: the raw store is not the one in the manifest, the device does not exist,
+                or package versions differ.
         """
         parent = self.here
         if parent is None:

@@ -1,4 +1,4 @@
-"""Corrected stores that hold their manifest alone."""
+"""Virtual stores: corrected stores that hold only their manifest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from logitbank.stores.virtual import virtual_manifest, write_virtual
 def write_virtual_store(
     parent: Store, correction: str, location: str | Path
 ) -> tuple[Manifest, bool]:
-    """Make a store that reads as the corrected one and holds its manifest alone.
+    """Write a store that reads as the corrected one and holds only its manifest.
 
     Returns:
-        The sealed manifest, and whether it was written now.
+        The sealed manifest, and whether it was newly written.
 
     Raises:
-        UsageError: as `corrected_manifest`, or a correction of values: nothing in such a store
-            could tell that its code changed.
+        UsageError: as `corrected_manifest`, or a correction that changes values: nothing in such a
+            store would show that its code changed.
         StoreError: the folder holds something else, or can't be written.
     """
     wanted = corrected_manifest(parent, correction)

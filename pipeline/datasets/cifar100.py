@@ -34,7 +34,7 @@ def cifar100(location: Path, split: str, *, download: bool = False) -> MemoryDat
     Args:
         location: the folder that holds `cifar-100-python/`, or that folder's files.
         split: `train` or `test`.
-        download: let torchvision fetch the original into `location` where it is absent.
+        download: whether torchvision may download the original into `location` if it is missing.
 
     Raises:
         DatasetError: files that are missing, damaged, or not CIFAR-100's.
@@ -57,7 +57,7 @@ def cifar100(location: Path, split: str, *, download: bool = False) -> MemoryDat
 
 
 def cifar100_has_split(location: Path, split: str) -> bool:
-    """Say whether the split's file and `meta` are there."""
+    """Return whether the split's file and `meta` exist."""
     return any(
         (folder / split).is_file() and (folder / "meta").is_file()
         for folder in (location / FOLDER, location)
@@ -84,7 +84,7 @@ def _download(location: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Unpickle one file, and warn where it isn't the original."""
+    """Unpickle one file, and warn if it isn't the original."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -126,7 +126,7 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
-_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
@@ -138,21 +138,21 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """Admits what a pickle of numpy arrays, text, bytes, lists and dictionaries needs.
+    """An unpickler of NumPy arrays, text, bytes, lists and dictionaries only.
 
-    A pickle can name any function for the reader to call; this one refuses all but these.
+    A pickle can name any function for the reader to call; this class refuses all others.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return an admitted callable.
+        """Return an allowed callable.
 
         Raises:
-            pickle.UnpicklingError: any other.
+            pickle.UnpicklingError: it is not allowed.
         """
         try:
-            return _ADMITTED[module, name]
+            return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
 
 
 def restricted_loads(content: bytes, where: str) -> Any:
@@ -161,7 +161,7 @@ def restricted_loads(content: bytes, where: str) -> Any:
     Text of Python 2 is read as latin1.
 
     Raises:
-        DatasetError: any other content, or damage; the message begins with `where`.
+        DatasetError: it holds anything else or is damaged; the message begins with `where`.
     """
     try:
         return _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()

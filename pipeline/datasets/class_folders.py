@@ -1,4 +1,4 @@
-"""Class folders and their image files: which count, and in which order, as published readers do."""
+"""Class folders and their image files: which count, and in what order, as in published readers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from logitbank.stores.errors import DatasetError
 # torchvision.datasets.folder.IMG_EXTENSIONS
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 CLASS_ORDERS = ("natural", "text")
-# What systems and storage boxes put beside people's files; their names don't begin with a dot.
-_OF_SYSTEMS = frozenset(
+# What operating systems and NAS devices put beside the data, without a leading dot.
+_SYSTEM_NAMES = frozenset(
     {
         "#recycle",
         "#snapshot",
@@ -33,14 +33,14 @@ _LOG = logging.getLogger(__name__)
 _NUMBER = re.compile(r"(\d+)")
 
 Identity = tuple[int, int]
-"""Device and number of a folder: what tells it from others, by whatever links it was reached."""
+"""A folder's device and inode, the same whatever links lead to it."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder, by name: what counts, and folders that are hidden and never do.
+    """The names in a folder: folders, images, and hidden folders, which never count.
 
-    `links` are those of the `folders` that are links.
+    `links` are those `folders` that are symbolic links.
     """
 
     folders: tuple[str, ...]
@@ -53,32 +53,32 @@ class Listing:
         """List a folder; links are followed, hidden entries left out.
 
         Raises:
-            DatasetError: it can't be listed, a link leads nowhere, or a name of an image is that of
-                a pipe or the like, which would never end.
+            DatasetError: it can't be listed, a link is broken, or what is named like an image is a
+                pipe or the like, which would never end.
         """
         folders, links, images, hidden = [], [], [], []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if is_hidden(entry.name):
-                        hidden += [entry.name] * _leads(entry, os.DirEntry.is_dir)
+                        hidden += [entry.name] * _is_a(entry, os.DirEntry.is_dir)
                         continue
                     is_image = entry.name.lower().endswith(EXTENSIONS)
-                    if is_image and entry.is_file(follow_symlinks=False):  # All but a few.
+                    if is_image and entry.is_file(follow_symlinks=False):  # The usual case.
                         images.append(entry.name)
-                    elif _leads(entry, os.DirEntry.is_dir):
+                    elif _is_a(entry, os.DirEntry.is_dir):
                         folders.append(entry.name)
                         if entry.is_symlink():
                             links.append(entry.name)
-                    elif _leads(entry, os.DirEntry.is_file):
+                    elif _is_a(entry, os.DirEntry.is_file):
                         if is_image:
                             images.append(entry.name)
                     elif entry.is_symlink():
-                        raise DatasetError(
-                            f"{entry.path}: is a link to what isn't there: mend it, or take it out"
-                        )
+                        raise DatasetError(f"{entry.path}: is a broken link: repair or remove it")
                     elif is_image:
-                        raise DatasetError(f"{entry.path}: is named as an image, but is not a file")
+                        raise DatasetError(
+                            f"{entry.path}: is named like an image but is not a file"
+                        )
         except OSError as error:
             where = error.filename or folder
             raise DatasetError(f"{where}: can't be listed: {error.strerror}") from error
@@ -91,16 +91,16 @@ class Listing:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell what was put among the data by programs rather than people: never class or image.
+    """Return whether a name is a program's rather than a person's: never a class or image.
 
     >>> [is_hidden(name) for name in (".ipynb_checkpoints", "._0.jpg", "__MACOSX", "cat")]
     [True, True, True, False]
     """
-    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def visible_folders(folder: Path) -> tuple[str, ...]:
-    """Name the folders in a folder, sorted; none where there is no folder.
+    """Return the names of the folders in a folder, sorted; none if it does not exist.
 
     Raises:
         DatasetError: it can't be listed.
@@ -110,7 +110,7 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
             names = [
                 entry.name
                 for entry in entries
-                if not is_hidden(entry.name) and _leads(entry, os.DirEntry.is_dir)
+                if not is_hidden(entry.name) and _is_a(entry, os.DirEntry.is_dir)
             ]
     except (FileNotFoundError, NotADirectoryError):
         return ()
@@ -120,13 +120,13 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
 
 
 def class_folders(root: Path, listing: Listing) -> tuple[str, ...]:
-    """Name the class folders of a listed folder, sorted as text.
+    """Return the names of the class folders of a listed folder, sorted as text.
 
-    Links back to it are none, nor are hidden folders, which is said.
+    Links back to it don't count, nor do hidden folders, which a warning names.
     """
     if listing.hidden:
         _LOG.warning("%s: hidden folders are not classes: %s", root, ", ".join(listing.hidden))
-    above = _above(root)
+    above = _with_ancestors(root)
     return tuple(
         name
         for name in listing.folders
@@ -135,19 +135,19 @@ def class_folders(root: Path, listing: Listing) -> tuple[str, ...]:
 
 
 def ordered_classes(names: Sequence[str], order: str | None, spec: str) -> tuple[str, ...]:
-    """Number class folders as published readers do.
+    """Return class folders in the order in which published readers number them.
 
     torchvision's ImageFolder sorts them as text, 1, 10, 2; timm's reader by the numbers in their
     names and without regard to capitals, 1, 2, 10.
 
     Args:
         names: of the folders.
-        order: `text` or `natural`; None takes what both readers agree on but for capitals, where
-            it is `text`.
-        spec: the dataset's, which the message says how to complete.
+        order: `text` or `natural`; None takes the order that both readers agree on; if they differ
+            only about capitals, `text`.
+        spec: the dataset's, for the message.
 
     Raises:
-        DatasetError: None, and the readers disagree about numbers.
+        DatasetError: `order` is None and the readers disagree about numbers.
     """
     as_text = sorted(names)
     by_number = sorted(as_text, key=lambda name: _natural(name.lower()))
@@ -162,63 +162,63 @@ def ordered_classes(names: Sequence[str], order: str | None, spec: str) -> tuple
         )
         if as_text != sorted(as_text, key=_natural):
             raise DatasetError(
-                f"{spec}: {orders}: say {spec}@text or {spec}@natural, as the teacher was trained"
+                f"{spec}: {orders}: use {spec}@text or {spec}@natural, as the teacher was trained"
             )
         _LOG.warning(
-            "%s: %s, without regard to capitals; taken as text: %s@natural or %s@text says it",
+            "%s: %s, without regard to capitals; text is taken: choose by %s@natural or %s@text",
             *(spec, orders, spec, spec),
         )
     return tuple(as_text)
 
 
 def image_files(root: Path, classes: Sequence[str]) -> list[list[bytes]]:
-    """List each class's images, those of nested folders too, relative to `root`, with `/`.
+    """Return each class's images, nested folders included, relative to `root`, with `/`.
 
-    They are sorted by folder, then by name. A folder that is reached on several ways counts once,
-    by the one without links; links to where they lie, or above, lead nowhere.
+    They are sorted by folder, then by name. A folder that is reached by several paths counts once,
+    under the path without links; links to a folder that they lie in are not followed.
 
     Raises:
         DatasetError: as `Listing.of`; or one folder is part of two classes.
     """
-    above, ways = _above(root), dict[Identity, str]()
-    return [_images_of(root, name, above, ways) for name in classes]
+    above, paths = _with_ancestors(root), dict[Identity, str]()
+    return [_images_of(root, name, above, paths) for name in classes]
 
 
 def _images_of(
-    root: Path, name: str, above: frozenset[Identity], ways: dict[Identity, str]
+    root: Path, name: str, above: frozenset[Identity], paths: dict[Identity, str]
 ) -> list[bytes]:
-    """List one class's images; `ways` holds on which way each folder was reached first."""
+    """Return one class's images; `paths` holds the path by which each folder was first reached."""
     found: dict[str, tuple[str, ...]] = {}
     folders, links = [name], list[str]()
     while folders or links:
-        way = folders.pop() if folders else links.pop(0)
-        here = _identity(root / way)
+        path = folders.pop() if folders else links.pop(0)
+        here = _identity(root / path)
         if here in above:
             continue
-        first = ways.setdefault(here, way)
+        first = paths.setdefault(here, path)
         if first.partition("/")[0] != name:
             raise DatasetError(
-                f"{root}: {first} and {way} are one folder, by a link, so its images would be of "
-                "two classes: leave one of the two out"
+                f"{root}: {first} and {path} are the same folder, by a link, so its images would "
+                "have two classes: remove one of the two"
             )
-        if way in found or first != way:
+        if path in found or first != path:
             continue
-        listing = Listing.of(root / way)
-        found[way] = listing.images
+        listing = Listing.of(root / path)
+        found[path] = listing.images
         for folder in listing.folders:
-            (links if folder in listing.links else folders).append(f"{way}/{folder}")
-    return [os.fsencode(f"{way}/{image}") for way in sorted(found) for image in found[way]]
+            (links if folder in listing.links else folders).append(f"{path}/{folder}")
+    return [os.fsencode(f"{path}/{image}") for path in sorted(found) for image in found[path]]
 
 
 def _natural(name: str) -> list[str | int]:
-    """Return timm's key: text and numbers in turn."""
+    """Return timm's sort key: text and numbers alternating."""
     parts: list[str | int] = list(_NUMBER.split(name))
     parts[1::2] = [int(part) for part in parts[1::2]]
     return parts
 
 
-def _leads(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool]) -> bool:
-    """Ask for an entry's kind; a link that leads to itself has none."""
+def _is_a(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Return whether an entry is of a kind; a link to itself is of none."""
     try:
         return is_kind(entry)
     except OSError as error:
@@ -227,8 +227,8 @@ def _leads(entry: os.DirEntry[str], is_kind: Callable[[os.DirEntry[str]], bool])
         raise
 
 
-def _above(root: Path) -> frozenset[Identity]:
-    """Identify a folder and all that it lies in."""
+def _with_ancestors(root: Path) -> frozenset[Identity]:
+    """Return the identities of a folder and of all folders above it."""
     real = root.resolve()
     return frozenset(_identity(folder) for folder in (real, *real.parents))
 

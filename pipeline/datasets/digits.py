@@ -11,7 +11,7 @@ _TEST_EVERY = 5
 
 
 def digits(split: str) -> MemoryDataset:
-    """Make one split of scikit-learn's 1,797 digits of 8 x 8 pixels, as 32 x 32 RGB.
+    """Build one split of scikit-learn's 1,797 digits of 8 x 8 pixels, as 32 x 32 RGB.
 
     A value v (0 to 16) becomes v * 255 // 16 in all three channels, each pixel a square of 4 x 4.
     Samples 4, 9, 14, ... of scikit-learn's order are the test split (359), the others the training

@@ -42,7 +42,7 @@ class FolderDataset:
 
     `paths` is an (N,) array of bytes, relative to `root`: a list of a million names would be copied
     by every worker. Images are read by Pillow and converted to RGB; EXIF orientation is ignored, as
-    torchvision's loader ignores it. `images` is None.
+    by torchvision's loader. `images` is None.
     """
 
     name: str
@@ -59,10 +59,10 @@ class FolderDataset:
         return self.ids_of(np.arange(len(self)))
 
     def ids_of(self, samples: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Return the ids of some samples alone: all of them take a look at every file.
+        """Return the ids of some samples only: all ids need the size of every file.
 
         Raises:
-            DatasetError: a file has gone.
+            DatasetError: a file is missing.
         """
         paths = self.paths[samples]
         try:
@@ -82,7 +82,7 @@ class FolderDataset:
         """Decode one image into (H, W, 3) uint8.
 
         Raises:
-            DatasetError: the file is missing, truncated or no image.
+            DatasetError: the file is missing, truncated or not an image.
         """
         path = self.describe(sample)
         try:
@@ -108,8 +108,8 @@ class FolderDataset:
 def imagefolder(location: Path, split: str, order: str | None = None) -> FolderDataset:
     """Open a folder of class folders, or one that holds them under `train/`, `val/` or `test/`.
 
-    The test split is `val/` where there is one, else `test/`. A folder of class folders is the
-    split that is asked for; so is ImageNet's `val` as it is published, a flat folder.
+    The test split is `val/` where there is one, else `test/`. A folder of class folders is taken as
+    whichever split is requested; so is ImageNet's `val` as published, a flat folder.
 
     Args:
         location: the folder.
@@ -118,7 +118,7 @@ def imagefolder(location: Path, split: str, order: str | None = None) -> FolderD
 
     Raises:
         DatasetError: a missing folder or split, a class without images, or folders that may not be
-            what they are taken for.
+            classes.
     """
     if not split_folders(location):
         return folder_dataset("imagefolder", split, location, order)
@@ -127,7 +127,7 @@ def imagefolder(location: Path, split: str, order: str | None = None) -> FolderD
 
 
 def imagefolder_has_split(location: Path, split: str) -> bool:
-    """Say whether there is a split of this name; a folder of class folders is the training one."""
+    """Return whether a split exists; a folder of class folders is the training split."""
     splits = split_folders(location)
     if splits:
         return any(folder in splits for folder in _SPLIT_FOLDERS[split])
@@ -137,7 +137,7 @@ def imagefolder_has_split(location: Path, split: str) -> bool:
 def imagenet(location: Path, split: str, order: str | None = None) -> FolderDataset:
     """Open `train/` or `val/` of ImageNet in class folders; either may be absent.
 
-    `val/` may also be flat, as it is published, and then be named itself.
+    `val/` may also be flat, as published, and then be named itself.
 
     Raises:
         DatasetError: the split is absent, a class has no images, or as `imagefolder`.
@@ -149,7 +149,7 @@ def imagenet(location: Path, split: str, order: str | None = None) -> FolderData
 
 
 def imagenet_has_split(location: Path, split: str) -> bool:
-    """Say whether `train/` or `val/` is there."""
+    """Return whether `train/` or `val/` exists."""
     if split == "test" and _is_flat(location):
         return True
     return any(folder in split_folders(location) for folder in _IMAGENET_FOLDERS[split])
@@ -162,7 +162,7 @@ def _is_flat(location: Path) -> bool:
 def folder_dataset(
     name: str, split: str, root: Path, order: str | None = None, spec: str | None = None
 ) -> FolderDataset:
-    """List the images of class folders: classes and files sorted by name, as torchvision does.
+    """Return the dataset of class folders, classes and files sorted by name as in torchvision.
 
     Args:
         name: the kind of dataset.
@@ -172,8 +172,8 @@ def folder_dataset(
         spec: what the user calls the dataset, for messages.
 
     Raises:
-        DatasetError: no folder, no class folders, a class without images, or folders that are not
-            classes.
+        DatasetError: there is no folder, no class folders, a class without images, or folders that
+            are not classes.
     """
     if not root.is_dir():
         raise DatasetError(f"{name}: {root} is not a folder")
@@ -206,9 +206,9 @@ def _classes(root: Path, listing: Listing, order: str | None, spec: str) -> tupl
 
 
 def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) -> Path:
-    """Find the folder of a split whose classes have the same numbers as the other split's."""
+    """Return the folder of a split, whose classes must be numbered as the other split's."""
     if not location.is_dir():
-        raise DatasetError(f"{name}:{location}: is not a folder")
+        raise DatasetError(f"{name}:{location} is not a folder")
     splits = split_folders(location)
     here = [splits[folder] for folder in wanted if folder in splits]
     if not here:
@@ -216,7 +216,7 @@ def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) 
         raise DatasetError(f"{name}:{location}: no such split, it has no folder {named}")
     if here[0].name not in wanted:
         _LOG.warning(
-            "%s:%s: %s/ is taken for the %s split, of class folders",
+            "%s:%s: %s/ is taken as the %s split of class folders",
             *(name, location, here[0].name, split),
         )
     if wanted[0] != "train" and "train" in splits:
@@ -225,7 +225,7 @@ def _split_root(name: str, location: Path, split: str, wanted: tuple[str, ...]) 
 
 
 def _require_same_classes(root: Path, train: Path) -> None:
-    """Refuse a split that lacks a class: all later classes would silently get other numbers."""
+    """Check that no class is missing in a split: all later ones would silently be renumbered."""
     listing = Listing.of(root)
     if flat_images(root, listing):
         return  # Its classes are those of `train`.

@@ -23,7 +23,7 @@ def hdf5(location: Path, split: str) -> MemoryDataset:
     """Read one split into memory.
 
     Args:
-        location: a file, which is then the split that is asked for; or a folder that holds
+        location: a file, which is taken as whichever split is requested; or a folder that holds
             `train.h5`, `test.h5` or both.
         split: `train` or `test`.
 
@@ -31,8 +31,8 @@ def hdf5(location: Path, split: str) -> MemoryDataset:
     the numbers up to the largest label.
 
     Raises:
-        DatasetError: a file that is missing, damaged, laid out otherwise, not wholly written, or
-            that holds its images in other files.
+        DatasetError: the file is missing, damaged, incomplete, of another layout, or keeps its
+            images in other files.
     """
     import h5py  # Only this dataset needs it.
 
@@ -59,14 +59,14 @@ def hdf5(location: Path, split: str) -> MemoryDataset:
 
 
 def hdf5_has_split(location: Path, split: str) -> bool:
-    """Say whether there is a split of this name; a single file counts as the training split."""
+    """Return whether a split exists; a single file counts as the training split."""
     if location.is_dir():
         return (location / f"{split}.h5").is_file()
     return split == "train" and location.is_file()
 
 
 def _member(file: Any, name: str, path: Path) -> Any:
-    """Find a dataset that lies in the file itself: what it links to may be anything."""
+    """Return a dataset of the file itself: a link may lead anywhere."""
     import h5py
 
     link = file.get(name, getlink=True)
@@ -81,10 +81,10 @@ def _member(file: Any, name: str, path: Path) -> Any:
 
 
 def _content(member: Any, path: Path) -> NDArray[Any]:
-    """Read a dataset of which all was written, and which memory can hold.
+    """Read a dataset that is completely written and fits into memory.
 
     Raises:
-        DatasetError: it isn't, or is larger.
+        DatasetError: it is incomplete, empty or too large.
     """
     name = member.name.strip("/")
     if member.shape is None:
@@ -106,18 +106,18 @@ def _content(member: Any, path: Path) -> NDArray[Any]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > memory:
         raise DatasetError(
-            f"{path}: {name!r} {member.shape} takes {size:,} bytes of memory, and there are "
-            f"{memory:,}: images of this number are read from files, by imagefolder:DIR"
+            f"{path}: {name!r} {member.shape} takes {size:,} bytes of memory, but there are "
+            f"{memory:,}: use image files, imagefolder:DIR"
         )
     found: NDArray[Any] = np.asarray(member[()])
     return found
 
 
 def _classes(file: Any, path: Path) -> Any:
-    """Read the attribute `classes`: names, one text that is a JSON list of them, or None.
+    """Return the attribute `classes`: names, also from the text of a JSON list, or None.
 
     Raises:
-        DatasetError: text of another kind, or one name twice.
+        DatasetError: it is other text, or a name occurs twice.
     """
     found = file.attrs.get("classes")
     if isinstance(found, np.ndarray) and found.ndim == 0:

@@ -1,4 +1,4 @@
-"""What a dataset of images is to the rest of the pipeline, and what identifies it."""
+"""The interface of image datasets, and what identifies them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from logitbank.stores.errors import DatasetError, UsageError, unknown_name
 
-# What a store can rank: 16 bits number the largest classes of each row.
+# A store ranks the classes of a row by their numbers in 16 bits.
 _MOST_CLASSES = 65_536
 _LOG = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 class ImageDataset(Protocol):
     """One split of N images and their classes, in a fixed order.
 
-    `images` holds all pixels, (N, H, W, 3) uint8, of a set in memory, and is None for others.
+    `images` holds all pixels, (N, H, W, 3) uint8, of a dataset in memory, and is None for others.
     `targets` are (N,) int32 indices into `classes`; `sample_ids` are (N,) uint64; `fingerprint` is
     the sha256 hex over ids and targets. `name` is the kind of spec it was opened from.
     """
@@ -35,7 +35,7 @@ class ImageDataset(Protocol):
 
     @property
     def images(self) -> NDArray[np.uint8] | None:
-        """All pixels of a set in memory."""
+        """All pixels of a dataset in memory."""
 
     @property
     def targets(self) -> NDArray[np.int32]:
@@ -47,11 +47,11 @@ class ImageDataset(Protocol):
 
     @property
     def sample_ids(self) -> NDArray[np.uint64]:
-        """What tells each image from another one in its place."""
+        """The id of each sample, which changes with its image."""
 
     @property
     def fingerprint(self) -> str:
-        """What tells this split, in this order, from any other."""
+        """The identity of this split in this order."""
 
     def __len__(self) -> int: ...
 
@@ -59,7 +59,7 @@ class ImageDataset(Protocol):
         """Return one image, (H, W, 3) uint8, C-contiguous; DatasetError where it can't be read."""
 
     def describe(self, sample: int) -> str:
-        """Name one image for an error message: its path or its place."""
+        """Return what errors call an image: its path or its position."""
 
     def head(self, count: int) -> Self:
         """Return the same dataset cut to its first `count` samples."""
@@ -69,7 +69,7 @@ def normalise_split(split: str) -> str:
     """Return `train` or `test`; `val` is a synonym of `test`.
 
     Raises:
-        UsageError: another split.
+        UsageError: the split is unknown.
     """
     if split not in ("train", "test", "val"):
         raise unknown_name("split", split, ("train", "test", "val"))
@@ -99,10 +99,11 @@ def fingerprint(sample_ids: NDArray[np.uint64], targets: NDArray[np.int32]) -> s
 
 
 def checked_targets(targets: Any, samples: int, classes: int, where: str) -> NDArray[np.int32]:
-    """Return targets as (N,) int32 once they are known to be class indices, one for each sample.
+    """Return targets as (N,) int32, checked to be class indices, one for each sample.
 
     Raises:
-        DatasetError: not whole numbers, not one for each sample, or outside 0 to classes - 1.
+        DatasetError: they are not whole numbers, not one for each sample, or outside 0 to classes -
+            1.
     """
     array = _whole_numbers(targets, where)
     if len(array) != samples:
@@ -122,27 +123,27 @@ def class_names(found: Any, targets: Any, where: str) -> tuple[str, ...]:
 
     Args:
         found: a sequence of names, or None.
-        targets: of all samples; not looked at where there are names.
+        targets: of all samples; ignored if there are names.
         where: the dataset's name, for messages.
 
     Raises:
-        DatasetError: something else than a sequence of names, or targets that don't number classes
-            from 0 on.
+        DatasetError: `found` is not a sequence of names, or the targets don't number classes from
+            0.
     """
     return _numbers(targets, where) if found is None else _names(found, where)
 
 
 def require_two_classes(dataset: ImageDataset) -> None:
-    """Require classes to tell apart.
+    """Check that there are two classes or more.
 
     Raises:
-        DatasetError: there is one alone, about which any network is right.
+        DatasetError: there is only one, for which every network is right.
     """
     if len(dataset.classes) < 2:
         only = ", ".join(map(repr, dataset.classes))
         raise DatasetError(
-            f"{dataset.name} {dataset.split} has one class alone, {only}, that of "
-            f"{dataset.describe(0)}: any network is right about it; name a dataset of two or more"
+            f"{dataset.name} {dataset.split} has only one class, {only}, that of "
+            f"{dataset.describe(0)}: any network is right about it; use a dataset with two or more"
         )
 
 
@@ -154,12 +155,12 @@ def _whole_numbers(targets: Any, where: str) -> NDArray[Any]:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DatasetError(
             f"{where}: targets must be whole numbers in one row, "
-            f"found shape {array.shape} of {array.dtype}{_way_to_whole_numbers(array)}"
+            f"found shape {array.shape} of {array.dtype}{_whole_numbers_hint(array)}"
         )
     return array
 
 
-def _way_to_whole_numbers(array: NDArray[Any]) -> str:
+def _whole_numbers_hint(array: NDArray[Any]) -> str:
     if array.ndim == 2 and 1 in array.shape:
         return ": write them as one row, labels.reshape(-1)"
     if array.ndim != 1:
@@ -171,7 +172,7 @@ def _way_to_whole_numbers(array: NDArray[Any]) -> str:
 
 
 def _names(found: Any, where: str) -> tuple[str, ...]:
-    wanted = f"{where}: classes must be a list of names, as ['cat', 'dog']"
+    wanted = f"{where}: classes must be a list of names, such as ['cat', 'dog']"
     if isinstance(found, np.ndarray | np.generic):
         found = found.tolist()
     is_one = isinstance(found, str | bytes | Mapping | Set)
@@ -196,24 +197,24 @@ def _short(value: Any) -> str:
 
 
 def _numbers(targets: Any, where: str) -> tuple[str, ...]:
-    """Number classes that have no names, where that is what the targets do."""
+    """Return class numbers as names, checking that the targets number classes from 0."""
     array = _whole_numbers(targets, where)
     if not len(array):
         raise DatasetError(f"{where}: no images")
     least, largest = int(array.min()), int(array.max())
     if least < 0:
         sample = int(array.argmin())
-        raise DatasetError(f"{where}: target {least} of sample {sample} is not a class: below 0")
+        raise DatasetError(f"{where}: target {least} of sample {sample} is below 0, so not a class")
     if largest >= _MOST_CLASSES:
         sample = int(array.argmax())
         raise DatasetError(
-            f"{where}: target {largest} of sample {sample} would make {largest + 1:,} classes, and "
-            f"{_MOST_CLASSES:,} are the most there can be: number the classes from 0 on"
+            f"{where}: target {largest} of sample {sample} would make {largest + 1:,} classes, but "
+            f"{_MOST_CLASSES:,} are the most a store can hold: number the classes from 0"
         )
     if least > 0:
         raise DatasetError(
             f"{where}: targets run from {least} to {largest}, so class 0 has no samples: number "
-            f"the classes from 0 on (subtract {least}), or give the names of all classes"
+            f"the classes from 0 (subtract {least}), or give the names of all classes"
         )
     missing = np.flatnonzero(np.bincount(array.astype(np.int64)) == 0)
     if len(missing):
@@ -226,10 +227,10 @@ def _numbers(targets: Any, where: str) -> tuple[str, ...]:
 
 
 def head_count(count: int, samples: int) -> int:
-    """Return how many samples the first `count` of a dataset are.
+    """Return the number of samples in the first `count`.
 
     Raises:
-        UsageError: fewer than one is asked for.
+        UsageError: `count` is below 1.
     """
     if count < 1:
         raise UsageError(f"a limit of {count} samples: it must be 1 or more")

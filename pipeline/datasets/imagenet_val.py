@@ -30,10 +30,10 @@ class ValLabels:
 
 
 def flat_images(root: Path, listing: Listing) -> tuple[str, ...]:
-    """Name the images of a flat folder of ImageNet's validation images, in order; else none.
+    """Return the names of ImageNet's validation images in a flat folder, in order; else none.
 
     Raises:
-        DatasetError: some of them lie in class folders already, or others lie among them.
+        DatasetError: some are already sorted into class folders, or there are others among them.
     """
     images = listing.images
     found = sum(_IMAGE.fullmatch(image) is not None for image in images)
@@ -61,10 +61,10 @@ def flat_val_labels(root: Path, images: Sequence[str], train: tuple[str, ...] | 
     Args:
         root: the folder.
         images: names of its images, sorted.
-        train: the classes of the training split; without one, the sorted WordNet ids are them.
+        train: the classes of the training split; None for the sorted WordNet ids.
 
     Raises:
-        DatasetError: there is no such file, or it isn't of these images or classes.
+        DatasetError: there is no such file, or it is for other images or classes.
     """
     places = (root, *root.absolute().parents[:_FOLDERS_ABOVE])
     found = {}
@@ -88,9 +88,9 @@ def flat_val_labels(root: Path, images: Sequence[str], train: tuple[str, ...] | 
 
 @dataclass(frozen=True)
 class _Published:
-    """What a file says of images in order: their classes, by name or by number.
+    """The classes that a file gives to images in order, by name or by number.
 
-    `classes` are all names, sorted, whose places the numbers are; None with numbers alone.
+    `classes` are all names, sorted; None where there are only numbers.
     """
 
     labels: Sequence[str] | Sequence[int]
@@ -98,7 +98,7 @@ class _Published:
 
 
 def _numbered(path: Path, published: _Published, train: tuple[str, ...] | None) -> ValLabels:
-    """Number the classes as the training split does, or as their sorted names do."""
+    """Return the labels as class indices, in the order of the training split or of sorted names."""
     if published.classes is None:
         targets = np.array(published.labels, np.int64)
         classes = train or class_names(None, targets, str(path))
@@ -119,12 +119,12 @@ def _kaggle(path: Path, images: Sequence[str]) -> _Published:
 
 
 def _synset_labels(path: Path, images: Sequence[str]) -> _Published:
-    """Read a WordNet id a line, that of the image of the line's number."""
+    """Read one WordNet id per line, that of the image with the line's number."""
     return _by_name(path, _in_lines(path, images))
 
 
 def _caffe(path: Path, images: Sequence[str]) -> _Published:
-    """Read `ILSVRC2012_val_00000001.JPEG 65`, a class's number in the order of WordNet ids."""
+    """Read `ILSVRC2012_val_00000001.JPEG 65`, with a class's number in WordNet order."""
     pairs = [line.split() for line in _lines(path)]
     labels = {Path(pair[0]).stem: pair[-1] for pair in pairs}
     found = _of_images(path, labels, [Path(image).stem for image in images])
@@ -132,12 +132,12 @@ def _caffe(path: Path, images: Sequence[str]) -> _Published:
 
 
 def _devkit(path: Path, meta: Path, images: Sequence[str]) -> _Published:
-    """Read a number a line, as `meta.mat` gives them to WordNet ids: not in the order of these."""
+    """Read one number per line, which `meta.mat` maps to WordNet ids, not in their order."""
     numbers = _whole(path, _in_lines(path, images))
     names = _devkit_names(meta)
     unknown = next((number for number in numbers if number not in names), None)
     if unknown is not None:
-        raise DatasetError(f"{path}: {meta} knows no class {unknown}")
+        raise DatasetError(f"{path}: class {unknown} is not in {meta}")
     return _Published([names[number] for number in numbers], tuple(sorted(names.values())))
 
 
@@ -175,14 +175,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def _in_lines(path: Path, images: Sequence[str]) -> list[str]:
-    """Return the content of each image's line: that of the number in the image's name."""
+    """Return each image's line: the one of the number in the image's name."""
     lines = [line.strip() for line in _lines(path)]
     if len(lines) != len(images):
         raise DatasetError(f"{path}: {len(lines):,} lines for {len(images):,} images")
     numbers = [int(_IMAGE.fullmatch(image)[1]) for image in images]  # type: ignore[index]
     if numbers != list(range(1, len(lines) + 1)):
         raise DatasetError(
-            f"{path}: {len(lines):,} lines for images of other numbers than 1 to {len(lines)}"
+            f"{path}: {len(lines):,} lines, but the images are not numbered 1 to {len(lines)}"
         )
     return lines
 
@@ -192,7 +192,7 @@ def _of_images(path: Path, labels: dict[str, str], images: Sequence[str]) -> lis
         raise DatasetError(f"{path}: labels {len(labels):,} images, but there are {len(images):,}")
     unlabelled = next((image for image in images if image not in labels), None)
     if unlabelled is not None:
-        raise DatasetError(f"{path}: gives {unlabelled} no label")
+        raise DatasetError(f"{path}: has no label for {unlabelled}")
     return [labels[image] for image in images]
 
 

@@ -25,8 +25,8 @@ from logitbank.pipeline.datasets.pillow_pixels import rgb_pixels
 from logitbank.stores.errors import DatasetError
 from logitbank.stores.importing import import_factory
 
-# Each is decoded, whenever a dataset that knows its targets is opened.
-_LOOKED_AT = 32
+# Items compared with a dataset's own targets whenever it is opened; each is decoded.
+_COMPARED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class MapStyleDataset:
     """An `ImageDataset` around a dataset whose items are (image, target, ...).
 
     An image is a Pillow image, or (H, W, 3) uint8. The attributes `targets`, `classes` and
-    `sample_ids` of the wrapped dataset are used where it has them; otherwise all its items are gone
-    through once, when first needed.
+    `sample_ids` of the wrapped dataset are used if it has them; otherwise all items are read once,
+    when first needed.
     """
 
     dataset: Any
@@ -53,7 +53,7 @@ class MapStyleDataset:
         """Return one image, (H, W, 3) uint8, and its target.
 
         Raises:
-            DatasetError: the wrapped dataset fails, or gives something else.
+            DatasetError: the wrapped dataset fails, or returns anything else.
         """
         try:
             item = self.dataset[sample]
@@ -72,7 +72,7 @@ class MapStyleDataset:
         return self.load(sample)[0]
 
     def describe(self, sample: int) -> str:
-        """Name one image for an error message."""
+        """Return what errors call an image."""
         return f"sample {sample} of {self.source}"
 
     def head(self, count: int) -> Self:
@@ -98,7 +98,7 @@ class MapStyleDataset:
 
     @cached_property
     def sample_ids(self) -> NDArray[np.uint64]:
-        """The (N,) uint64 ids that the dataset has, or the hashes of its pixel bytes.
+        """The dataset's own (N,) uint64 ids, or the hashes of its pixel bytes.
 
         Raises:
             DatasetError: its own ids are not one whole number for each sample.
@@ -129,7 +129,7 @@ class MapStyleDataset:
 
     @cached_property
     def _one_pass(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-        """The target and the id of each item; of all where they tell how many classes there are."""
+        """The target and the id of each item; of all if these determine the classes."""
         targets, ids = [], []
         own = self._own("targets")
         for sample in range(len(self) if hasattr(self.dataset, "classes") else len(self.dataset)):
@@ -141,25 +141,25 @@ class MapStyleDataset:
         return np.array(targets, np.int64), np.concatenate(ids)
 
     def require_own_targets(self) -> None:
-        """Hold the dataset's own `targets`, where it has any, against some of its items.
+        """Compare the dataset's own `targets`, if it has any, with some of its items.
 
-        All are compared where all items are gone through, for their ids.
+        All are compared if all items are read anyway, for their ids.
 
         Raises:
             DatasetError: they differ; or as `load`.
         """
         if self._own("targets") is not None:
-            for sample in _spread(len(self)):
+            for sample in _evenly_spaced(len(self)):
                 require_own_target(
                     self.targets[sample], self.load(sample)[1], self.describe(sample)
                 )
 
 
 def require_own_target(own: Any, target: int, where: str) -> None:
-    """Require the target of an item to be what its dataset's `targets` say.
+    """Check that the target of an item is the one in its dataset's `targets`.
 
     Raises:
-        DatasetError: it isn't; the message begins with `where`.
+        DatasetError: it is not; the message begins with `where`.
     """
     if own != target:
         raise DatasetError(
@@ -169,34 +169,36 @@ def require_own_target(own: Any, target: int, where: str) -> None:
         )
 
 
-def _spread(count: int) -> list[int]:
-    """Choose some of so many samples, the first and the last among them."""
-    return sorted(set(np.linspace(0, count - 1, _LOOKED_AT).round().astype(int).tolist()))
+def _evenly_spaced(count: int) -> list[int]:
+    """Return evenly spaced samples out of `count`, the first and the last included."""
+    return sorted(set(np.linspace(0, count - 1, _COMPARED).round().astype(int).tolist()))
 
 
 def as_image_dataset(dataset: Any) -> ImageDataset:
-    """Wrap a map-style dataset; give an `ImageDataset` back as it is."""
+    """Wrap a map-style dataset; return an `ImageDataset` as it is."""
     return dataset if hasattr(dataset, "pixels") else MapStyleDataset(dataset)
 
 
 def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
-    """Call `factory(split=...)`, or `factory()` where it takes no split.
+    """Return the dataset of `factory(split=...)`, or of `factory()` if it takes no split.
 
-    A factory that gives None has no such split; one that takes no split gives the one asked for.
-    A dataset with the attributes `images`, (N, H, W, 3) uint8, and `targets` is a set in memory.
+    A factory that returns None has no such split; one that takes no split returns any split
+    requested. A dataset with the attributes `images`, (N, H, W, 3) uint8, and `targets` is a
+    dataset in memory.
 
     Raises:
         UsageError: there is no such factory.
-        DatasetError: it fails, gives no dataset or has no such split; or a set in memory whose
-            items say other classes than its attribute `targets`.
+        DatasetError: it fails, does not return a dataset, or has no such split; or the items of a
+            dataset in memory have other classes than its attribute `targets`.
     """
     source = f"import:{factory_name}"
     dataset = _made(factory_name, split)
     if dataset is None:
-        raise DatasetError(f"{source}: has no {split} split (the factory gave None)")
+        raise DatasetError(f"{source}: has no {split} split (the factory returned None)")
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DatasetError(
-            f"{source}: gave a {type(dataset).__name__}: expected a dataset with items and a length"
+            f"{source}: returned a {type(dataset).__name__}: expected a dataset with items "
+            "and a length"
         )
     if not len(dataset):
         raise DatasetError(f"{source}: no images")
@@ -210,20 +212,20 @@ def imported(factory_name: str, split: str) -> MapStyleDataset | MemoryDataset:
 
 
 def _require_items(memory: MemoryDataset, dataset: Any) -> None:
-    """Hold a set in memory against some of the dataset's items, where these are its images.
+    """Compare a dataset in memory with some of its items, where these are its images.
 
-    Items of another size are made for another use.
+    Items of another size serve another purpose.
     """
-    for sample in _spread(len(memory)):
+    for sample in _evenly_spaced(len(memory)):
         where = memory.describe(sample)
         try:
             item = dataset[sample]
             target = _target(item[1], where)
-        except Exception:  # The user's code, which nothing else asks for items.
+        except Exception:  # The user's code, whose items nothing else needs.
             return
         try:
             image = _image_array(item[0], where)
-        except DatasetError:  # Such as a tensor, by the dataset's own transform.
+        except DatasetError:  # Such as a tensor, from the dataset's own transform.
             image = memory.images[sample]
         if image.shape != memory.images[sample].shape:
             return
@@ -237,7 +239,7 @@ def _require_items(memory: MemoryDataset, dataset: Any) -> None:
 
 
 def imported_has_split(factory_name: str, split: str) -> bool:
-    """Say whether the factory gives a split of this name.
+    """Return whether the factory has a split of this name.
 
     One that takes no split counts as the training split.
     """
@@ -285,5 +287,5 @@ def _image_array(image: Any, where: str) -> NDArray[np.uint8]:
     shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
     raise DatasetError(
         f"{where}: an image must be a Pillow image or a (height, width, 3) uint8 array, found "
-        f"{type(image).__name__}{shape}: give the dataset without its own transform"
+        f"{type(image).__name__}{shape}: use the dataset without its own transform"
     )

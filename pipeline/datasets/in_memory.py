@@ -60,7 +60,7 @@ class MemoryDataset:
         return self.images[sample]
 
     def describe(self, sample: int) -> str:
-        """Name one image for an error message."""
+        """Return what errors call an image."""
         return f"sample {sample} of {self.source}"
 
     def head(self, count: int) -> MemoryDataset:
@@ -70,10 +70,11 @@ class MemoryDataset:
 
 
 def require_layout(shape: tuple[int, ...] | None, dtype: np.dtype[Any], where: str) -> None:
-    """Require images, of a shape and a dtype, to be (N, H, W, 3) of uint8 and some.
+    """Check that images of a shape and dtype are (N, H, W, 3) uint8, at least one.
 
     Raises:
-        DatasetError: they aren't; it names `where`, and the way to make them so where there is one.
+        DatasetError: they are not; the message begins with `where` and suggests a conversion if
+            there is one.
     """
     way = ""
     if shape is not None and len(shape) == 4 and shape[1] == 3 != shape[3]:

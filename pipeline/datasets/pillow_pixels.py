@@ -1,4 +1,4 @@
-"""Pixels of Pillow images as 8-bit RGB, where there is one way to make them so."""
+"""Pixels of Pillow images as 8-bit RGB, where the conversion is unambiguous."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
 
     Raises:
         DatasetError: 16-bit, 32-bit or float grey, which Pillow would clip at 255 rather than
-            scale; the message is to be put behind the image's name.
+            scale; the message is to follow the image's name.
     """
     mode = image.mode
     if mode == "F" or mode.startswith("I"):

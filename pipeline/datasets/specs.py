@@ -24,7 +24,7 @@ from logitbank.stores.errors import UsageError, unknown_name
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a kind of dataset is opened; `location` is what stands after the colon of its spec."""
+    """How a kind of dataset is opened; `location` describes what follows the colon of its spec."""
 
     location: str | None
     open: Callable[[str, str], ImageDataset]
@@ -59,7 +59,7 @@ def _of_folder(
 
 
 def _folder_and_order(location: str) -> tuple[Path, str | None]:
-    """Take `DIR@ORDER` apart; a folder that is named so is that folder."""
+    """Split `DIR@ORDER`; a folder whose own name ends so is that folder."""
     path, _, order = location.rpartition("@")
     if not path or os.path.isdir(os.path.expanduser(location)):
         return _expanded(location), None
@@ -73,7 +73,7 @@ def _folder_and_order(location: str) -> tuple[Path, str | None]:
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:  # ~name, of nobody here.
+    except RuntimeError as error:  # ~name of an unknown user.
         raise UsageError(f"{path}: {error}") from None
 
 
@@ -94,17 +94,17 @@ def open_dataset(
 
     Args:
         spec: `digits`, `cifar100:DIR`, `imagefolder:DIR`, `imagenet:DIR`, `hdf5:FILE|DIR` or
-            `import:package.module:factory`. Behind a folder of class folders may stand how these
-            are numbered, `@text` or `@natural` (`ordered_classes`).
+            `import:package.module:factory`. A folder of class folders may be followed by their
+            order, `@text` or `@natural` (`ordered_classes`).
         split: `train`, or `test` and its synonym `val`.
-        download: let torchvision fetch CIFAR-100 where it is absent.
-        compare_targets: whether the `targets` of an `import:` dataset are held against some of its
-            items; a worker's are held against the store's.
+        download: whether torchvision may download CIFAR-100 if it is missing.
+        compare_targets: whether the `targets` of an `import:` dataset are compared with some of its
+            items; a worker's are compared with the store's.
 
     Raises:
-        UsageError: an unknown kind or split, a spec without its location, or a download of
-            something else than CIFAR-100.
-        DatasetError: what is there is missing, unreadable or inconsistent.
+        UsageError: an unknown kind or split, a spec without its location, or a download of anything
+            but CIFAR-100.
+        DatasetError: the data is missing, unreadable or inconsistent.
     """
     name, location = _parsed(spec)
     split = normalise_split(split)
@@ -119,11 +119,11 @@ def open_dataset(
 
 
 def has_split(spec: str, split: str) -> bool:
-    """Say whether a dataset has a split of its own of this name, without reading images.
+    """Return whether a dataset has its own split of this name, without reading images.
 
     A single HDF5 file, a folder of class folders without `train/` or `val/`, and a factory that
     takes no split count as the training split alone, so that nobody evaluates on training images
-    by default; `open_dataset` gives them as whichever split is asked for.
+    by default; `open_dataset` returns them as whichever split is requested.
 
     Raises:
         UsageError: an unknown kind or split, or a spec without its location.
@@ -133,7 +133,7 @@ def has_split(spec: str, split: str) -> bool:
 
 
 def absolute_spec(spec: str) -> str:
-    """Return a spec that names the same dataset from every folder: files by their whole path.
+    """Return a spec that names the same dataset from any folder: files by absolute path.
 
     Raises:
         UsageError: an unknown kind, or a spec without its location.
@@ -148,7 +148,7 @@ def absolute_spec(spec: str) -> str:
 
 
 def weak_augmentation(dataset: ImageDataset) -> str:
-    """Name a dataset's usual augmentation: `cifar-weak` for square images in memory."""
+    """Return a dataset's usual augmentation: `cifar-weak` for square images in memory."""
     images = dataset.images
     is_square = images is not None and images.shape[1] == images.shape[2]
     return "cifar-weak" if is_square else "imagenet-weak"

@@ -57,7 +57,7 @@ class CTKD(Loss):
         }
 
     def learned_module(self) -> LearnedTemperature:
-        """Build the temperature, which a call takes as `learned`."""
+        """Return a new temperature, which a call takes as `learned`."""
         return LearnedTemperature(self)
 
     def scaled(self, epochs: int, published_epochs: int) -> Self:
@@ -96,7 +96,7 @@ def reversal(epoch: int, loops: int) -> float:
 
 
 def scale_gradient(values: torch.Tensor, factor: float) -> torch.Tensor:
-    """Return the values as they are, with the gradient multiplied by `factor` on its way back.
+    """Return the values unchanged; their gradient is multiplied by `factor` on its way back.
 
     Ganin and Lempitsky's gradient reversal layer, arXiv 1409.7495, where `factor` is below 0.
     """
@@ -110,7 +110,7 @@ class LearnedTemperature(nn.Module):
     state to the student's checkpoint.
 
     Args:
-        loss: whose `start`, `span` and `loops` it follows.
+        loss: the loss whose `start`, `span` and `loops` it follows.
     """
 
     def __init__(self, loss: CTKD) -> None:

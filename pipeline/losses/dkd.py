@@ -117,7 +117,7 @@ def target_class_loss(
 ) -> torch.Tensor:
     """Compute TCKD: T² times the batch mean of KL((p_y, 1 - p_y) of the teacher ‖ of the student).
 
-    Where it differs from the release: that takes the log of a softmax, which reaches -∞ where a
+    It differs from the release, which takes the log of a softmax and so reaches -∞ where a
     probability rounds to 0; here both are log-probabilities throughout.
 
     Args:
@@ -158,7 +158,7 @@ def _target_or_not(
     """Return (B, 2) log-probabilities of the target and of all others together."""
     log_p = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
     label = targets[:, None]
-    # Not -∞: where there is no other class, 0 · (-∞ - -∞) would be NaN.
+    # Not -∞: if there is no other class, 0 · (-∞ - -∞) would be NaN.
     others = log_p.scatter(1, label, torch.finfo(log_p.dtype).min)
     return torch.cat([log_p.gather(1, label), others.logsumexp(dim=1, keepdim=True)], dim=1)
 
@@ -166,7 +166,7 @@ def _target_or_not(
 def _non_targets(
     logits: torch.Tensor, targets: torch.Tensor, temperature: float | torch.Tensor
 ) -> torch.Tensor:
-    """Return (B, C) log-probabilities of which the target has next to nothing."""
+    """Return (B, C) log-probabilities in which the target has next to none."""
     softened = at_least_float32(logits) / temperature
     mask = torch.zeros_like(softened).scatter(1, targets[:, None], TARGET_MASK)
     return F.log_softmax(softened - mask, dim=1)

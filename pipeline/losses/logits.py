@@ -16,5 +16,5 @@ class ViewLogits:
 
 
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
-    """Widen half-precision logits, in which a softmax loses what distillation is about."""
+    """Widen half-precision logits, whose softmax loses the small probabilities."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What every loss is: settings, what it needs, and the terms of a batch."""
+"""The base class of losses: settings, what they need, and the terms of a batch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from logitbank.pipeline.losses.logits import ViewLogits
 from logitbank.pipeline.losses.mixed import are_mixed
 from logitbank.pipeline.losses.published import Published
 from logitbank.pipeline.losses.standardise import standardise
+from logitbank.stores.encodings import Encoding
 from logitbank.stores.errors import UsageError, unknown_name
 
 Terms = dict[str, torch.Tensor]
@@ -22,7 +23,7 @@ Terms = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a loss is computed of; see `Loss.__call__`."""
+    """The inputs of a loss; see `Loss.__call__`."""
 
     student: ViewLogits
     teacher: ViewLogits | None
@@ -35,22 +36,23 @@ class LossInputs:
 class Loss(ABC):
     """A loss: a frozen dataclass whose fields are its settings, called with a batch's logits.
 
-    A subclass annotates each setting with its bounds (`pipeline.bounds`), and says what it needs by
-    class variables:
+    A subclass annotates each setting with its bounds (`pipeline.bounds`), and states what it needs
+    in class variables:
 
-    - `name`: what `--loss` calls it; by default `import:MODULE:CLASS`.
+    - `name`: its name for `--loss`; by default `import:MODULE:CLASS`.
     - `views`: how many views of each image it learns from: 1, or 2, a weak and a strong one. Each
       is a store of its own, of one teacher.
     - `needs_teacher`: whether it learns from a teacher's logits, rather than from labels alone.
-    - `needs_one_label`: whether it tells the label from the other classes, so that mixed images
-      won't do.
+    - `needs_one_label`: whether it treats the label differently from the other classes, so that
+      mixed images can't be used.
     - `standardised`: whether what it distils is standardised logits (see `distilled`).
-    - `own_correction`: the correction that it makes of raw logits, as it was published.
-    - `published`: a table of the settings that it was published with; without one every setting
-      needs a default.
+    - `own_correction`: the correction that it applies to raw logits, as published.
+    - `published`: a table of its published settings; without one every setting needs a default.
+
+    `refusal` says which stores it can't learn from.
 
     Raises:
-        UsageError: a value that a setting can't have.
+        UsageError: a setting is out of bounds.
     """
 
     name: ClassVar[str] = ""
@@ -71,7 +73,7 @@ class Loss(ABC):
 
     @abstractmethod
     def terms(self, inputs: LossInputs) -> Terms:
-        """Compute what a call returns."""
+        """Compute the terms that a call returns."""
 
     def __call__(
         self,
@@ -85,28 +87,28 @@ class Loss(ABC):
 
         Args:
             student: logits, (B, C) floating; half precision is computed in float32.
-            teacher: logits of the same shapes; no gradient flows into them. None where labels alone
-                are learned from.
+            teacher: logits of the same shapes; no gradient flows into them. None for a loss that
+                learns from labels alone.
             targets: (B,) int64; or (B, C) floating, the class weights of mixed images.
             epoch: counted from 0; the published epoch is one more.
             learned: what `learned_module` built, on the logits' device.
 
         Returns:
             Scalars by name, the same names in all batches of an epoch: `loss`, the weighted sum to
-            descend on; and, before their weights, `loss_ce` and, of all that distil, `loss_kd`,
-            besides terms of the loss's own.
+            minimise; and, without their weights, `loss_ce` and, if it distils, `loss_kd`, besides
+            terms of the loss's own.
 
         Raises:
-            UsageError: logits that the loss needs are not given, or mixed targets where it needs
-                one label for each image.
+            UsageError: logits that the loss needs are missing, or mixed targets where it needs one
+                label for each image.
             ValueError: student and teacher differ in shape, or the learned module is missing.
         """
-        if are_mixed(targets):
-            self.require_one_label()
+        if are_mixed(targets) and self.needs_one_label:
+            raise UsageError(f"--loss {self.name} {_NEEDS_ONE_LABEL}")
         return self.terms(LossInputs(student, teacher, targets, epoch, learned))
 
     def learned_module(self) -> nn.Module | None:
-        """Build what the loss trains besides the student, in the student's own optimiser."""
+        """Return the module that is trained besides the student, in its optimiser, if any."""
         return None
 
     def scaled(self, epochs: int, published_epochs: int) -> Self:
@@ -123,10 +125,10 @@ class Loss(ABC):
         return self
 
     def on_logits(self, correction: str | None) -> Self:
-        """Return the loss as it takes a teacher's logits with or without a correction.
+        """Return the loss for a teacher's logits with or without a correction.
 
         Args:
-            correction: what was made of the logits before the loss, None for raw ones.
+            correction: what was applied to the logits before the loss, None for raw ones.
         """
         del correction
         return self
@@ -135,7 +137,7 @@ class Loss(ABC):
         """Return the loss with some settings changed; numbers may be strings, as typed by a user.
 
         Raises:
-            UsageError: an unknown setting (the nearest is suggested), or a value it can't have.
+            UsageError: a setting is unknown (the nearest is suggested) or out of bounds.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -146,23 +148,43 @@ class Loss(ABC):
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}") from error
 
-    def require_one_label(self) -> None:
-        """Refuse mixed images where the loss needs one label for each.
+    def refusal(self, encoding: Encoding, correction: str | None) -> str | None:
+        """Return why the loss can't learn from a store's logits; None, as here, where it can.
 
-        Raises:
-            UsageError: it does.
+        A run asks before its first step, a recipe before anything is computed.
+
+        Args:
+            encoding: the store's, with its `name` and its parameters.
+            correction: what is made of the logits before the loss, None for raw ones.
+
+        Returns:
+            What is wrong and what to do, as it follows `--loss NAME` in an error.
         """
-        if self.needs_one_label:
-            raise UsageError(
-                f"--loss {self.name} tells an image's label from the other classes, but mixed "
-                "images have two labels: use a store without MixUp or CutMix, or --loss kd"
+        del encoding, correction
+        return None
+
+    def refusal_of_mixed(self, augmentation: str) -> str | None:
+        """Return why the loss can't learn from mixed views, None where it can.
+
+        Args:
+            augmentation: what makes the views, such as `cifar-weak+mixup`.
+
+        Returns:
+            As `refusal`.
+        """
+        if self.views == 2:
+            return (
+                f"learns from two views of each image, but {augmentation} mixes each with a "
+                "different image: use views without MixUp and CutMix, or a loss of one view such "
+                "as kd"
             )
+        return _NEEDS_ONE_LABEL if self.needs_one_label else None
 
     def pairs(self, inputs: LossInputs) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the student's and the teacher's logits of each view that the loss learns from.
 
         Raises:
-            UsageError: some of them are not given.
+            UsageError: some of them are missing.
             ValueError: they differ in shape.
         """
         student, teacher = inputs.student, inputs.teacher
@@ -189,8 +211,14 @@ class Loss(ABC):
         return standardise(logits) if self.standardised else logits
 
 
+_NEEDS_ONE_LABEL = (
+    "needs one label for each image, but mixed images have two labels: use a store without MixUp "
+    "or CutMix, or --loss kd"
+)
+
+
 def share_of_run(of: int, epochs: int, published_epochs: int) -> int:
-    """Return how many epochs of a run take the place of so many published ones.
+    """Return how many epochs of a run correspond to `of` published ones.
 
     In a shorter run they take the same share of it, rounded up to whole epochs; in a longer one
     they last as long as published.

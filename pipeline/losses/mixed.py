@@ -1,4 +1,4 @@
-"""Targets of images that are mixed of two, as MixUp and CutMix make them."""
+"""Targets of images that are mixed from two, as by MixUp and CutMix."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch.nn.functional as F
 def mixed_targets(
     targets: torch.Tensor, partners: torch.Tensor, shares: torch.Tensor, classes: int
 ) -> torch.Tensor:
-    """Return the class weights of images that are mixed of two.
+    """Return the class weights of images that are mixed from two.
 
-    The cross-entropy is linear in them, so that it is λ times the one of the own label plus 1 - λ
+    The cross-entropy is linear in them, so that it is λ times that of the own label plus 1 - λ
     times the partner's (Zhang et al., arXiv 1710.09412, section 2; Yun et al., arXiv 1905.04899,
     section 3.1).
 
@@ -31,5 +31,5 @@ def mixed_targets(
 
 
 def are_mixed(targets: torch.Tensor) -> bool:
-    """Tell the class weights of mixed images from class numbers."""
+    """Return whether targets are the class weights of mixed images, not class numbers."""
     return targets.is_floating_point()

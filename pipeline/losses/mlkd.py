@@ -1,7 +1,7 @@
 """Multi-level logit distillation: instances, classes and the batch, at several temperatures.
 
 Jin, Wang and Lin, "Multi-Level Logit Distillation", CVPR 2023, as its code is released, oddities
-included, since the published figures come from that:
+included, since the published figures come from it:
 
 - The masks of confidence don't choose images or classes. Each loss is averaged first, then
   multiplied by the mask, then averaged again, so that a mask only scales it, by its fraction.
@@ -148,7 +148,7 @@ def mlkd_losses(
 
 
 def confidence_fractions(teacher_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return m and c, what the release's masks come to.
+    """Return m and c, the fractions that the release's masks amount to.
 
     Args:
         teacher_logits: (B, C) floating, of the weak view.

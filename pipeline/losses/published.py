@@ -1,4 +1,4 @@
-"""Tables of published settings: by which benchmark a dataset is like, and by pair of networks."""
+"""Tables of published settings, by benchmark and by pair of networks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import Enum
 from typing import Any
 
 ANY = ""
-"""In the place of a teacher: whichever it is."""
+"""Stands for any teacher."""
 
 
 class DatasetKind(Enum):
-    """Which of the literature's two benchmarks a dataset is like."""
+    """Which of the literature's two benchmarks a dataset resembles."""
 
     CIFAR = "CIFAR"
     IMAGENET = "ImageNet"
@@ -37,8 +37,8 @@ class Published:
         """Return the settings for a benchmark and a pair of networks.
 
         Args:
-            kind: which benchmark the dataset is like.
-            teacher: its spec or its network's name; empty for none that is known.
+            kind: which benchmark the dataset resembles.
+            teacher: its spec or its network's name; empty if unknown.
             student: likewise.
         """
         usual = self.cifar if kind is CIFAR else self.imagenet
@@ -51,7 +51,7 @@ class Published:
 
 
 def network_name(spec: str) -> str:
-    """Return the network of a spec as tables of pairs name it: lower-case letters and digits.
+    """Return the network of a spec as in tables of pairs: lower-case letters and digits.
 
     >>> network_name("cifar:wrn_40_2@teacher.pth"), network_name("torchvision:resnet18")
     ('wrn402', 'resnet18')

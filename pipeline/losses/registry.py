@@ -1,6 +1,6 @@
 """Losses by name: ours, and those that users write.
 
-`+ls` stands for standardised logits (arXiv 2403.01427), which compose with a loss; `lskd` is KD on
+`+ls` stands for standardised logits (arXiv 2403.01427), which combine with a loss; `lskd` is KD on
 them, and may be written `kd+ls`.
 """
 
@@ -43,7 +43,7 @@ _IMPORT = "import:"
 
 
 def loss_class(name: str) -> type[Loss]:
-    """Look a loss up.
+    """Return the loss class of a name.
 
     Args:
         name: one of `LOSSES`, `kd+ls`, or `import:package.module:Class`.
@@ -71,7 +71,7 @@ def published_loss(
 
     Args:
         name: as `loss_class` takes it.
-        kind: which benchmark the dataset is like.
+        kind: which benchmark the dataset resembles.
         teacher: its spec or its network's name, where settings differ by pair.
         student: likewise.
         first_drop: the epoch in which the learning rate first drops, counted from 0, SLD's γ; None
@@ -90,7 +90,7 @@ def published_loss(
 
 
 def _imported(name: str) -> type[Loss]:
-    """Import a user's own loss, and check that it is one."""
+    """Import a user's own loss, and check that it is a loss."""
     found = import_factory(name.removeprefix(_IMPORT))
     if not (isinstance(found, type) and issubclass(found, Loss)):
         raise UsageError(

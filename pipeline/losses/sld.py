@@ -4,18 +4,18 @@
 released:
 
 - No gradient is stopped in the second teacher: it flows through the swap into the student's logits
-  as well, so that the student is drawn to what it would have to say, and that back to the student.
+  as well, so that the student is drawn to its swapped logits, and these back to the student.
   `stop_gradient` stops it.
 - γ is hard-coded there at 150, the last epoch before the first drop of the learning rate on
   CIFAR-100; on ImageNet's 100 epochs the second teacher then never comes. Here γ is a setting, for
   ImageNet 30 by default, the last epoch before that schedule's first drop.
 
-What the teacher's logits are swapped from is the store's matter. Only those of a teacher in the
-loop are swapped here, in float32; a raw store is read with its own swap, since decoded logits may
-tie at the top where the teacher's did not, and the store alone knows the teacher's order. Both keep
-one rule: a label that ties for the maximum is right, of other tied classes the first is largest. A
-store with a correction is taken as it is: on a swapped one that is SLD, on a sorted one sort's
-teacher beside SLD's second one, what the two papers together suggest.
+Stores swap their own logits. Only those of a teacher in the loop are swapped here, in float32; a
+raw store is read with its own swap, since decoded logits may tie at the top where the teacher's did
+not, and the store alone knows the teacher's order. Both keep one rule: a label that ties for the
+maximum is right, of other tied classes the first is largest. A store with a correction is taken as
+it is: on a swapped one that is SLD, on a sorted one it combines sort's teacher with SLD's second
+one, as the two papers together suggest.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SLD(Loss):
     """The loss `ce` · cross-entropy + `kd` · Σ_T (KL to the teacher + KL to the student swapped).
 
     All terms are summed over the views. `gamma` is γ, the last epoch, counted from 1, without the
-    second teacher. `swap_teacher` says that the teacher's logits are still to be swapped. The
+    second teacher. `swap_teacher` is whether the teacher's logits are still to be swapped. The
     release's settings are the published ones; it calls the student of ImageNet MobileNetV2, but the
     network that it defines under that name is V1.
     """
@@ -82,11 +82,11 @@ class SLD(Loss):
         return {"loss": self.ce * ce + self.kd * distilled, **terms}
 
     def with_first_drop(self, epoch: int) -> Self:
-        """Return the loss with γ at the first drop; as the release's, it follows the rate."""
+        """Return the loss with γ at the first drop: as in the release, it follows the rate."""
         return dataclasses.replace(self, gamma=epoch)
 
     def on_logits(self, correction: str | None) -> Self:
-        """Return the loss as it swaps raw logits, and leaves those that are corrected already."""
+        """Return the loss that swaps raw logits and leaves corrected ones."""
         return dataclasses.replace(self, swap_teacher=correction is None)
 
 
@@ -105,7 +105,7 @@ class WeakSLD(SLD):
 
 
 def has_second_teacher(epoch: int, gamma: int) -> bool:
-    """Tell whether an epoch, counted from 0, comes after epoch γ, counted from 1.
+    """Return whether an epoch, counted from 0, comes after epoch γ, counted from 1.
 
     >>> has_second_teacher(149, 150), has_second_teacher(150, 150)
     (False, True)

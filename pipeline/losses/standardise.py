@@ -23,9 +23,9 @@ def standardise(logits: torch.Tensor) -> torch.Tensor:
         logits: (B, C) floating; half precision is computed in float32.
 
     Returns:
-        (B, C) of the logits' dtype, at least float32. A row whose logits are all equal gives 0, and
-        no gradient, which in the release is 1e7 times the incoming one; so does one class, of which
-        the release's standard deviation is NaN.
+        (B, C) of the logits' dtype, at least float32. A row whose logits are all equal becomes 0,
+        without a gradient, which in the release is 1e7 times the incoming one; so does one class,
+        of which the release's standard deviation is NaN.
     """
     wide = at_least_float32(logits)
     centred = wide - wide.mean(dim=-1, keepdim=True)

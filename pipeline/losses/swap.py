@@ -1,7 +1,7 @@
-"""The swap of SLD as a map of logits on their way, through which gradients flow.
+"""SLD's swap as a differentiable function of logits.
 
 Stores are corrected by `stores.corrections`, on their codes and with the teacher's true order; this
-is for logits that nobody has stored: the student's own, and those of a teacher in the loop.
+is for logits that are not stored: the student's own, and those of a teacher in the loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints: the files that hold a network's weights, ours and other people's."""
+"""Checkpoints: files of a network's weights, ours and other people's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from logitbank.pipeline.models.weight_files import load_weights
 from logitbank.stores.errors import LogitbankError
 
 DESCRIPTION = "logitbank"
-"""Where a file of ours keeps what it says of the network, beside `model`, its state dict."""
+"""The key under which our files describe the network, beside `model`, its state dict."""
 
 _OURS = "model"
 _NAMES_SHOWN = 4
@@ -39,11 +39,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
-    `found` are its state dicts, of CPU tensors. `description` is what a file of ours says of the
-    network (`LoadedModel.description`), empty for other people's files. `part` is the place in it
-    that was asked for, as `state_dicts.named` takes it.
+    `found` are its state dicts, of CPU tensors. `description` is the network's in a file of ours
+    (`LoadedModel.description`), empty for other people's files. `part` is the requested place in
+    it, as `state_dicts.named` takes it.
     """
 
     path: Path
@@ -55,8 +55,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path, part: str | None = None) -> Checkpoint:
     """Read a file of weights: state dicts, bare or under any keys.
 
-    A file of ours holds what `model` does, and other state dicts of its training only where a part
-    is asked for. Nothing in a file is executed (see `load_tensors`).
+    Of a file of ours only `model` is read, unless a part is requested: it holds other state dicts
+    of its training as well. Nothing in a file is executed (see `load_tensors`).
 
     Raises:
         LogitbankError: there is no such file, it is not a checkpoint, or it holds other classes.
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path, part: str | None = None) -> Checkpoint:
         holds = ", ".join(map(str, list(content)[:_NAMES_SHOWN])) or "nothing"
         raise LogitbankError(
             f"{path} is not a checkpoint: no state dict under 'model' or 'state_dict' or another "
-            f"key, and it is none itself (it holds {holds})"
+            f"key, and it is not one itself (it holds {holds})"
         )
     return Checkpoint(path, found, description, part)
 
@@ -88,22 +88,22 @@ def load_state(
     architecture: str,
     rename: Callable[[str], str] = str,
 ) -> None:
-    """Put a checkpoint's weights into a network of the very same parameters.
+    """Load a checkpoint's weights into a network with exactly these parameters.
 
-    Of several state dicts it is the one that fits. Where raw and averaged weights do, it is the
-    averaged ones, as in timm, and a warning says so; of other different ones, one must be named.
+    Of several state dicts the one that fits is loaded. If raw and averaged weights fit, the
+    averaged ones are, as in timm, with a warning; of other different ones, one must be named.
 
     Args:
         module: the network; changed in place.
-        checkpoint: a state dict of it must have the network's names and shapes, behind a prefix or
-            none. Counts of batches, which old files lack and nothing reads, may be missing;
-            auxiliary heads that the network was built without may be there.
+        checkpoint: one of its state dicts must have the network's names and shapes, with or without
+            a prefix. Counts of batches, which old files lack and nothing reads, may be missing;
+            auxiliary heads that the network was built without may be present.
         architecture: the network's spec, for the message.
-        rename: gives the name that a parameter has today.
+        rename: returns a parameter's current name.
 
     Raises:
-        LogitbankError: the checkpoint is of another network; what differs is listed, the number of
-            classes plainly. Or several different places of it fit.
+        LogitbankError: the checkpoint is of another network (the message lists what differs, or
+            states the number of classes), or several different places of it fit.
     """
     own = _Network.of(module)
     every = places([each.renamed(rename) for each in checkpoint.found], list(own.tensors))
@@ -124,13 +124,13 @@ def load_state(
         raise LogitbankError(_mismatch(checkpoint, architecture, asked, own))
     chosen = _choose(checkpoint.path, distinct(fitting, own.required))
     if checkpoint.part is None:
-        _tell_what_is_left(checkpoint, chosen, fitting, own)
+        _warn_of_unused(checkpoint, chosen, fitting, own)
     _put(module, chosen, own, checkpoint.path)
 
 
 @dataclass(frozen=True)
 class _Network:
-    """A network's state dict by names without wrappers, and what more may lie beside it."""
+    """A network's state dict by names without wrappers, and what may be ignored beside it."""
 
     module: nn.Module
     tensors: State
@@ -151,17 +151,17 @@ class _Network:
         return [name for name in self.tensors if not name.endswith(BATCH_COUNT)]
 
     def differences(self, tensors: State) -> list[str]:
-        """List how the tensors of a file differ from the network's, empty if they fit."""
+        """Return how the tensors of a file differ from the network's; nothing if they fit."""
         other = {name: each for name, each in tensors.items() if not self._is_ignored(name, each)}
         return _differences(self.tensors, other)
 
     def left_out(self, place: Place) -> list[str]:
-        """List the names beside a place that are more than counts."""
+        """Return the names beside a place that are more than counts."""
         tensors = place.source.tensors
         return [name for name in place.beside() if not self._is_ignored(name, tensors[name])]
 
     def _is_ignored(self, name: str, tensor: torch.Tensor) -> bool:
-        """Tell whether a tensor that the network has no place for changes nothing of it."""
+        """Return whether a tensor that the network does not have can be ignored."""
         if name in self.tensors:
             return False
         last = name.rpartition(".")[2]
@@ -170,7 +170,7 @@ class _Network:
         head = name.partition(".")[0]
         if head.lower().startswith("aux") and getattr(self.module, head, self) is None:
             return True
-        # A buffer that was saved once, and is computed today.
+        # A buffer that used to be saved, and is now computed.
         computed = self.buffers.get(name)
         return computed is not None and torch.equal(computed.cpu(), tensor)
 
@@ -181,7 +181,7 @@ def _nearest_first(found: Sequence[Place]) -> list[Place]:
 
 
 def _alone(place: Place, whole: Sequence[Place]) -> State:
-    """Return what lies under a prefix, without what lies under a longer one that is whole."""
+    """Return the tensors under a prefix, except those under a longer one that is complete."""
     longer = tuple(
         each.prefix.removeprefix(place.prefix)
         for each in whole
@@ -196,7 +196,7 @@ def _alone(place: Place, whole: Sequence[Place]) -> State:
 
 
 def _choose(path: Path, different: Sequence[Place]) -> Place:
-    """Choose among places that fit and differ: the averaged one beside the raw one."""
+    """Return one of the places that fit and differ: the averaged one of raw and averaged."""
     if len(different) == 1:
         return different[0]
     averaged = [each for each in different if each.is_averaged]
@@ -220,10 +220,10 @@ def _choose(path: Path, different: Sequence[Place]) -> Place:
     )
 
 
-def _tell_what_is_left(
+def _warn_of_unused(
     checkpoint: Checkpoint, chosen: Place, fitting: Sequence[Place], own: _Network
 ) -> None:
-    """Warn of averaged weights that don't fit, and of what lies beside a prefix."""
+    """Warn of averaged weights that don't fit, and of tensors beside a prefix."""
     if not chosen.is_averaged:
         fit = {each.source.keys for each in fitting}
         for each in checkpoint.found:
@@ -255,13 +255,13 @@ def _put(module: nn.Module, place: Place, own: _Network, path: Path) -> None:
     )
     versions = place.versions()
     is_plain = all(key == plain for key, plain in own.plain.items())
-    # Some networks read old formats by their version, and refuse a state dict of none.
+    # Some networks read old formats by their version, and refuse a state dict without one.
     state._metadata = (  # type: ignore[attr-defined]
         versions if versions and is_plain else module.state_dict()._metadata  # type: ignore[attr-defined]
     )
     try:
         module.load_state_dict(state, strict=False)
-    except Exception as error:  # a network of the user's may load as it likes
+    except Exception as error:  # a user's network may raise anything
         raise LogitbankError(
             f"{path} can't be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
@@ -278,7 +278,7 @@ def _fits_in_part(checkpoint: Checkpoint, architecture: str, place: Place, own: 
 def _mismatch(
     checkpoint: Checkpoint, architecture: str, asked: Sequence[Place], own: _Network
 ) -> str:
-    """Say how the place that has most of the network's names differs from it."""
+    """Return how the place with most of the network's names differs from it."""
     if asked:
         nearest = _nearest_first(asked)[0]
     else:
@@ -290,7 +290,7 @@ def _mismatch(
 
 def _origin(checkpoint: Checkpoint) -> str:
     origin = checkpoint.description.get("spec")
-    of = f" (it says it is of {origin})" if isinstance(origin, str) else ""
+    of = f" (it was made for {origin})" if isinstance(origin, str) else ""
     return f"{checkpoint.path}{of}"
 
 
@@ -304,7 +304,7 @@ def _differences(own: State, other: State) -> list[str]:
     head = [key for key in reshaped if _same_but_first(own[key], other[key])]
     if reshaped and head == reshaped and _is_head(list(own), reshaped):
         key = reshaped[-1]
-        lines.append(f"it has {len(other[key])} classes, {len(own[key])} are asked for")
+        lines.append(f"it has {len(other[key])} classes, expected {len(own[key])}")
     if missing:
         lines.append(f"missing {_some(missing)}")
     if unexpected:
@@ -314,7 +314,7 @@ def _differences(own: State, other: State) -> list[str]:
         lines.append(f"other shapes {_some(shown)}")
     if rounded:
         dtypes = [f"{key} {str(other[key].dtype).removeprefix('torch.')}" for key in rounded]
-        lines.append(f"no real numbers {_some(dtypes)}")
+        lines.append(f"not real numbers {_some(dtypes)}")
     return lines
 
 
@@ -323,7 +323,7 @@ def _is_real(tensor: torch.Tensor) -> bool:
 
 
 def _is_head(own: Sequence[str], reshaped: Sequence[str]) -> bool:
-    """Tell whether the reshaped entries are the last layer's, all of one module."""
+    """Return whether the reshaped entries are the last layer's, all of one module."""
     modules = {key.rpartition(".")[0] for key in reshaped}
     return reshaped[-1] == own[-1] and len(modules) == 1
 

@@ -9,7 +9,7 @@ from torch import nn
 
 
 def state_sha256(module: nn.Module) -> str:
-    """Compute the sha256 hex over the state dict: each tensor's name, dtype, shape and bytes.
+    """Return the sha256 hex of the state dict: each tensor's name, dtype, shape and bytes.
 
     Tensors are taken in state dict order, in row-major order whatever their memory format or
     device; values that are not tensors are left out.

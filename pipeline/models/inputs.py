@@ -1,4 +1,4 @@
-"""What a network wants its images to be, as far as anyone has said."""
+"""The images that a network expects, as far as this is known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Side in pixels, normalisation, and how centre crops are prepared; None where nobody said.
+    """Side in pixels, normalisation, and how centre crops are prepared; None where unknown.
 
     `resize` is the length of the shorter side before the crop, `interpolation` Pillow's filter for
     it, in lower case.
@@ -26,9 +26,9 @@ class Inputs:
     interpolation: str | None = None
 
     def or_else(self, other: Inputs) -> Inputs:
-        """Fill what is None from another; its `resize` only where the sizes agree.
+        """Return the inputs, with None filled from another; its `resize` only if the sizes agree.
 
-        To be resized to 235 pixels belongs to crops of 224, and means nothing for crops of 32.
+        A resize to 235 pixels belongs to crops of 224, and means nothing for crops of 32.
         """
         if None not in (self.input_size, other.input_size) and self.input_size != other.input_size:
             other = replace(other, resize=None)
@@ -42,15 +42,15 @@ class Inputs:
 
 
 def parse_inputs(values: Mapping[str, Any], where: str) -> Inputs:
-    """Read the plain values of a factory or of a checkpoint.
+    """Parse the plain values of a factory or of a checkpoint.
 
     Args:
         values: any of `input_size` (a side, or (3, side, side)), `mean` and `std` (both or
             neither), `resize`, `interpolation`.
-        where: what the values are of, for the message.
+        where: what the values belong to, for the message.
 
     Raises:
-        UsageError: an unknown key, or a value that can't be meant.
+        UsageError: an unknown key or an invalid value.
     """
     known = ("input_size", "mean", "std", "resize", "interpolation")
     for key in values:
@@ -58,7 +58,7 @@ def parse_inputs(values: Mapping[str, Any], where: str) -> Inputs:
             raise unknown_name(f"input property of {where}", str(key), known)
     given = {key: value for key, value in values.items() if value is not None}
     if ("mean" in given) != ("std" in given):
-        raise UsageError(f"{where} gives a mean or a std alone: give both or neither")
+        raise UsageError(f"{where} has only one of mean and std: give both or neither")
     interpolation = given.get("interpolation")
     if interpolation is not None and interpolation not in INTERPOLATIONS:
         raise unknown_name(f"interpolation of {where}", str(interpolation), INTERPOLATIONS)
@@ -77,5 +77,5 @@ def _side(value: Any, where: str) -> int:
         if isinstance(side, int) and not isinstance(side, bool) and side > 0:
             return side
     raise UsageError(
-        f"{where} wants images of size {value!r}: expected a side in pixels or (3, side, side)"
+        f"{where} takes images of size {value!r}: expected a side in pixels or (3, side, side)"
     )

@@ -26,10 +26,10 @@ from logitbank.pipeline.models.timm_models import (
     timm_tags,
 )
 from logitbank.pipeline.models.torchvision_models import (
+    current_parameter_name,
     published_names,
     published_top1,
     published_torchvision_model,
-    todays_name,
     torchvision_file,
     torchvision_network,
     torchvision_weights,
@@ -56,18 +56,18 @@ _USUAL_SIZE = {"cifar": 32, "imagenet": 224, "torchvision": 224, "timm": 224, "i
 KINDS = tuple(_USUAL_SIZE)
 _WITH_PUBLISHED_WEIGHTS = ("torchvision", "timm")
 TRANSFORMS = "transform_input"
-"""What torchvision's Inception and GoogLeNet call normalising again: no part of a state dict."""
+"""torchvision's switch, in Inception and GoogLeNet, to normalise again: not in a state dict."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network and all that its inputs depend on.
+    """A network, and all that its inputs depend on.
 
     `module` maps normalised images (B, 3, input_size, input_size) to logits (B, classes). `resize`
     (the shorter side in pixels) and `interpolation` are how its authors prepare centre crops, None
-    where nobody said. `expected_top1` is the accuracy in percent that its weights are published
-    with, on ImageNet's validation split; `is_original` is False of a file that has the name of
-    published weights and not their content.
+    if unknown. `expected_top1` is the accuracy in percent that its weights are published with, on
+    ImageNet's validation split; `is_original` is False for a file that has the name of published
+    weights but not their content.
     """
 
     module: nn.Module
@@ -82,7 +82,7 @@ class LoadedModel:
 
     @property
     def required_top1(self) -> float | None:
-        """The published accuracy, None where the weights are published ones by their name alone."""
+        """The published accuracy, None if the weights are the published ones only by name."""
         return self.expected_top1 if self.is_original else None
 
     @property
@@ -91,7 +91,7 @@ class LoadedModel:
         return self.spec.partition("@")[0]
 
     def description(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps beside the weights, so that it loads as it was trained."""
+        """Return what a checkpoint keeps beside the weights, to be loaded as it was trained."""
         transforms = bool(getattr(self.module, TRANSFORMS, False))
         return {
             **({TRANSFORMS: True} if transforms else {}),
@@ -136,14 +136,14 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights, and the part of it that is meant, None for what it is a file of."""
+    """A file of weights, and the part of it to load, None for the whole of it."""
 
     path: Path
     part: str | None
 
     @classmethod
     def parse(cls, weights: str) -> WeightsFile:
-        """Split FILE[#PART]; `~` is the user's home. A file whose name has a # in it wins."""
+        """Split FILE[#PART]; `~` is the user's home. A file whose own name contains a # wins."""
         path = os.path.expanduser(weights)
         file, mark, part = path.rpartition("#")
         if not mark or not file or not part or Path(path).exists():
@@ -151,7 +151,7 @@ class WeightsFile:
         return cls(Path(file), part)
 
     def absolute(self) -> str:
-        """Return FILE[#PART] with the file's whole path."""
+        """Return FILE[#PART] with the file's absolute path."""
         return str(self.path.absolute()) + ("" if self.part is None else f"#{self.part}")
 
 
@@ -169,15 +169,15 @@ def load_model(
         spec: `cifar:resnet8x4[@FILE]`, `imagenet:MobileNetV1[@FILE]`,
             `torchvision:resnet34[@DEFAULT|IMAGENET1K_V1|FILE]`, `timm:resnet18[@a1_in1k|FILE]`,
             `import:package.module:factory[@FILE]`; `FILE#PART` names one of several state dicts
-            (see `checkpoints.load_state`). A FILE that a library publishes is prepared for as the
-            weights are by their name.
-        classes: the dataset's.
+            (see `checkpoints.load_state`). A FILE that a library publishes has the inputs of the
+            published weights.
+        classes: the number of the dataset's classes.
         normalisation: the dataset's; published weights, timm, a factory and a checkpoint of ours
-            win.
+            take precedence.
         input_size: the side of the dataset's images in pixels; likewise, but a fresh network of
             timm's that takes images of any size takes this one.
-        pretrained: a teacher is asked for: it must come with weights, or from an `import:` factory,
-            and is returned in evaluation mode, taking no gradients.
+        pretrained: whether to load a teacher, which must come with weights, or from an `import:`
+            factory, and is returned in evaluation mode, without gradients.
 
     Raises:
         UsageError: an unknown kind, name or weights, or a teacher without weights.
@@ -226,7 +226,7 @@ def load_model_for(spec: str, dataset: ImageDataset, *, pretrained: bool = False
 
 
 def absolute_model_spec(spec: str) -> str:
-    """Return a spec that names the same weights from every folder: checkpoints by absolute path."""
+    """Return a spec that names the same weights from any folder: checkpoints by absolute path."""
     architecture, at, weights = spec.partition("@")
     file = WeightsFile.parse(weights)
     if not at or not file.path.exists():
@@ -245,7 +245,7 @@ class _Built:
 
 
 def _kind_of(name: str) -> str | None:
-    """Find the kind of a network that was named without one."""
+    """Return the kind of a network that was named without one."""
     if name in CIFAR_NETWORKS:
         return "cifar"
     return "imagenet" if name in IMAGENET_NETWORKS else None
@@ -258,17 +258,19 @@ def _build(parsed: ModelSpec, classes: int, input_size: int | None) -> _Built:
         return _Built(*_network(parsed, classes))
     if (published := _published(parsed, parsed.weights, classes)) is not None:
         return published
-    # A checkpoint is read before the network is built: the cheaper thing to find wrong first.
+    # A checkpoint is read before the network is built: cheaper errors come first.
     file = WeightsFile.parse(parsed.weights)
     checkpoint = read_checkpoint(file.path, file.part)
     built = _network_for(parsed, checkpoint, classes)
     is_torchvisions = parsed.kind == "torchvision"
-    load_state(built.module, checkpoint, str(parsed), todays_name if is_torchvisions else str)
+    load_state(
+        built.module, checkpoint, str(parsed), current_parameter_name if is_torchvisions else str
+    )
     return built
 
 
 def _published(parsed: ModelSpec, weights: str, classes: int) -> _Built | None:
-    """Build a network with weights that its library publishes; None where they are a file's."""
+    """Build a network with weights that its library publishes; None if they are a file's."""
     if parsed.kind not in _WITH_PUBLISHED_WEIGHTS:
         return None
     if parsed.kind == "timm":
@@ -287,7 +289,7 @@ def _published(parsed: ModelSpec, weights: str, classes: int) -> _Built | None:
 
 
 def _network_for(parsed: ModelSpec, checkpoint: Checkpoint, classes: int) -> _Built:
-    """Build the network that a checkpoint is for: as it says, or as its library publishes it."""
+    """Build the network of a checkpoint, as the checkpoint or its library describes it."""
     path, name, about = checkpoint.path, parsed.name, checkpoint.description
     if parsed.kind == "torchvision" and not about:
         file = torchvision_file(name, path, classes)

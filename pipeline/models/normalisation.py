@@ -38,22 +38,22 @@ class Normalisation:
 
     @classmethod
     def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalisation:
-        """Build one from any sequences of three numbers, as libraries and checkpoints have them."""
+        """Return one from any sequences of three numbers, as in libraries and checkpoints."""
         return cls(tuple(map(float, mean)), tuple(map(float, std)))  # type: ignore[arg-type]
 
 
 CIFAR = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-"""CIFAR-100's, as the distillation literature has it (mdistiller)."""
+"""CIFAR-100's, as in the distillation literature (mdistiller)."""
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""ImageNet's, as torchvision has it."""
+"""ImageNet's, as in torchvision."""
 
 HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Inputs in [-1, 1]: where nothing better is known."""
 
 
 def default_normalisation(dataset: ImageDataset) -> Normalisation:
-    """Choose by the dataset: CIFAR's for 32 × 32 sets, ImageNet's for folders, else 0.5 / 0.5."""
+    """Return a dataset's default: CIFAR's for 32 × 32, ImageNet's for folders, else 0.5 / 0.5."""
     images = dataset.images
     if images is not None:
         return CIFAR if tuple(images.shape[1:3]) == (32, 32) else HALF

@@ -15,10 +15,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """The published weights that a file is taken for, by the key of `identify`.
+    """The published weights that a file is taken for; `key` is that of `identify`.
 
-    `is_original` is whether its content is theirs as well, as far as the published name says what
-    the content is; None where that has no hash.
+    `is_original` is whether its content is theirs as well, by the hash in the published name; None
+    if that has no hash.
     """
 
     key: str
@@ -26,10 +26,10 @@ class PublishedFile:
 
 
 def identify(path: Path, urls: Mapping[str, str]) -> PublishedFile | None:
-    """Find which published file one is: by its content first, then by its name.
+    """Return which published file a file is: by its content first, then by its name.
 
     torchvision and timm name a file `resnet18-f37072fd.pth`: behind the dash are the first digits
-    of its sha256. So a file is known that was renamed, and one that is not what its name says: it
+    of its sha256. So a renamed file is recognised, and so is one that is not what its name says: it
     is taken for what its name says, with a warning.
 
     Args:
@@ -37,7 +37,7 @@ def identify(path: Path, urls: Mapping[str, str]) -> PublishedFile | None:
         urls: where each of the weights that it may be is published.
 
     Returns:
-        None if it is none of them.
+        None if it is not one of them.
     """
     names = {key: PurePosixPath(url).name for key, url in urls.items()}
     hashes = {key: found[1] for key, name in names.items() if (found := _HASHED.search(name))}
@@ -52,9 +52,9 @@ def identify(path: Path, urls: Mapping[str, str]) -> PublishedFile | None:
 
 
 def warn_of_other_content(path: Path, what: str, consequence: str) -> None:
-    """Warn that a file has the name of published weights and not their content."""
+    """Warn that a file has the name of published weights but not their content."""
     _LOG.warning(
-        "%s has the name of the published weights of %s, and not their content: it is cut, changed "
+        "%s has the name of the published weights of %s, but not their content: it is cut, changed "
         "or other weights; %s",
         path,
         what,

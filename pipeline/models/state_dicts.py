@@ -42,7 +42,7 @@ class StateDict:
     versions: Mapping[str, Any] | None = None
 
     def renamed(self, rename: Callable[[str], str]) -> StateDict:
-        """Return it with each name changed."""
+        """Return the state dict with each name changed."""
         return replace(self, tensors={rename(name): each for name, each in self.tensors.items()})
 
 
@@ -74,7 +74,7 @@ class Place:
         }
 
     def beside(self) -> list[str]:
-        """List the names of the same state dict that don't lie under the prefix."""
+        """Return the names of the same state dict that don't lie under the prefix."""
         return [name for name in self.source.tensors if not name.startswith(self.prefix)]
 
     def versions(self) -> dict[str, Any] | None:
@@ -95,9 +95,9 @@ class Place:
 
 
 def state_dicts(content: Any) -> tuple[StateDict, ...]:
-    """Find all state dicts in what a file holds: mappings of names to tensors, three keys deep.
+    """Return all state dicts in a file's content: mappings of names to tensors, three keys deep.
 
-    A list of tensors is taken for one too, named by their numbers: some keep averages so.
+    A list of tensors is taken for one too, named by their numbers: some tools keep averages so.
     """
     return tuple(_found(content, ()))
 
@@ -126,12 +126,12 @@ def _plain_versions(versions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_name(name: str) -> str:
-    """Take the names of wrappers out of a dotted name."""
+    """Remove the names of wrappers from a dotted name."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def plain_names(names: Mapping[str, Any]) -> dict[str, str]:
-    """Return each name without wrappers; each as it is, where two would become the same."""
+    """Return each name without wrappers; or all as they are, if two would become the same."""
     plain = {name: plain_name(name) for name in names}
     if len(set(plain.values())) == len(plain) and all(plain.values()):
         return plain
@@ -139,7 +139,7 @@ def plain_names(names: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_averaged(name: str) -> bool:
-    """Tell whether a key or prefix is of averaged weights: `state_dict_ema`, `averaged_model`."""
+    """Return whether a key or prefix is of averaged weights: `state_dict_ema`, `averaged_model`."""
     parts = re.split(r"[^a-z]+", name.lower())
     return any(
         part in _AVERAGED or part.startswith("ema") or part.endswith("ema") for part in parts
@@ -147,7 +147,7 @@ def is_averaged(name: str) -> bool:
 
 
 def places(found: Sequence[StateDict], names: Sequence[str]) -> list[Place]:
-    """Find where names of a network lie, in the order of the file.
+    """Return the places where names of a network lie, in the order of the file.
 
     Args:
         found: the file's state dicts.
@@ -187,7 +187,7 @@ def named(found: Sequence[Place], part: str) -> list[Place]:
 
 
 def distinct(found: Sequence[Place], names: Sequence[str]) -> list[Place]:
-    """Leave out the places whose tensors of these names are those of an earlier one, bit by bit."""
+    """Return the places without those whose tensors of these names equal an earlier one's."""
     kept: list[Place] = []
     for place in found:
         if not any(_same(place, other, names) for other in kept):

@@ -1,7 +1,7 @@
 """timm's classification networks and published weights: an optional extra.
 
-A name of timm's may carry a tag, `resnet18.tv_in1k`: it says which published configuration the
-network's inputs are of. It never loads that configuration's weights, as an `@` does.
+A name of timm's may carry a tag, `resnet18.tv_in1k`, of the published configuration that the
+network's inputs follow. It never loads that configuration's weights, as an `@` does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def timm_tags(name: str) -> list[str]:
-    """List the tags of a network's published weights, such as `a1_in1k`.
+    """Return the tags of a network's published weights, such as `a1_in1k`.
 
     Raises:
         UsageError: timm is not installed, or has no such network.
@@ -32,13 +32,13 @@ def timm_tags(name: str) -> list[str]:
 
 
 def fresh_timm_model(name: str, classes: int, input_size: int | None) -> tuple[nn.Module, Inputs]:
-    """Build a network of random weights, for images of a given size where it takes any.
+    """Build a network with random weights, for images of a given size if it takes any.
 
     Args:
         name: without a tag.
         classes: of its last layer.
-        input_size: the dataset's side in pixels; the configuration's holds where it is None, or
-            where the network takes but one.
+        input_size: the dataset's side in pixels; the configuration's is taken if it is None, or if
+            the network takes only one.
 
     Raises:
         UsageError: timm is not installed, has no such network, or the name carries a tag.
@@ -56,11 +56,11 @@ def fresh_timm_model(name: str, classes: int, input_size: int | None) -> tuple[n
 
 
 def timm_model(name: str, classes: int) -> tuple[nn.Module, Inputs]:
-    """Build a network of random weights, and say what its configuration wants of its inputs.
+    """Build a network with random weights, and return the inputs of its configuration.
 
     The configuration is that of the name's tag, or else timm's default for the network. Of its two
-    sizes it is the one of training, with the crop that belongs to it. A crop mode other than
-    `center` (`squash`, `border`) is taken for it: on square images they are the same.
+    sizes the one of training is taken, with the crop that belongs to it. Crop modes other than
+    `center` (`squash`, `border`) are treated as `center`: on square images they are the same.
 
     Raises:
         UsageError: timm is not installed, has no such network, or no such tag of it.
@@ -69,7 +69,7 @@ def timm_model(name: str, classes: int) -> tuple[nn.Module, Inputs]:
     _checked(name)
     try:
         module = _timm().create_model(name, pretrained=False, num_classes=classes)
-    except Exception as error:  # each of a thousand networks raises what it likes
+    except Exception as error:  # any of a thousand networks may raise anything
         raise LogitbankError(
             f"timm:{name} can't be built for {classes} classes: {type(error).__name__}: {error}"
         ) from error
@@ -77,18 +77,18 @@ def timm_model(name: str, classes: int) -> tuple[nn.Module, Inputs]:
 
 
 def timm_file_tag(name: str, path: Path, classes: int) -> str | None:
-    """Find the tag of the published weights that a file is, by its name or content.
+    """Return the tag of the published weights that a file is, by its name or content.
 
-    Only files that a URL names can be known so; on the hub, all have one name. A file of such a
-    name and other content is taken for them too, with a warning.
+    Only files published under a URL can be recognised; on the hub all have the same name. A file
+    with such a name but other content is taken for them too, with a warning.
 
     Args:
         name: of the network. A tag in it wins, with a warning where the file is known as another's.
         path: the file, which exists.
-        classes: that are asked for.
+        classes: the number of classes requested.
 
     Returns:
-        None if it is none of them, or if they are of another number of classes.
+        None if it is not one of them, or if they have another number of classes.
 
     Raises:
         UsageError: timm is not installed, has no such network, or no such tag of it.
@@ -130,8 +130,7 @@ def published_timm_model(name: str, tag: str, classes: int) -> tuple[nn.Module, 
     published = _timm().get_pretrained_cfg(tagged)
     if published.num_classes != classes:
         raise LogitbankError(
-            f"timm:{architecture}@{tag} has {published.num_classes} classes, {classes} are asked "
-            "for"
+            f"timm:{architecture}@{tag} has {published.num_classes} classes, expected for"
         )
     try:
         module = _timm().create_model(tagged, pretrained=True)
@@ -153,14 +152,14 @@ def _configuration(module: nn.Module) -> Mapping[str, Any]:
 def _inputs(name: str, configuration: Mapping[str, Any]) -> Inputs:
     size = configuration.get("input_size")
     crop = configuration.get("crop_pct")
-    # As timm's own transforms for evaluation round it.
+    # Rounded as by timm's own transforms for evaluation.
     resize = math.floor(size[-1] / crop) if size and crop else None
     given = {key: configuration.get(key) for key in ("mean", "std", "interpolation")}
     return parse_inputs({"input_size": size, "resize": resize, **given}, f"timm:{name}")
 
 
 def _checked(name: str) -> str:
-    """Return the name back if timm has that network, and its tag if there is one."""
+    """Return the name, checked to be of a network that timm has, with its tag if any."""
     architecture, _, tag = name.partition(".")
     if not _timm().is_model(architecture):
         raise _unknown("timm model", architecture, _timm().list_models())

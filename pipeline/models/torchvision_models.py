@@ -25,7 +25,7 @@ _OLD_NAMES = (
 
 
 def torchvision_weights(name: str, weights: str) -> Any | None:
-    """Find a network's published weights by name, `DEFAULT` or such as `IMAGENET1K_V2`.
+    """Return a network's published weights by name, such as `DEFAULT` or `IMAGENET1K_V2`.
 
     Returns:
         A member of the network's weights enum, None if it has no weights of that name.
@@ -39,19 +39,19 @@ def torchvision_weights(name: str, weights: str) -> Any | None:
 
 @dataclass(frozen=True)
 class TorchvisionFile:
-    """A file that is taken for published weights, `weights` of an enum; of what it is evidence."""
+    """A file that is taken for published weights, `weights`, a member of the network's enum."""
 
     weights: Any
     is_original: bool
 
 
 def torchvision_file(name: str, path: Path, classes: int) -> TorchvisionFile | None:
-    """Find which of a network's published weights a file is, by its name or content.
+    """Return which of a network's published weights a file is, by its name or content.
 
-    A file of such a name and other content is taken for them too, with a warning.
+    A file with such a name but other content is taken for them too, with a warning.
 
     Returns:
-        None if it is none of them, or if they are of another number of classes.
+        None if it is not one of them, or if they have another number of classes.
 
     Raises:
         UsageError: torchvision has no such classification network.
@@ -80,13 +80,13 @@ def torchvision_file(name: str, path: Path, classes: int) -> TorchvisionFile | N
 def torchvision_network(
     name: str, classes: int, weights: Any | None = None
 ) -> tuple[nn.Module, Inputs]:
-    """Build a network, of random weights, and say what is known of its inputs.
+    """Build a network with random weights, and return what is known of its inputs.
 
     Args:
         name: of the network.
         classes: of its last layer.
-        weights: a member of its enum whose file it is to be given: it is then built as torchvision
-            builds it for these.
+        weights: a member of its enum whose file will be loaded: the network is then built as
+            torchvision builds it for these.
 
     Raises:
         UsageError: torchvision has no such classification network.
@@ -118,11 +118,11 @@ def published_torchvision_model(name: str, classes: int, weights: Any) -> tuple[
     known = len(weights.meta["categories"] or ())
     if not known:
         raise LogitbankError(
-            f"torchvision:{name}@{weights.name} has no classes: its weights are of features alone"
+            f"torchvision:{name}@{weights.name} has no classes: its weights are for features alone"
         )
     if known != classes:
         raise LogitbankError(
-            f"torchvision:{name}@{weights.name} has {known} classes, {classes} are asked for"
+            f"torchvision:{name}@{weights.name} has {known} classes, expected {classes}"
         )
     try:
         module = _torchvision_models().get_model(name, weights=weights)
@@ -137,10 +137,10 @@ def published_torchvision_model(name: str, classes: int, weights: Any) -> tuple[
     return module, _inputs(weights)
 
 
-def todays_name(name: str) -> str:
-    """Return a parameter's name as torchvision has it today: its oldest files have other ones.
+def current_parameter_name(name: str) -> str:
+    """Return a parameter's current name in torchvision: its oldest files have other ones.
 
-    >>> todays_name("features.denseblock1.denselayer1.norm.1.weight")
+    >>> current_parameter_name("features.denseblock1.denselayer1.norm.1.weight")
     'features.denseblock1.denselayer1.norm1.weight'
     """
     for old, new in _OLD_NAMES:
@@ -156,7 +156,7 @@ def published_top1(weights: Any) -> float | None:
 
 
 def published_names(name: str) -> list[str]:
-    """List the names of a network's published weights, `DEFAULT` first."""
+    """Return the names of a network's published weights, `DEFAULT` first."""
     return ["DEFAULT", *(each.name for each in _torchvision_models().get_model_weights(name))]
 
 

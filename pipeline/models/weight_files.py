@@ -1,4 +1,4 @@
-"""Files of weights: reading what tensors they hold, and saying what a file is that holds none."""
+"""Files of weights: reading their tensors, and explaining what a file without any is."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def load_tensors(path: Path) -> Any:
     only `_harmless` ones are allowed.
 
     Raises:
-        LogitbankError: there is no such file, or it can't be read so; what it is instead is said,
-            as far as its first bytes tell.
+        LogitbankError: there is no such file, or it can't be read so; the message says what it is
+            instead, as far as its first bytes show.
     """
     _require_file(path)
     try:
@@ -47,15 +47,15 @@ def load_tensors(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise LogitbankError(f"{path} can't be read: {error.strerror}") from error
-    except Exception as error:  # what the unpickler raises on foreign bytes is anything
+    except Exception as error:  # the unpickler may raise anything on foreign bytes
         raise LogitbankError(_why_unreadable(path, error)) from error
 
 
 def _harmless() -> list[Any]:
-    """List what training scripts keep beside weights, and what runs no code when it is unpickled.
+    """Return the classes that training scripts keep beside weights and that run no code.
 
     Namespaces (RepDistiller, timm), paths, and NumPy's numbers and arrays, under the names that
-    both NumPy 1 and 2 give what rebuilds them, and that each Python gives paths.
+    NumPy 1 and 2 have for what rebuilds them, and each Python for paths.
     """
     rebuilt = [
         (np.zeros(1).__reduce__()[0], "multiarray._reconstruct"),
@@ -114,7 +114,7 @@ def _require_file(path: Path) -> None:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by the name, or by the first bytes: a length and the brace of a JSON header."""
+    """Return whether the name, or the first bytes (a length and a JSON header's brace), say so."""
     head = _head(path)
     length = int.from_bytes(head[:8], "little")
     by_content = head[8:9] == b"{" and length <= _LONGEST_SAFETENSORS_HEADER
@@ -141,7 +141,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def _what_it_is(path: Path) -> str | None:
-    """Say what a file is that holds no state dict, and what to do; None where nothing tells."""
+    """Return what a file without a state dict is, and what to do; None if unknown."""
     head = _head(path)
     start = head.lstrip().lower()
     if not head:
@@ -161,12 +161,12 @@ def _what_it_is(path: Path) -> str | None:
     if head.startswith(b"\x89HDF"):
         return "it is an HDF5 file, such as Keras writes: a PyTorch checkpoint is expected"
     if path.suffix == ".onnx" or (head.startswith(b"\x08") and b"pytorch" in head[:32]):
-        return "it is an ONNX file: give the PyTorch checkpoint that it was exported from"
+        return "it is an ONNX file: use the PyTorch checkpoint that it was exported from"
     return None
 
 
 def _what_archive(path: Path) -> str | None:
-    """Say what a ZIP archive is, torch's own format, if it is not a checkpoint."""
+    """Return what a ZIP archive, torch's own format, is if it is not a checkpoint."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -181,7 +181,7 @@ def _what_archive(path: Path) -> str | None:
         name.endswith(("/archive_format", "serialized_exported_program.json")) for name in names
     ):
         return (
-            "it is a program of torch.export: give the state dict of the network that it was "
+            "it is a program of torch.export: use the state dict of the network that it was "
             "exported from"
         )
     if names and all(name.endswith(".npy") for name in names):

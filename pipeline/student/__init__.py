@@ -1,4 +1,4 @@
-"""The student stage: what a run is asked for, its loop, its folder and its resumption."""
+"""The student stage: a run's configuration, its loop, its folder and its resumption."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from logitbank.pipeline.models import LoadedModel
 class WeightAverage:
     """A network beside the student whose state follows the student's: a ← d · a + (1 - d) · s.
 
-    Statistics of batch norm are averaged as weights are, whole numbers are copied, as timm's
-    `ModelEmaV3` has it without its warm-up.
+    Statistics of batch norm are averaged as weights are, whole numbers are copied, as in timm's
+    `ModelEmaV3` without its warm-up.
 
     Args:
         model: the student, on its device, from whose state the average starts.
@@ -29,7 +29,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Take the student's state in after a step."""
+        """Update the average with the student's state after a step."""
         own, new = self.model.module.state_dict(), module.state_dict()
         for name, value in own.items():
             if value.is_floating_point():

@@ -1,4 +1,4 @@
-"""An epoch's batches: one view of every sample, in an order drawn anew."""
+"""An epoch's batches: one view of every sample, in a fresh order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EpochBatches(Protocol):
     """What makes a run's batches, epoch after epoch."""
 
     def begin(self, view: int) -> None:
-        """Make ready for an epoch of this view; what can be made and checked at once is.
+        """Prepare an epoch of this view; what can be rendered and checked at once is.
 
         Raises:
             PixelError: its pixels are not those the teacher saw.
@@ -58,19 +58,19 @@ class EpochBatches(Protocol):
         """Yield the view that was begun: the samples in this order, batch after batch.
 
         Raises:
-            DatasetError: an image that can't be read.
-            PixelError: pixels that are not those the teacher saw.
+            DatasetError: an image can't be read.
+            PixelError: its pixels are not those the teacher saw.
             StoreError: what is stored of the view is missing or damaged.
         """
 
     def close(self) -> None:
-        """End its workers."""
+        """Stop its workers."""
 
 
 def epoch_batches(
     dataset: ImageDataset, views: StoredViews | Augmentation, config: TrainConfig, samples: int
 ) -> EpochBatches:
-    """Choose how batches are made: whole views in memory where they fit, else by workers.
+    """Return what makes batches: whole views in memory where they fit, else workers.
 
     Args:
         dataset: as many samples as the store holds; without a store those to train on.
@@ -88,8 +88,8 @@ def epoch_batches(
 class MemoryBatches:
     """Batches of a dataset in memory: each epoch's view is rendered whole, then gathered from.
 
-    Its checksums are compared whole as well, also where a sample of them would do: three million
-    a second cost an epoch next to nothing.
+    All of its checksums are compared, even if a sample would do: at three million a second they
+    cost an epoch next to nothing.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class MemoryBatches:
         try:
             pixels = self._renderer.render(self._samples, params)
         except PixelError:
-            # Parameters that no image can have: say whose they are.
+            # Parameters that no image can have: name the sample.
             check_pixels(self._renderer, stored, view, samples=int(self._samples[-1]) + 1)
             raise
         if self._config.verify_pixels != "off":
@@ -154,7 +154,7 @@ class MemoryBatches:
             yield Batch(self._pixels.index_select(0, chosen), self._targets[chosen], rows)
 
     def close(self) -> None:
-        """End the threads that render."""
+        """Stop the threads that render."""
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -175,18 +175,18 @@ class WorkerBatches:
             seed=config.seed,
         )
         self._loader: DataLoader[Any] | None = DataLoader(
-            _Refusing(data),
+            _ErrorsAsBatches(data),
             batch_sampler=self._rows,
             collate_fn=_collated,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
             pin_memory=self._device.type == "cuda",
-            # A loader draws from its generator when it is begun: torch's own is the student's.
+            # A loader draws from its generator when it starts: torch's own is the student's.
             generator=torch.Generator(),
         )
 
     def begin(self, view: int) -> None:
-        """Take note of the view; its images are rendered and checked as their turn comes."""
+        """Set the view; its images are rendered and checked batch by batch."""
         self._view = view
 
     def batches(self, order: NDArray[np.int64]) -> Iterator[Batch]:
@@ -204,12 +204,12 @@ class WorkerBatches:
             )
 
     def close(self) -> None:
-        """End the worker processes."""
+        """Stop the worker processes."""
         self._loader = None
 
 
 def _received(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield what a loader makes; a worker that died is an error of one line."""
+    """Yield what a loader makes; a worker that died is a LogitbankError."""
     try:
         yield from loader
     except RuntimeError as error:
@@ -222,7 +222,7 @@ def _received(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 class _RowBatches(Sampler[list[int]]):
-    """The rows of the epoch at hand, a batch at a time."""
+    """The rows of the current epoch, a batch at a time."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -236,8 +236,8 @@ class _RowBatches(Sampler[list[int]]):
         return -(-len(self.order) // self._batch_size)
 
 
-class _Refusing(Dataset[Any]):
-    """Returns an error in the place of the batch that it spoils.
+class _ErrorsAsBatches(Dataset[Any]):
+    """A dataset that returns an error in place of the batch that it spoils.
 
     Raised in a worker, it would reach the user as a traceback within a message.
     """
@@ -253,7 +253,7 @@ class _Refusing(Dataset[Any]):
 
 
 def _plain(error: LogitbankError) -> LogitbankError:
-    """Return an error of the same family that pickles: some are made of more than their message."""
+    """Return a picklable error of the same family: some are made of more than their message."""
     for family in (PixelError, DatasetError, StoreError, UsageError):
         if isinstance(error, family):
             return family(str(error))

@@ -1,4 +1,4 @@
-"""A run's checkpoints: all that it needs to go on as if it had never stopped."""
+"""A run's checkpoints: everything it needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PARTS = {"model", DESCRIPTION, "training"}
 class History:
     """A run after some whole epochs: their metrics, and the thread count they were trained at.
 
-    `learned_from` are the digests of what was learned from, by what it is.
+    `learned_from` are the digests of what was learned from, by kind.
     """
 
     metrics: tuple[Metrics, ...]
@@ -42,13 +42,13 @@ class History:
         return max(scored, key=lambda epoch: epoch["top1"]) if scored else self.metrics[-1]
 
     def and_then(self, metrics: Metrics) -> History:
-        """Return the history one epoch later."""
+        """Return the history with one more epoch."""
         return History((*self.metrics, metrics), self.threads, self.learned_from)
 
 
 @dataclass(frozen=True)
 class LastEpoch:
-    """A run as `last.pt` left it: its history, and the content of that one reading of the file."""
+    """A run as `last.pt` left it: its history, and the content of the file, read once."""
 
     history: History
     content: dict[str, Any]
@@ -60,7 +60,7 @@ class LastEpoch:
 
 
 def save(run: RunFolder, config: TrainConfig, trainer: Trainer, history: History) -> None:
-    """Write an epoch's end. `last.pt` decides: what is killed before it did not happen."""
+    """Save a finished epoch. `last.pt` decides: what is killed before it did not happen."""
     run.put_metrics(history.metrics)
     run.put_checkpoint(LAST, _last(config, trainer, history))
     _save_best(run, trainer.model, history)
@@ -69,18 +69,18 @@ def save(run: RunFolder, config: TrainConfig, trainer: Trainer, history: History
 
 
 def load_last(run: RunFolder, config: TrainConfig, learned_from: LearnedFrom) -> LastEpoch | None:
-    """Read how far a run has come, None if it has finished no epoch, or begins again.
+    """Return how far a run has come, None if it has finished no epoch, or starts again.
 
-    A damaged `last.pt` is set aside, and with it what belongs to it.
+    A damaged `last.pt` is set aside with everything that belongs to it.
 
     Args:
-        run: owned.
+        run: the owned folder.
         config: resolved; that of the run must be the same, by `config.yaml` and by `last.pt`.
         learned_from: the digests of what is to be learned from.
 
     Raises:
-        LogitbankError: it learned from something else than this, by another configuration, or by
-            one that nothing tells; or `last.pt` is none of a run's.
+        LogitbankError: it learned from something else, or with another or an unknown configuration;
+            or `last.pt` is not a run's.
     """
     found = run.config(config)
     if found is not None:
@@ -90,12 +90,12 @@ def load_last(run: RunFolder, config: TrainConfig, learned_from: LearnedFrom) ->
     except DamagedCheckpointError as error:
         if not run.has(CONFIG):
             raise LogitbankError(f"{error}, and there is no {CONFIG}: name another --out") from None
-        _begin_again(run, str(error))
+        _start_again(run, str(error))
         content = None
     if content is None:
         _set_torn_config_aside(run, found)
         if run.has(BEST) or run.has(AVERAGE):
-            _begin_again(run, f"{run.path} has no {LAST}")
+            _start_again(run, f"{run.path} has no {LAST}")
         return None
     last = _parsed(run, content)
     _require_same(run.path, last.history.learned_from, learned_from)
@@ -105,16 +105,16 @@ def load_last(run: RunFolder, config: TrainConfig, learned_from: LearnedFrom) ->
 
 
 def remaining_epochs(run: RunFolder, epochs: int) -> range:
-    """Return the epochs that a run of so many still has to train; nothing is set aside for it."""
+    """Return the epochs that a run still has to train; nothing is set aside."""
     try:
         content = run.checkpoint(LAST, mapped=True)
     except DamagedCheckpointError:
-        content = None  # The run would begin again.
+        content = None  # The run would start again.
     return range(0 if content is None else len(content["training"]["metrics"]), epochs)
 
 
 def resume(run: RunFolder, trainer: Trainer, last: LastEpoch) -> None:
-    """Put trainer and random generators to where `last.pt` left them.
+    """Restore trainer and random generators from `last.pt`.
 
     Raises:
         LogitbankError: it is of another network than the student's is now.
@@ -134,11 +134,11 @@ def resume(run: RunFolder, trainer: Trainer, last: LastEpoch) -> None:
 
 
 def mend(run: RunFolder, config: TrainConfig, last: LastEpoch) -> None:
-    """Bring the other files to what `last.pt` says, if the run was killed between them.
+    """Bring the other files in line with `last.pt`, in case the run was killed between them.
 
     What is damaged is set aside and written again. The weights of a best epoch before the last one
-    are in no other file: where they are lost, that is told, and `best.pt` is missing until an epoch
-    is better.
+    are in no other file: if they are lost, a warning says so, and `best.pt` is missing until an
+    epoch is better.
     """
     history, content = last.history, last.content
     _mend_texts(run, config, history)
@@ -192,29 +192,29 @@ def _epoch_of(run: RunFolder, name: str) -> Metrics | None:
 
 
 def _same(one: Metrics | None, other: Metrics) -> bool:
-    # As text, since a number that is none equals not even itself.
+    # As text, since NaN does not equal itself.
     return one is not None and json.dumps(one) == json.dumps(other)
 
 
-def _begin_again(run: RunFolder, why: str) -> None:
-    """Set all aside that an earlier attempt has written, and say so."""
+def _start_again(run: RunFolder, why: str) -> None:
+    """Set aside everything that an earlier attempt wrote, with a warning."""
     aside = []
     for name in (LAST, METRICS, BEST, AVERAGE):
         if run.has(name):
             aside.append(run.set_aside(name, "damaged" if name == LAST else "earlier"))
-    _LOG.warning("%s: the run begins again, what there was is kept as %s", why, ", ".join(aside))
+    _LOG.warning("%s: the run starts again, earlier files are kept as %s", why, ", ".join(aside))
 
 
 def _set_torn_config_aside(run: RunFolder, found: TrainConfig | None) -> None:
     if found is None and run.has(CONFIG):
         free = run.set_aside(CONFIG, "damaged")
-        _LOG.warning("%s is damaged: set aside as %s, and written anew", run.path / CONFIG, free)
+        _LOG.warning("%s is damaged: set aside as %s, and written again", run.path / CONFIG, free)
 
 
 def _require_proven(
     run: RunFolder, found: TrainConfig | None, config: TrainConfig, written: Any
 ) -> None:
-    """Require that a run's epochs were trained by this configuration.
+    """Check that a run's epochs were trained with this configuration.
 
     Older runs hold it in `config.yaml` alone, newer ones in `last.pt` as well.
     """
@@ -222,7 +222,7 @@ def _require_proven(
         run.require_same(TrainConfig.from_yaml(written, str(run.path / LAST)), config)
     elif found is None:
         raise LogitbankError(
-            f"{run.path} has no whole {CONFIG}, and its {LAST} does not tell by which "
+            f"{run.path} has no intact {CONFIG}, and its {LAST} does not say with which "
             "configuration it was trained: name another --out"
         )
 
@@ -284,5 +284,6 @@ def _require_same(run: Path, found: LearnedFrom, wanted: LearnedFrom) -> None:
     ]
     if different:
         raise LogitbankError(
-            f"{run} learned from something else so far ({'; '.join(different)}): name another --out"
+            f"{run} has learned from something else so far ({'; '.join(different)}): name "
+            "another --out"
         )

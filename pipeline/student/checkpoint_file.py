@@ -23,7 +23,7 @@ _OF_DAMAGE = (
 
 
 class DamagedCheckpointError(LogitbankError):
-    """A checkpoint that is empty or torn, or of which some bits have changed."""
+    """A checkpoint that is empty or torn, or in which some bits have changed."""
 
 
 def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any] | None:
@@ -35,7 +35,7 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any] | Non
 
     Raises:
         DamagedCheckpointError: its bytes are not those that were written.
-        LogitbankError: its bytes are, but it is none of a run's.
+        LogitbankError: its bytes are intact, but it is not a run's.
         StoreError: it can't be read.
     """
     try:
@@ -55,14 +55,14 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any] | Non
 
 
 def _damage(file: IO[bytes]) -> str | None:
-    """Hold each record of a zip file against its CRC, which torch.load does not do."""
+    """Return what is damaged in a zip file, by the CRCs that torch.load does not check."""
     if os.fstat(file.fileno()).st_size == 0:
         return "empty"
     try:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
             is_plain = all(map(_is_plain, records))
-            # None has one where torch.serialization.set_crc32_options(False) was called.
+            # None has one if torch.serialization.set_crc32_options(False) was called.
             record = archive.testzip() if any(one.CRC for one in records) else None
     except _OF_DAMAGE:
         return _TORN
@@ -76,9 +76,9 @@ def _damage(file: IO[bytes]) -> str | None:
 
 
 def _is_plain(record: zipfile.ZipInfo) -> bool:
-    """Tell whether torch reads the same bytes of a record as zipfile, which has checked them.
+    """Return whether torch reads the same bytes of a record as zipfile, which checked them.
 
-    Of one that says to be a folder, by a flipped bit, torch.load gives uninitialised memory.
+    For one marked as a folder, by a flipped bit, torch.load returns uninitialised memory.
     """
     is_folder = bool(record.external_attr & _FOLDER)
     return record.file_size == record.compress_size and not is_folder
@@ -89,11 +89,11 @@ def _loaded(path: Path, source: Path | IO[bytes], mapped: bool) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped or None)
     except OSError:
         raise
-    except Exception as error:  # what the unpickler raises is anything
+    except Exception as error:  # the unpickler may raise anything
         if "PytorchStreamReader" in str(error):
             raise DamagedCheckpointError(f"{path} is damaged (torch can't read it)") from error
         reason = str(error).partition("\n")[0][:200]
         raise LogitbankError(
-            f"{path} is whole, but not loaded by torch {torch.__version__} ({reason}): name "
+            f"{path} is intact, but can't be loaded by torch {torch.__version__} ({reason}): name "
             "another --out"
         ) from error

@@ -1,4 +1,4 @@
-"""A network through torch.compile, whose failures are one line."""
+"""Networks compiled by torch.compile, with errors of one line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 def compiled(module: nn.Module, backend: str) -> Forward:
     """Return a network's forward pass, compiled when it is first called.
 
-    Each shape of a batch is compiled for itself: a kernel for any shape rounds otherwise than the
-    one for this shape, and which of them serves would depend on what the process has seen before,
-    so that a resumed run would end with other weights.
+    Each batch shape is compiled separately: a kernel for any shape rounds differently from the one
+    for this shape, and which of them is used would depend on what the process has seen before, so
+    that a resumed run would end with other weights.
 
     Args:
         module: its weights stay where they are, and its state dict as it is.
@@ -25,7 +25,7 @@ def compiled(module: nn.Module, backend: str) -> Forward:
 
     Raises:
         UsageError: torch knows no such backend; the nearest is suggested.
-        LogitbankError: by the forward pass, where the network can't be compiled on this machine.
+        LogitbankError: from the forward pass, if the network can't be compiled on this machine.
     """
     from torch._dynamo.exc import TorchDynamoException  # Slow to import.
 

@@ -1,4 +1,4 @@
-"""What a training run is asked to do."""
+"""The configuration of a training run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Workers = Annotated[int, Field(ge=0, le=4096)]
 
 SCHEDULES = ("step", "cosine")
 VERIFY_PIXELS = ("all", "sample", "off")
-# Fields that change no weight; the stores that it learned from are compared by their digests.
+# Fields that change no weight; stores are compared by their digests.
 _WITHOUT_EFFECT = ("workers", "verify_pixels", "teacher_correction")
 
 
@@ -46,14 +46,15 @@ def flag(
     published: bool = False,
     train_alone: bool = False,
 ) -> dict[str, Any]:
-    """Describe the flag that a field of `TrainConfig` has, in the field's metadata.
+    """Return the metadata that describes the flag of a `TrainConfig` field.
 
     Args:
         text: its help.
-        metavar: what the help calls the value.
-        const: what the flag means without a value.
+        metavar: the value's name in the help.
+        const: the value of the flag when given without one.
         published: whether the default is the one published for the dataset at hand.
-        train_alone: whether `train-teacher`, which learns from labels, has no such flag.
+        train_alone: whether only `train` has the flag, not `train-teacher`, which learns from
+            labels.
     """
     return {
         "help": text,
@@ -66,7 +67,7 @@ def flag(
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run's configuration, as its `config.yaml` holds it; names are timm's where timm has them.
+    """A run's configuration, as its `config.yaml` holds it; names are timm's where it has them.
 
     `student`, `dataset`, `soft_labels`, `correction`, `teacher` and `eval_dataset` are specs and
     paths as the user gave them; of two stores the first holds weak views, the second strong ones.
@@ -74,7 +75,7 @@ class TrainConfig:
     settings and the epochs of the learning rate's drops (from 0, the first epoch trained at the
     lower rate) as published, the device by what the machine has. `loss_settings` are those of the
     loss that have no field of their own, by the names in `pipeline.losses`. `teacher_correction` is
-    found, not asked for: the correction that the logits had when the loss took them, None for raw
+    derived, not requested: the correction that the logits had when the loss took them, None for raw
     ones. `strong_augmentation` is drawn where strong views don't come from a store. `threads` None
     takes torch's own number. `amp` is mixed precision, on CUDA alone. `torchcompile` names the
     backend of torch.compile. A step's gradient is the mean of those of `grad_accum_steps` batches.
@@ -82,7 +83,7 @@ class TrainConfig:
     Defaults of the schedule are CIFAR-100's; `train` takes those published for the dataset.
 
     Raises:
-        UsageError: a value that can't be meant.
+        UsageError: an invalid value.
     """
 
     student: str = field(metadata=flag("the model to train", metavar="SPEC", train_alone=True))
@@ -108,13 +109,13 @@ class TrainConfig:
     strong_augmentation: str | None = field(
         default=None,
         metadata=flag(
-            "how a teacher in the loop's strong views are drawn (cifar-strong, imagenet-strong)",
+            "strong views for a teacher in the loop (cifar-strong, imagenet-strong)",
             metavar="NAME",
             train_alone=True,
         ),
     )
     eval_dataset: str | None = field(
-        default=None, metadata=flag("its test split is evaluated on", metavar="SPEC")
+        default=None, metadata=flag("the dataset whose test split is evaluated on", metavar="SPEC")
     )
     loss: str | None = field(
         default=None,
@@ -127,23 +128,25 @@ class TrainConfig:
         ),
     )
     temperature: Positive | None = field(
-        default=None, metadata=flag("of the loss (as published)", train_alone=True)
+        default=None, metadata=flag("temperature of the loss (as published)", train_alone=True)
     )
     ce_weight: NonNegative | None = field(
-        default=None, metadata=flag("of the labels (as published)", train_alone=True)
+        default=None, metadata=flag("weight of the labels (as published)", train_alone=True)
     )
     kd_weight: NonNegative | None = field(
-        default=None, metadata=flag("of the soft labels (as published)", train_alone=True)
+        default=None, metadata=flag("weight of the soft labels (as published)", train_alone=True)
     )
     loss_settings: dict[str, LossSetting] = field(default_factory=dict)
     epochs: Count = field(default=240, metadata=flag("passes over the images", published=True))
-    batch_size: Count = field(default=64, metadata=flag("images of a step", published=True))
-    grad_accum_steps: Count = field(default=1, metadata=flag("batches of a step", metavar="N"))
+    batch_size: Count = field(default=64, metadata=flag("images per batch", published=True))
+    grad_accum_steps: Count = field(default=1, metadata=flag("batches per step", metavar="N"))
     lr: Positive = field(default=0.05, metadata=flag("learning rate", published=True))
-    momentum: Fraction = field(default=0.9, metadata=flag("of SGD"))
+    momentum: Fraction = field(default=0.9, metadata=flag("momentum of SGD"))
     weight_decay: NonNegative = field(default=5e-4, metadata=flag("of SGD", published=True))
-    sched: str = field(default="step", metadata=flag("step or cosine, by the epoch"))
-    warmup_epochs: NonNegativeInt = field(default=0, metadata=flag("of a rising rate", metavar="N"))
+    sched: str = field(default="step", metadata=flag("step or cosine, by epoch"))
+    warmup_epochs: NonNegativeInt = field(
+        default=0, metadata=flag("epochs of a rising rate", metavar="N")
+    )
     milestones: tuple[NonNegativeInt, ...] | None = field(
         default=None,
         metadata=flag(
@@ -154,16 +157,18 @@ class TrainConfig:
     model_ema: bool = field(
         default=False, metadata=flag("average the weights as well, into ema.pt")
     )
-    model_ema_decay: Fraction = field(default=0.9998, metadata=flag("of that average", metavar="D"))
-    seed: Seed = field(default=0, metadata=flag("of weights, order and views"))
+    model_ema_decay: Fraction = field(
+        default=0.9998, metadata=flag("decay of that average", metavar="D")
+    )
+    seed: Seed = field(default=0, metadata=flag("seed of weights, order and views"))
     limit: Count | None = field(
-        default=None, metadata=flag("the first N samples alone", metavar="N")
+        default=None, metadata=flag("train on the first N samples alone", metavar="N")
     )
     skip: NonNegativeInt = field(
         default=0, metadata=flag("leave the first N samples out", metavar="N")
     )
     amp: bool = field(default=False, metadata=flag("mixed precision, on CUDA"))
-    channels_last: bool = field(default=False, metadata=flag("that memory format"))
+    channels_last: bool = field(default=False, metadata=flag("channels-last memory format"))
     torchcompile: str | None = field(
         default=None,
         metadata=flag(
@@ -175,9 +180,11 @@ class TrainConfig:
     device: str | None = field(
         default=None, metadata=flag("cpu or cuda[:N] (CUDA where there is one)")
     )
-    threads: Threads | None = field(default=None, metadata=flag("torch's own on the CPU"))
-    workers: Workers = field(default=2, metadata=flag("that render image files"))
-    verify_pixels: str = field(default="all", metadata=flag("all, sample or off", train_alone=True))
+    threads: Threads | None = field(default=None, metadata=flag("of torch, on the CPU"))
+    workers: Workers = field(default=2, metadata=flag("processes that render image files"))
+    verify_pixels: str = field(
+        default="all", metadata=flag("pixels to check: all, sample or off", train_alone=True)
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -196,7 +203,7 @@ class TrainConfig:
         """Read what `to_yaml` wrote.
 
         Raises:
-            LogitbankError: it is no such configuration; the message begins with `where`.
+            LogitbankError: it is not a configuration; the message begins with `where`.
         """
         found = parse_yaml(text, where)
         if not isinstance(found, Mapping):
@@ -208,11 +215,11 @@ class TrainConfig:
             raise LogitbankError(f"{where}: {error}") from error
 
     def to_yaml(self) -> str:
-        """Write the configuration in plain YAML, in the order of the fields."""
+        """Return the configuration as plain YAML, in the order of the fields."""
         return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
 
     def differences(self, wanted: TrainConfig) -> list[str]:
-        """List the fields that differ and change what is learned, one phrase each."""
+        """Return the fields that differ and change what is learned, one phrase each."""
         mine, other = dataclasses.asdict(self), dataclasses.asdict(wanted)
         return [
             f"{name} is {mine[name]!r} there, {other[name]!r} here"
@@ -221,7 +228,7 @@ class TrainConfig:
         ]
 
     def trained_samples(self, count: int) -> range:
-        """Return the samples to train on, of a split of this many: `limit` of them after `skip`.
+        """Return the samples to train on, out of `count`: `limit` of them after `skip`.
 
         Raises:
             UsageError: none is left.
@@ -246,7 +253,7 @@ def _require_loss(name: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples, also those inside, into lists: YAML has no other."""
+    """Convert tuples, also nested ones, to lists: YAML has no tuples."""
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
     return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""What a training run tells of itself while it runs, and at its end."""
+"""What a training run reports while it runs, and at its end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run gave; accuracies in percent, None without an evaluation split.
+    """The result of a finished run; accuracies in percent, None without an evaluation split.
 
-    `metrics` holds one object an epoch, as `metrics.jsonl` does. `best` is that of the epoch whose
+    `metrics` holds one object per epoch, as `metrics.jsonl` does. `best` is that of the epoch whose
     weights are in `best.pt`: the first of the highest top-1, the last one where there is none.
     `has_best` is false where that file was damaged or removed, and these weights are lost.
     """

@@ -1,4 +1,4 @@
-"""What a configuration leaves open, filled as published; and the loss that it stands for."""
+"""Filling in what a configuration leaves open, as published; and building its loss."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def resolved(
         has_soft_labels: whether there is a store or a teacher to learn from.
         teacher: the spec of the network whose logits are learned from; some settings are published
             by pair.
-        correction: what was made of these logits, None for raw ones.
+        correction: the correction of these logits, None for raw ones.
 
     Raises:
-        UsageError: a distillation loss with nothing to distil, a setting that the loss hasn't,
-            drops of another schedule's, or mixed precision without CUDA.
+        UsageError: a distillation loss with nothing to distil, a setting that the loss does not
+            have, drops of another schedule, or mixed precision without CUDA.
     """
     device = usable_device(config.device)
     if config.amp and device.type != "cuda":
@@ -95,10 +95,10 @@ def with_published_run(
 
 
 def loss_of(config: TrainConfig) -> Loss:
-    """Build the loss that a resolved configuration stands for.
+    """Build the loss of a resolved configuration.
 
     Raises:
-        UsageError: there is no such loss, or it hasn't these settings.
+        UsageError: there is no such loss, or it does not have these settings.
     """
     assert config.loss is not None, "resolved"
     settings = given_settings(config)
@@ -106,7 +106,7 @@ def loss_of(config: TrainConfig) -> Loss:
 
 
 def given_settings(config: TrainConfig) -> dict[str, Any]:
-    """Collect by the loss's own names what a configuration says of it.
+    """Return a configuration's settings of the loss, by the loss's own names.
 
     Raises:
         UsageError: a setting is given twice, with two values.
@@ -126,11 +126,11 @@ def given_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _changed(loss: Loss, given: dict[str, Any], correction: str | None) -> Loss:
-    """Put a user's settings in the place of the published ones.
+    """Replace published settings by the user's.
 
     Raises:
         UsageError: an unknown setting, a value it can't have, or one that follows the logits (SLD's
-            `swap_teacher`) against what the store says of them.
+            `swap_teacher`) and contradicts the store's.
     """
     found = loss.with_settings(**given)
     usual, own = dataclasses.asdict(found.on_logits(correction)), dataclasses.asdict(found)
@@ -138,14 +138,14 @@ def _changed(loss: Loss, given: dict[str, Any], correction: str | None) -> Loss:
         if own[name] != value:
             raise UsageError(
                 f"{loss.name}: {name} follows the store's manifest, here {value}: a raw store is "
-                "swapped as it is read, a corrected one is taken as it is, and the loss swaps what "
-                "a teacher in the loop says"
+                "swapped as it is read, a corrected one is taken as it is, and the loss swaps the "
+                "logits of a teacher in the loop"
             )
     return found
 
 
 def _as_fields(loss: Loss) -> dict[str, Any]:
-    """Return a loss's settings as a configuration's fields hold them: all of them."""
+    """Return all of a loss's settings as a configuration's fields hold them."""
     settings = dataclasses.asdict(loss)
     fields = {field: settings.pop(name, None) for name, field in _FIELDS.items()}
     return {**fields, "loss_settings": settings}

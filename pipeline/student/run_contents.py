@@ -1,4 +1,4 @@
-"""What a run's folder holds: what is a run's own, and what tells that a folder is another thing."""
+"""What a run's folder holds: a run's own files, and signs that a folder is not a run's."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _MOST_BYTES = 1_000_000
 
 
 def require_run_folder(path: Path) -> None:
-    """Require a folder that is absent, empty or a run's; nothing is written.
+    """Check that a folder is absent, empty or a run's; nothing is written.
 
-    What a killed first attempt left is as good as nothing. A run's folder may hold other files as
-    well, notes or a log, once its `config.yaml` says what it is; a store may never hold a run.
+    What a killed first attempt left counts as nothing. A run's folder may hold other files as well,
+    notes or a log, once its `config.yaml` says what it is; a store may never hold a run.
 
     Raises:
-        UsageError: it is a file, a store, in a store, or holds something else than a run.
-        LogitbankError: the `config.yaml` in it is no run's.
-        StoreError: it can't be looked into.
+        UsageError: it is a file, a store, in a store, or holds anything but a run.
+        LogitbankError: the `config.yaml` in it is not a run's.
+        StoreError: it can't be listed.
     """
     try:
         _require_folder(path)
@@ -47,22 +47,22 @@ def require_run_folder(path: Path) -> None:
                     "--out"
                 )
         if others and not _is_run(path, others):
-            raise UsageError(f"{path} holds no run but {_shown(path, others)}: name another --out")
+            raise UsageError(f"{path} holds {_shown(path, others)}, but no run: name another --out")
     except OSError as error:
-        raise StoreError(f"{path} can't be looked into: {error.strerror or error}") from error
-    except ValueError as error:  # a path with a zero in it
-        raise UsageError(f"{str(path)!r} is no path: {error}") from error
+        raise StoreError(f"{path} can't be listed: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a null character
+        raise UsageError(f"{str(path)!r} is not a path: {error}") from error
 
 
 def read_config(path: Path, *, whole: str | None = None) -> TrainConfig | None:
-    """Read a run's configuration, None where there is none, or a torn one.
+    """Read a run's configuration, None if there is none, or a torn one.
 
     Args:
         path: the run's folder.
-        whole: the text that it is to be, where that is known: a part of it is a torn one.
+        whole: the text that it should be, if known: a part of it is a torn one.
 
     Raises:
-        LogitbankError: it is something else.
+        LogitbankError: it is anything else.
     """
     file = path / CONFIG
     try:
@@ -81,7 +81,7 @@ def read_config(path: Path, *, whole: str | None = None) -> TrainConfig | None:
 
 
 def is_own_partial(name: str) -> bool:
-    """Tell whether a file is what a killed run left of one it was writing."""
+    """Return whether a file is what a killed run left of one it was writing."""
     is_ours = name.startswith(tuple(f"{own}." for own in FILES)) and name.endswith(PARTIAL)
     return is_ours or name.startswith(f".{LOCK}.")
 
@@ -90,7 +90,7 @@ def _require_folder(path: Path) -> None:
     if path.is_dir():
         return
     if os.path.lexists(path):
-        what = "a link to nothing" if path.is_symlink() else _kind(path)
+        what = "a broken link" if path.is_symlink() else _kind(path)
         raise UsageError(f"{path} is {what}: --out names a folder for the run")
     file = next((parent for parent in path.parents if parent.exists()), None)
     if file is not None and not file.is_dir():
@@ -102,7 +102,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _is_left_over(name: str) -> bool:
-    """Tell whether a file says nothing of a folder: a killed attempt's, or a system's own."""
+    """Return whether a file can be ignored: a killed attempt's, or the system's own."""
     endings = tuple(f"{own}.{ending}" for own in FILES for ending in SET_ASIDE)
     locks = f"{LOCK}.", f".{LOCK}."
     return (
@@ -113,10 +113,10 @@ def _is_left_over(name: str) -> bool:
 
 
 def _is_run(path: Path, others: list[str]) -> bool:
-    """Tell whether these names are a run's, by its configuration.
+    """Return whether these names are a run's, by its configuration.
 
     Raises:
-        LogitbankError: they may be, but the configuration is none.
+        LogitbankError: they may be, but the configuration is not one.
     """
     is_all_ours = set(others) <= set(FILES)
     try:
@@ -131,7 +131,7 @@ def _is_run(path: Path, others: list[str]) -> bool:
 
 
 def _is_torn(content: bytes, whole: str | None) -> bool:
-    """Tell whether bytes are what a lost disk cache leaves of a configuration."""
+    """Return whether bytes are what a lost disk cache leaves of a configuration."""
     text = content.rstrip(b"\0 \n")
     is_ours = content.startswith(_FIRST_FIELD.encode()[: len(text)])
     if not text or (is_ours and (b"\0" in content or not content.endswith(b"\n"))):
@@ -149,7 +149,7 @@ def _kind(path: Path) -> str:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return "a link to nothing"
+        return "a broken link"
     if stat.S_ISREG(mode):
         return "a file"
     return "a folder" if stat.S_ISDIR(mode) else "neither a file nor a folder"

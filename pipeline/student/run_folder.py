@@ -33,11 +33,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The folder that a run writes to, and finds its own earlier steps in.
+    """The folder that a run writes to and resumes from.
 
     Every file appears in it whole or not at all, flushed to the disk, so a run can be killed, and
-    its machine lost, at any moment. `owned` makes it one process's alone: only then it is read for
-    going on, and written.
+    its machine lost, at any moment. `owned` locks it for one process: only then is it resumed from
+    and written.
     """
 
     def __init__(self, path: Path, lock: OwnerLock | None = None) -> None:
@@ -47,12 +47,12 @@ class RunFolder:
 
     @classmethod
     def find(cls, path: Path, config: TrainConfig) -> RunFolder:
-        """Look at a folder, which need not exist yet; nothing is written.
+        """Return the run of a folder, which need not exist yet; nothing is written.
 
         Raises:
-            UsageError: it is a file, a store, or holds something else than a run.
-            LogitbankError: it holds a run of another configuration, each difference is listed; or a
-                `config.yaml` that is none.
+            UsageError: it is a file, a store, or holds anything but a run.
+            LogitbankError: it holds a run of another configuration (each difference is listed), or
+                a `config.yaml` that is not one.
         """
         require_run_folder(path)
         run = cls(path)
@@ -63,17 +63,17 @@ class RunFolder:
 
     @contextmanager
     def owned(self) -> Iterator[RunFolder]:
-        """Make the folder this process's alone for the time of a `with` block.
+        """Lock the folder for this process for the time of a `with` block.
 
-        One that died does not block it: at once on the same machine, within a minute elsewhere. A
-        folder that nothing was written into is removed again.
+        A process that died does not keep it locked: it is free at once on the same machine, within
+        a minute elsewhere. A folder that nothing was written into is removed again.
 
         Yields:
-            The run, which refuses to write once the folder is another process's: one that was
-            asleep for longer than that minute stops.
+            The run, which refuses to write once another process has the folder: a process that was
+            suspended for longer than that minute stops.
 
         Raises:
-            LogitbankError: another process has it, which is named.
+            LogitbankError: another process has it; the message names that process.
             StoreError: the folder can't be written.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
@@ -82,7 +82,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path} can't be made: {error}") from error
         try:
-            with owner_lock(self.path / LOCK, busy=self._refuse_or_tell()) as lock:
+            with owner_lock(self.path / LOCK, busy=self._refuse_or_wait()) as lock:
                 yield RunFolder(self.path, lock)
         finally:
             with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ class RunFolder:
                     folder.rmdir()
 
     def begin(self, config: TrainConfig) -> None:
-        """Write `config.yaml`, and clear what a killed run left half-written.
+        """Write `config.yaml`, and remove what a killed run left half-written.
 
         Raises:
             StoreError: it can't be written.
@@ -104,18 +104,18 @@ class RunFolder:
         self.put_text(CONFIG, config.to_yaml())
 
     def config(self, wanted: TrainConfig | None = None) -> TrainConfig | None:
-        """Read the run's configuration, None where there is no run yet, or a torn file.
+        """Read the run's configuration, None if there is no run yet, or a torn file.
 
         Args:
-            wanted: what it is to be; a file that is cut short is known by it.
+            wanted: what it should be, by which a file that is cut short is recognised.
 
         Raises:
-            LogitbankError: the file holds something else.
+            LogitbankError: the file holds anything else.
         """
         return read_config(self.path, whole=None if wanted is None else wanted.to_yaml())
 
     def require_same(self, found: TrainConfig, wanted: TrainConfig) -> None:
-        """Require a configuration that learns the same.
+        """Check that a configuration learns the same.
 
         Raises:
             LogitbankError: it differs; each difference is listed.
@@ -127,24 +127,24 @@ class RunFolder:
             )
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a file of this name."""
+        """Return whether there is a file of this name."""
         return (self.path / name).exists()
 
     def text(self, name: str) -> str:
-        """Read a text file as it stands, empty where there is none."""
+        """Return the content of a text file, empty if there is none."""
         return (self._files.get(name) or b"").decode(errors="replace")
 
     def put_text(self, name: str, text: str) -> None:
         """Write a text file whole.
 
         Raises:
-            LogitbankError: the folder is another process's meanwhile.
+            LogitbankError: another process has taken the folder over.
             StoreError: it can't be written.
         """
         self._put(name, text.encode())
 
     def put_metrics(self, epochs: Sequence[Metrics]) -> None:
-        """Write `metrics.jsonl`: one object an epoch, from the first on."""
+        """Write `metrics.jsonl`: one object per epoch, from the first on."""
         self.put_text(METRICS, metrics_text(epochs))
 
     def put_checkpoint(self, name: str, content: dict[str, Any]) -> None:
@@ -158,15 +158,15 @@ class RunFolder:
 
         Raises:
             DamagedCheckpointError: its bytes are not those that were written.
-            LogitbankError: it is none of a run's.
+            LogitbankError: it is not a run's.
         """
         return read_checkpoint(self.path / name, mapped=mapped)
 
     def set_aside(self, name: str, ending: str) -> str:
-        """Rename a file to a name that is free, and return that.
+        """Rename a file to a free name, and return that.
 
         Raises:
-            LogitbankError: the folder is another process's meanwhile.
+            LogitbankError: another process has taken the folder over.
             StoreError: it can't be renamed.
         """
         self._require_owner()
@@ -187,43 +187,43 @@ class RunFolder:
         if self._lock is None or self._lock.is_held():
             return
         owner = self._lock.next_owner()
-        told = f"has been taken over by {owner.describe()}" if owner else "has lost its lock"
+        cause = f"has been taken over by {owner.describe()}" if owner else "has lost its lock"
         raise LogitbankError(
-            f"{self.path} {told}, while this process slept or its disk did not answer: it stops "
+            f"{self.path} {cause}, while this process slept or its disk did not answer: it stops "
             "here, and overwrites nothing"
         )
 
-    def _refuse_or_tell(self) -> Callable[[Held], None]:
-        """Return what is done while another has the folder: refuse if it lives, else wait."""
-        is_told = False
+    def _refuse_or_wait(self) -> Callable[[Held], None]:
+        """Return what to do while another has the folder: refuse if it is alive, else wait."""
+        has_warned = False
 
         def busy(held: Held) -> None:
-            nonlocal is_told
+            nonlocal has_warned
             owner = held.owner.describe() if held.owner else "another process"
             if held.is_alive:
                 raise LogitbankError(
                     f"{self.path} is being written by {owner}: a run's folder takes one process at "
                     "a time; wait until that has ended, or name another --out"
                 )
-            if not is_told:
+            if not has_warned:
                 _LOG.warning(
                     "%s was being written by %s: waiting for a sign of it, a minute at most, "
                     "before going on from there",
                     self.path,
                     owner,
                 )
-                is_told = True
+                has_warned = True
 
         return busy
 
 
 def metrics_text(epochs: Sequence[Metrics]) -> str:
-    """Write what `metrics.jsonl` holds."""
+    """Return the content of `metrics.jsonl`."""
     return "".join(json.dumps(epoch) + "\n" for epoch in epochs)
 
 
 def is_whole(text: str) -> bool:
-    """Tell whether a text is whole lines of JSON, as `metrics_text` writes them."""
+    """Return whether a text is whole lines of JSON, as from `metrics_text`."""
     try:
         for line in text.splitlines():
             json.loads(line)

@@ -64,7 +64,7 @@ IMAGENET_RUN = PublishedRun(
 
 
 def published_run(in_memory: bool) -> PublishedRun:
-    """Return CIFAR-100's for small images in memory, ImageNet's for files of images."""
+    """Return CIFAR-100's run for small images in memory, ImageNet's for image files."""
     return CIFAR_RUN if in_memory else IMAGENET_RUN
 
 
@@ -92,8 +92,8 @@ def learning_rate(config: TrainConfig, epoch: int) -> float:
 
     `step`: a tenth of it for each milestone reached. `cosine`: half a cosine from the rate at epoch
     0 down to what would be 0 after the last one. The warm-up rises evenly from `WARMUP_LR` over its
-    epochs and takes their place: the schedule goes on as if it had run meanwhile. All as timm has
-    it, by the epoch.
+    epochs and takes their place: the schedule goes on as if it had run meanwhile. All as in timm,
+    by the epoch.
     """
     if epoch < config.warmup_epochs:
         return WARMUP_LR + (config.lr - WARMUP_LR) * epoch / config.warmup_epochs

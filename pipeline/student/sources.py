@@ -1,4 +1,4 @@
-"""What a run learns from: naming it, and holding a store against the dataset."""
+"""What a run learns from: its digests, and comparing a store with the dataset."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from logitbank.pipeline.datasets import ImageDataset, weak_augmentation
 from logitbank.pipeline.datasets.imported import MapStyleDataset
 from logitbank.pipeline.losses import loss_class
 from logitbank.pipeline.models import LoadedModel, state_sha256
-from logitbank.pipeline.soft_labels import SoftLabels, why_unpaired
+from logitbank.pipeline.soft_labels import SoftLabels
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.resolution import loss_of, resolved
 from logitbank.pipeline.views.specs import AUGMENTATIONS
+from logitbank.stores.encodings import encoding_named
 from logitbank.stores.errors import StoreError, UsageError
 
 
@@ -33,8 +34,8 @@ def resolved_config(
 
     Raises:
         UsageError: as `resolution.resolved`; or another number of stores than the loss learns
-            from; or strong views are asked for, or needed, where there can't be any; or mixed views
-            for a loss that can't learn from them.
+            from, or some that it refuses; or strong views are asked for, or needed, where there
+            can't be any.
     """
     spec = stores[0].manifest.teacher.spec if stores else None
     if teacher is not None:
@@ -46,7 +47,8 @@ def resolved_config(
         teacher=spec,
         correction=None if teacher is not None else _correction(config, stores),
     )
-    _require_views(config, stores)
+    _require_accepted(config, stores, teacher)
+    _require_views(config)
     _require_stores(config, stores)
     if loss_of(config).views == 2 and not stores:
         strong = config.strong_augmentation or _strong_augmentation(config, dataset)
@@ -80,16 +82,16 @@ def require_chunks(
     teacher: LoadedModel | None,
     epochs: range,
 ) -> int:
-    """Require all that these epochs will read of the stores to be there, before their first step.
+    """Check that all that these epochs will read of the stores exists, before their first step.
 
     Args:
         config: resolved.
         stores: as the loss takes them.
-        teacher: a teacher in the loop, beside whom no logits are read.
+        teacher: a teacher in the loop, with which no logits are read.
         epochs: those that are still to be trained.
 
     Returns:
-        How many chunks there are.
+        The number of chunks.
 
     Raises:
         StoreError: a chunk is missing or of another size.
@@ -109,24 +111,31 @@ def require_chunks(
 
 
 def _correction(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> str | None:
-    """Name what is made of the stores' logits before the loss: theirs, or the loss's own."""
+    """Return the correction of the stores' logits before the loss: theirs, or the loss's own."""
     if not stores or config.loss is None:
         return stores[0].corrected_by if stores else None
     return stores[0].corrected_by or loss_class(config.loss).own_correction
 
 
-def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
-    """Require views that the loss can learn from: not of two images each, for some."""
-    mixed = [soft for soft in stores if soft.manifest.augmentation.is_mixed]
+def _require_accepted(
+    config: TrainConfig, stores: tuple[SoftLabels, ...], teacher: LoadedModel | None
+) -> None:
+    """Require stores that the loss accepts; beside a teacher in the loop they give views alone."""
+    loss = loss_of(config)
+    for soft in stores:
+        manifest, reason = soft.manifest, None
+        if manifest.augmentation.is_mixed:
+            reason = loss.refusal_of_mixed(manifest.augmentation.name)
+        if reason is None and loss.needs_teacher and teacher is None:
+            encoding = encoding_named(manifest.encoding)
+            reason = loss.refusal(encoding, config.teacher_correction)
+        if reason is not None:
+            raise UsageError(f"{soft.store.where}: --loss {config.loss} {reason}")
+
+
+def _require_views(config: TrainConfig) -> None:
+    """Require strong views of a teacher in the loop that are not of two images each."""
     strong = config.strong_augmentation
-    if mixed and loss_of(config).views == 2:
-        where = mixed[0].store.where
-        raise UsageError(
-            f"--loss {config.loss} learns from two views of each image: {where} can't be one of "
-            f"them: {why_unpaired(mixed[0])}"
-        )
-    if mixed:
-        loss_of(config).require_one_label()
     if strong is not None and "+" in strong.partition(":")[0]:
         raise UsageError(
             f"--strong-augmentation {strong}: the two views of an image would be mixed with "
@@ -135,7 +144,7 @@ def _require_views(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
 
 
 def _require_stores(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None:
-    """Require as many stores, where there are any, as the loss learns from."""
+    """Check that there are as many stores, if any, as the loss learns from."""
     wanted = loss_of(config).views
     where = " and ".join(soft.store.where for soft in stores)
     if stores and len(stores) < wanted:
@@ -146,12 +155,12 @@ def _require_stores(config: TrainConfig, stores: tuple[SoftLabels, ...]) -> None
     if len(stores) > wanted:
         raise UsageError(
             f"--loss {config.loss} learns from one view of each image: give one of {where}, or a "
-            "loss that learns from both, as sld and mlkd"
+            "loss that learns from both, such as sld and mlkd"
         )
 
 
 def _strong_augmentation(config: TrainConfig, dataset: ImageDataset) -> str:
-    """Name the strong augmentation beside the dataset's weak one."""
+    """Return the strong augmentation that goes with the dataset's weak one."""
     name = weak_augmentation(dataset).replace("weak", "strong")
     if name not in AUGMENTATIONS:
         raise UsageError(
@@ -164,7 +173,7 @@ def _strong_augmentation(config: TrainConfig, dataset: ImageDataset) -> str:
 def learned_from(
     dataset: ImageDataset, stores: tuple[SoftLabels, ...], teacher: LoadedModel | None
 ) -> dict[str, str | None]:
-    """Name what a run learns from, by digests: a run that is resumed must find the same."""
+    """Return the digests of what a run learns from: a resumed run must find the same."""
     digests = [soft.manifest.digest for soft in stores] or [None]
     return {
         "dataset": dataset.fingerprint if _has_cheap_ids(dataset) else None,
@@ -174,7 +183,7 @@ def learned_from(
 
 
 def check_store(soft: SoftLabels, dataset: ImageDataset, trained: range) -> ImageDataset:
-    """Require that a store was made from this very dataset.
+    """Check that a store was made from this very dataset.
 
     Args:
         soft: the store.
@@ -185,8 +194,8 @@ def check_store(soft: SoftLabels, dataset: ImageDataset, trained: range) -> Imag
         The dataset cut to the samples that the store holds.
 
     Raises:
-        StoreError: another number of classes, other samples or targets (what differs is said), or
-            fewer samples than are to be trained on.
+        StoreError: another number of classes, other samples or targets (the message says what
+            differs), or fewer samples than are to be trained on.
     """
     stored, where = soft.manifest.dataset, soft.store.where
     named = f"{dataset.name} {dataset.split}"
@@ -212,13 +221,13 @@ def check_store(soft: SoftLabels, dataset: ImageDataset, trained: range) -> Imag
             f"{where} holds the first {stored.samples} samples, but {len(trained)} of {named} are "
             "to be trained on"
             + (f" after {trained.start}" if trained.start else "")
-            + (f": say --limit {left}" if left > 0 else ": skip fewer")
+            + (f": use --limit {left}" if left > 0 else ": lower --skip")
         )
     return cut
 
 
 def check_size(name: str, view_size: int, student: str, input_size: int) -> None:
-    """Require views of the student's input size; UsageError otherwise."""
+    """Raise UsageError unless views have the student's input size."""
     if view_size != input_size:
         raise UsageError(
             f"{name} makes views of {view_size} × {view_size}, but {student} takes images of "
@@ -227,12 +236,12 @@ def check_size(name: str, view_size: int, student: str, input_size: int) -> None
 
 
 def check_evaluation_classes(dataset: ImageDataset, evaluation: ImageDataset) -> None:
-    """Require that the evaluation split numbers its classes as the training split does.
+    """Check that the evaluation split numbers its classes as the training split does.
 
-    It may lack the last ones: a dataset without class names knows only those it has samples of.
+    The last ones may be missing: a dataset without class names knows only those it has samples of.
 
     Raises:
-        UsageError: it doesn't.
+        UsageError: it does not.
     """
     for number, name in enumerate(evaluation.classes):
         own = dataset.classes[number] if number < len(dataset.classes) else "absent"
@@ -244,15 +253,16 @@ def check_evaluation_classes(dataset: ImageDataset, evaluation: ImageDataset) ->
 
 
 def _has_cheap_ids(dataset: ImageDataset) -> bool:
-    """Tell where ids would take reading every image: a user's own dataset.
+    """Return whether ids are known without reading every image, as in a user's own dataset.
 
-    Such a dataset goes unnamed; each of its views is held against the store's checksums anyway.
+    A dataset without them has no digest; each of its views is compared with the store's checksums
+    anyway.
     """
     return not isinstance(dataset, MapStyleDataset) or dataset.has_cheap_ids
 
 
 def _what_differs(soft: SoftLabels, dataset: ImageDataset) -> str:
-    """Tell changed images, another order and changed targets apart."""
+    """Return which it is: changed images, another order or changed targets."""
     cached, here = soft.store.sample_id, dataset.sample_ids
     others = np.flatnonzero(cached != here)
     if not len(others):
@@ -266,4 +276,4 @@ def _what_differs(soft: SoftLabels, dataset: ImageDataset) -> str:
     first = int(others[0])
     if np.array_equal(np.sort(cached), np.sort(here)):
         return f"the same images in another order, first {dataset.describe(first)}"
-    return f"{len(others)} of {len(cached)} images are others, first {dataset.describe(first)}"
+    return f"{len(others)} of {len(cached)} images are different, first {dataset.describe(first)}"

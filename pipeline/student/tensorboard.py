@@ -20,9 +20,9 @@ _FORMAT = "brain.Event:2"
 class EventFile:
     """A file of events beside a run's own; those of earlier attempts at the same epochs are purged.
 
-    TensorBoard's own writer has a thread, which tells of a full disk by a traceback and too late.
-    This one writes an epoch at a time; where it can't, that is told once, and the run goes on
-    without: `metrics.jsonl` holds every epoch.
+    TensorBoard's own writer has a thread, which reports a full disk by a traceback and too late.
+    This one writes an epoch at a time; if it can't, it warns once, and the run goes on without:
+    `metrics.jsonl` holds every epoch.
 
     Args:
         folder: the run's.
@@ -60,7 +60,7 @@ class EventFile:
 
 
 def _beginning(first_epoch: int) -> list[dict[str, Any]]:
-    """Return what a file begins with: its format, and from which epoch on others are purged."""
+    """Return a file's first events: its format, and from which epoch on others are purged."""
     from tensorboard.compat.proto.event_pb2 import SessionLog  # Slow to import.
 
     start = SessionLog(status=SessionLog.START)

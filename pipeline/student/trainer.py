@@ -1,4 +1,4 @@
-"""The student at work: its network, its optimiser, and one step of them."""
+"""The trainer of a student: its network, its optimiser, and one step of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from logitbank.stores.errors import LogitbankError, UsageError
 class ViewBatch(NamedTuple):
     """One view of some images, and the teacher's (B, C) float32 logits of it.
 
-    There are no logits where labels alone are learned from.
+    `teacher_logits` is None for a loss that learns from labels alone.
     """
 
     batch: Batch
@@ -30,7 +30,7 @@ class Trainer:
     """A network under SGD with momentum, in mixed precision where the configuration asks for it.
 
     What a loss trains besides the network, CTKD's temperature, is in the same optimiser.
-    `average` is the moving average of the weights, None where none was asked for.
+    `average` is the moving average of the weights, None if none was requested.
 
     Args:
         model: the student, moved to the configured device and memory format.
@@ -60,14 +60,14 @@ class Trainer:
         self._epoch, self._batches, self._seen = 0, 0, 0
 
     def begin_epoch(self, epoch: int, lr: float, batches: int) -> None:
-        """Set the learning rate of an epoch of so many batches, and the network to training."""
+        """Begin an epoch of `batches` batches: set the learning rate and training mode."""
         self._epoch, self._batches, self._seen = epoch, batches, 0
         self._module.train()
         for group in self._optimiser.param_groups:
             group["lr"] = lr
 
     def step(self, weak: ViewBatch, strong: ViewBatch | None = None) -> Terms:
-        """Learn from a batch, and descend a step once enough of them are accumulated.
+        """Learn from a batch, and take a step once enough of them are accumulated.
 
         Args:
             weak: on the trainer's device.
@@ -78,7 +78,7 @@ class Trainer:
 
         Raises:
             UsageError: a batch of one image, which this network can't be trained on.
-            LogitbankError: the device's memory doesn't suffice.
+            LogitbankError: the device is out of memory.
         """
         try:
             terms = self._terms(weak, strong)
@@ -100,7 +100,7 @@ class Trainer:
         return state
 
     def load_state(self, network: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Put all back to where `state` was taken."""
+        """Restore what `state` returned."""
         self._module.load_state_dict(network)
         self._optimiser.load_state_dict(state["optimiser"])
         self._scaler.load_state_dict(state["scaler"])
@@ -146,5 +146,5 @@ class Trainer:
                 raise
             raise UsageError(
                 f"an epoch's last batch is a single image, on which {self.model.spec} can't be "
-                "trained (batch norm): give another --batch-size"
+                "trained (batch norm): choose another --batch-size"
             ) from error

@@ -57,14 +57,14 @@ def train(
     progress: ReportProgress = lambda where: None,
     on_step: ReportStep | None = None,
 ) -> TrainResult:
-    """Train a network, or go on with a run that was stopped; a finished run returns at once.
+    """Train a network, or resume a stopped run; a finished run returns at once.
 
     An epoch trains on one view of every sample, in an order drawn from the run's seed. On a CPU the
-    run can be killed at any moment and ends, run again, with the same weights bit for bit.
+    run can be killed at any moment and, run again, ends with the same weights, bit for bit.
 
     Args:
-        config: what to do; what is None in it is filled by `resolved_config`.
-        dataset: the whole training split; `config.trained_samples` says which of it.
+        config: the configuration; `resolved_config` fills what is None in it.
+        dataset: the whole training split; `config.trained_samples` selects from it.
         out: the run's folder.
         soft_labels: the store, or pair of stores, of the views and the teacher's logits.
         teacher: a teacher in the loop, which sees the very pixels that the student sees.
@@ -76,9 +76,9 @@ def train(
         The metrics of all epochs.
 
     Raises:
-        UsageError: a request that can't be meant; a folder that holds something else than a run.
+        UsageError: an invalid request, or a folder that holds anything but a run.
         LogitbankError: the run's folder holds another run, or is in use; the loss is not finite.
-        StoreError, PixelError, DatasetError: what is learned from is damaged, or does not fit.
+        StoreError, PixelError, DatasetError: what it learns from is damaged or does not fit.
     """
     stores = _stores(soft_labels)
     config = resolved_config(config, dataset, stores, teacher)
@@ -94,14 +94,14 @@ def train(
             ):
                 _begin(setup, run, last)
                 last = None  # its tensors are the trainer's now
-                history = _go_on(setup, run, history, progress, on_step)
+                history = _train_remaining(setup, run, history, progress, on_step)
         return TrainResult(out, history.metrics, history.best, run.has(BEST))
 
 
 def _history(
     run: RunFolder, config: TrainConfig, last: LastEpoch | None, origins: LearnedFrom
 ) -> History:
-    """Return what a run has behind it, its files mended; nothing for one that begins."""
+    """Return a run's history, its files mended; an empty one for a new run."""
     if last is None:
         return History((), config.threads or torch.get_num_threads(), origins)
     mend(run, config, last)
@@ -114,7 +114,7 @@ def chunks_ahead(
     stores: tuple[SoftLabels, ...],
     teacher: LoadedModel | None,
 ) -> int:
-    """Count the chunks of the stores that a run will read from where it stands, and require them.
+    """Check and count the chunks of the stores that a run still has to read.
 
     Args:
         config: resolved.
@@ -145,13 +145,13 @@ def _stores(soft_labels: SoftLabels | tuple[SoftLabels, ...] | None) -> tuple[So
 
 
 def _begin(setup: TrainingSetup, run: RunFolder, last: LastEpoch | None) -> None:
-    """Bring the trainer to where the run is."""
+    """Bring the trainer to the run's last epoch."""
     run.begin(setup.config)
     if last is not None:
         resume(run, setup.trainer, last)
 
 
-def _go_on(
+def _train_remaining(
     setup: TrainingSetup,
     run: RunFolder,
     history: History,
@@ -207,11 +207,11 @@ def _steps(
     progress: ReportProgress,
     on_step: ReportStep | None,
 ) -> tuple[dict[str, float], float]:
-    """Take an epoch's steps.
+    """Run an epoch's steps.
 
     Returns:
-        The loss and its terms, means over the images, and the images a second, by a clock that
-        runs around the steps alone.
+        The loss and its terms, means over the images, and the images per second, by a clock around
+        the steps alone.
     """
     config, trainer, samples, steps = setup.config, setup.trainer, setup.samples, setup.steps
     order = config.skip + epoch_order(epoch, samples, config.seed)
@@ -221,7 +221,7 @@ def _steps(
     for step, views in enumerate(setup.batches(order, teacher_logits)):
         terms = trainer.step(*views)
         names = list(terms)
-        # Summed on the device: asking for a number would make it wait at every step.
+        # Summed on the device: reading a number would make it wait at every step.
         sums = sums + torch.stack(list(terms.values())).double() * len(views[0].batch.rows)
         if on_step is not None:
             on_step(epoch * steps + step, float(terms["loss"]))
@@ -246,7 +246,7 @@ def _accuracy(setup: TrainingSetup, model: LoadedModel) -> Accuracy | None:
 
 
 def _now(device: torch.device) -> float:
-    """Read the clock once the device has done what it was given."""
+    """Return the time once the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

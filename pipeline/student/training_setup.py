@@ -1,4 +1,4 @@
-"""What a student learns from, put together: images, their views, and a teacher's logits."""
+"""Everything that a student learns from: images, their views, and a teacher's logits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TeacherLogits = Callable[[Batch], torch.Tensor | None]
 class ViewSource:
     """One of the views that an epoch shows of each image, and the teacher's logits of it.
 
-    `count` is how many views there are, None for no end of them; `order` in which order they come.
-    The teacher's logits come from `soft_labels` unless there is a teacher in the loop.
+    `count` is how many views there are, None if unlimited; `order` in which order they come. The
+    teacher's logits come from `soft_labels` unless there is a teacher in the loop.
     """
 
     batches: EpochBatches
@@ -69,7 +69,7 @@ class TrainingSetup:
         return -(-self.samples // self.config.batch_size)
 
     def begin(self, epoch: int) -> list[int]:
-        """Make an epoch's views ready, and return their numbers.
+        """Prepare an epoch's views, and return their numbers.
 
         Raises:
             PixelError: its pixels are not those the teacher saw.
@@ -81,7 +81,7 @@ class TrainingSetup:
         return numbers
 
     def teacher_logits(self, epoch: int) -> list[TeacherLogits]:
-        """Return what looks up the teacher's logits of an epoch's views; slabs are loaded now.
+        """Return functions that look up the teacher's logits of an epoch's views; slabs load now.
 
         Raises:
             StoreError: a chunk of the epoch's view is missing, damaged or belongs elsewhere.
@@ -91,7 +91,7 @@ class TrainingSetup:
     def batches(
         self, order: NDArray[np.int64], teacher_logits: list[TeacherLogits]
     ) -> Iterator[tuple[ViewBatch, ...]]:
-        """Yield the batches of the epoch that was begun: its views of the same images.
+        """Yield the batches of the current epoch: its views of the same images.
 
         Args:
             order: the samples.
@@ -105,7 +105,7 @@ class TrainingSetup:
             )
 
     def close(self) -> None:
-        """End the workers that make batches."""
+        """Stop the workers that make batches."""
         for each in self.views:
             each.batches.close()
 
@@ -135,15 +135,15 @@ def prepare(
     Args:
         config: resolved.
         dataset: the whole split.
-        stores: none, one, or a pair; they give the views even where a teacher gives the logits.
+        stores: none, one, or a pair; they provide the views even if a teacher provides the logits.
         teacher: a teacher in the loop.
         eval_dataset: where accuracy is to be measured.
         epochs: those that are still to be trained.
 
     Raises:
-        StoreError: a store was made from another dataset, holds too few samples, or lacks a chunk
-            that the epochs will read.
-        DatasetError: there is one class alone.
+        StoreError: a store was made from another dataset, holds too few samples, or is missing a
+            chunk that the epochs will read.
+        DatasetError: there is only one class.
         UsageError: sizes or classes that don't fit.
         LogitbankError: the student can't be built, or its checkpoint is another network's.
     """
@@ -191,7 +191,7 @@ def _views(
     stores: tuple[SoftLabels, ...],
     samples: int,
 ) -> tuple[ViewSource, ...]:
-    """Put batches and soft labels together, source by source: weak views, then strong ones."""
+    """Combine batches and soft labels, source by source: weak views, then strong ones."""
     has_logits = stores and loss_of(config).needs_teacher
     orders = Stream.VIEW_ORDER, Stream.STRONG_VIEW_ORDER
     return tuple(
@@ -206,7 +206,7 @@ def _views(
 
 
 def _image_side(dataset: ImageDataset, stores: tuple[SoftLabels, ...]) -> int | None:
-    """Return the side that views have, None where the student's usual size decides."""
+    """Return the side of the views, None if the student's usual size decides."""
     if stores:
         return stores[0].augmentation.size
     images = dataset.images

@@ -1,4 +1,4 @@
-"""Finding out before the first block whether a teacher is fed as it was trained."""
+"""A check, before the first block, that a teacher is fed as it was trained."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def clean_accuracy(
 ) -> Measured:
     """Measure a teacher on centre crops: all of an evaluation split, or a sample of a training one.
 
-    The sample is spread evenly, so that splits which are sorted by class are covered. `most` is an
-    upper limit of the samples.
+    The sample is spread evenly, so that splits which are sorted by class are covered. `most` limits
+    the number of samples.
 
     Raises:
-        LogitbankError: the teacher numbers its classes otherwise than the dataset.
+        LogitbankError: the teacher numbers its classes differently from the dataset.
     """
     limit = TRAINING_SAMPLE if dataset.split == "train" else len(dataset)
     limit = min(limit, most or limit)
@@ -59,7 +59,7 @@ def clean_accuracy(
 
 
 def require_expected_top1(teacher: str, measured: Measured, expected: float) -> None:
-    """Check that a teacher's accuracy on centre crops is near what is known of it.
+    """Check that a teacher's accuracy on centre crops is near the expected one.
 
     Raises:
         LogitbankError: it falls more than a point and three standard errors short.

@@ -1,4 +1,4 @@
-"""Units of a teacher's run: their order, which are computed together, and their rows."""
+"""Units of a teacher's run: their order, their groups, and their rows."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ GROUP_BYTES = 2**30
 
 
 def work_order(units: Iterable[Unit], dataset: ImageDataset) -> list[Unit]:
-    """Order units for computing and for sharing out: view by view, files block by block.
+    """Order units for computing and distribution: view by view, files block by block.
 
-    All views of a block of image files follow each other, so that a run of units, whoever gets it,
-    reads few files and decodes each for several views.
+    All views of a block of image files follow each other, so that a run of units, in whatever
+    process, reads few files and decodes each for several views.
     """
     if dataset.images is not None:
         return sorted(units)
@@ -37,7 +37,7 @@ def work_order(units: Iterable[Unit], dataset: ImageDataset) -> list[Unit]:
 
 
 def views_together(dataset: ImageDataset, settings: CacheSettings, manifest: Manifest) -> int:
-    """Return how many views of a block are computed at a time: as many as a decoding is to serve.
+    """Return how many views of a block are computed together, with images decoded once.
 
     Images in memory need no decoding. The float32 logits of a group take `GROUP_BYTES` at most.
     """
@@ -65,7 +65,7 @@ def unit_groups(units: Iterable[Unit], together: int) -> list[UnitGroup]:
 
 @dataclass(frozen=True)
 class DrawnBatch:
-    """Views of some samples of a unit: what was drawn, rendered and its checksums."""
+    """Views of some samples of a unit: drawn parameters, pixels and checksums."""
 
     unit: Unit
     samples: NDArray[np.int64]
@@ -76,7 +76,7 @@ class DrawnBatch:
 
 @dataclass
 class Block:
-    """The rows of one unit as they come in."""
+    """The rows of one unit, filled batch by batch."""
 
     unit: Unit
     start: int
@@ -87,7 +87,7 @@ class Block:
 
     @classmethod
     def empty(cls, unit: Unit, manifest: Manifest) -> Block:
-        """Make room for the rows of a unit."""
+        """Allocate room for the rows of a unit."""
         start, stop = block_bounds(manifest, unit.block)
         rows, augmentation = stop - start, manifest.augmentation
         return cls(
@@ -100,11 +100,11 @@ class Block:
 
     @property
     def is_full(self) -> bool:
-        """Whether every row has come in."""
+        """Whether every row is filled."""
         return self.filled == len(self.logits)
 
     def take(self, batch: DrawnBatch, logits: NDArray[np.float32]) -> None:
-        """Take the rows of the next batch."""
+        """Fill in the rows of the next batch."""
         rows = slice(self.filled, self.filled + len(logits))
         self.logits[rows], self.params[rows], self.crc[rows] = logits, batch.params, batch.crc
         self.filled += len(logits)
@@ -114,7 +114,7 @@ class Block:
     ) -> UnitValues:
         """Rank and encode the rows of a full block, as they are stored.
 
-        A mixed view is right where the label of its larger share comes first.
+        A mixed view is right if the label of its larger share comes first.
 
         Raises:
             LogitbankError: a logit doesn't fit the encoding; the sample is named.

@@ -1,8 +1,8 @@
 """Whether a teacher numbers its classes as the dataset does.
 
-Folders sorted otherwise than when the teacher was trained give every class another number: the
-teacher is then taken for wrong nearly everywhere, and a correction would spoil what it knows. That
-shows when teacher and labels agree after a permutation of the classes, and only then.
+Folders sorted differently than when the teacher was trained give every class another number: the
+teacher then seems wrong nearly everywhere, and a correction would spoil what it knows. The sign of
+it is that teacher and labels agree after a permutation of the classes, and only then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from logitbank.pipeline.teacher.settings import ACCEPT, CLASS_ORDER
 from logitbank.stores.errors import LogitbankError
 
 Permutation = dict[int, int]
-"""Label → the class that the teacher gives it."""
+"""Label → the class that the teacher predicts for it."""
 
 # Networks of random weights on ten classes agree with a third of such images at most, and a quarter
 # once there are hundreds of them (docs/decisions.md).
@@ -29,10 +29,10 @@ SHOWN = 6
 def require_class_order(
     teacher: str, names: Sequence[str], labels: NDArray[np.int32], predicted: NDArray[np.int64]
 ) -> None:
-    """Refuse a teacher whose top classes and labels agree after a permutation of the classes alone.
+    """Check that top classes and labels don't agree only after a permutation of the classes.
 
     The permutation is fitted on one half of each class's images and tried on the other half, so
-    that chance is no reason.
+    that chance is not enough.
 
     Args:
         teacher: its spec, for the message.
@@ -41,8 +41,8 @@ def require_class_order(
         predicted: (M,) the teacher's top classes.
 
     Raises:
-        LogitbankError: of the images that the permutation speaks of two fifths or more agree with
-            it, three times as many as agree as they are; the permutation is shown.
+        LogitbankError: two fifths or more of the images that the permutation concerns agree after
+            it, and three times as many as before it; the message shows the permutation.
     """
     half = _halves(labels)
     counted = np.zeros(3, np.int64)
@@ -56,10 +56,10 @@ def require_class_order(
         return
     moves = _moves(fitted_permutation(labels, predicted))
     raise LogitbankError(
-        f"{teacher} numbers the classes otherwise than the dataset: of {concerned:,} images of "
+        f"{teacher} numbers the classes differently from the dataset: of {concerned:,} images of "
         f"{len(moves)} classes its top class is the label in {kept:,}, and in {moved:,} after this "
         f"permutation: {_described(moves, names)}: order the dataset's classes as the teacher was "
-        f"trained with them, or say {ACCEPT} {CLASS_ORDER} if this is meant"
+        f"trained with them, or use {ACCEPT} {CLASS_ORDER} if this is intended"
     )
 
 
@@ -80,7 +80,7 @@ def fitted_permutation(labels: NDArray[np.int32], predicted: NDArray[np.int64]) 
 
 
 def _halves(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Choose every other image of each class."""
+    """Return a mask of every other image of each class."""
     order = np.argsort(labels, kind="stable")
     first = np.searchsorted(labels[order], labels[order])
     chosen = np.empty(len(labels), bool)
@@ -113,7 +113,7 @@ def _agreement(
 
 
 def _described(moves: Permutation, names: Sequence[str]) -> str:
-    """Name the first moves of a permutation."""
+    """Describe the first moves of a permutation."""
     shown = [
         f"label {label} ({names[label]}) is the teacher's class {top}"
         for label, top in sorted(moves.items())[:SHOWN]

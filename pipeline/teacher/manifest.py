@@ -1,4 +1,4 @@
-"""What a raw store is of: the identity that a teacher's run gives it."""
+"""The manifest of a raw store: its identity, from dataset, teacher and settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def raw_manifest(
     settings: CacheSettings,
     computed_on: str | None = None,
 ) -> Manifest:
-    """Describe the raw store that a teacher's run will make.
+    """Return the manifest of the raw store that a teacher's run will make.
 
     Args:
         dataset: the split.
@@ -71,7 +71,7 @@ def raw_manifest(
 
 
 def teacher_identity(teacher: LoadedModel, settings: CacheSettings) -> TeacherIdentity:
-    """Return all that a teacher's logits depend on."""
+    """Return everything that a teacher's logits depend on."""
     mean, std = teacher.normalisation.mean, teacher.normalisation.std
     return TeacherIdentity(
         spec=teacher.architecture,
@@ -86,6 +86,6 @@ def teacher_identity(teacher: LoadedModel, settings: CacheSettings) -> TeacherId
 
 
 def device_name(device: str) -> str:
-    """Name a device as people do: the GPU's model, or `cpu`."""
+    """Return a device's readable name: the GPU's model, or `cpu`."""
     kind = torch.device(device)
     return torch.cuda.get_device_name(kind) if kind.type == "cuda" else kind.type

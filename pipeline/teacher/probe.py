@@ -1,8 +1,8 @@
-"""The probe: what a teacher says of a store's first images, which tells other code from the same.
+"""The probe: a teacher's logits of a store's first images, which reveal changed code.
 
-The weights' digest says nothing of the code that runs them. A store keeps the logits of a few of
-its own views, and whoever is about to compute a unit of it, here, in another part or on a worker,
-must give them again.
+The weights' digest says nothing about the code that runs them. A store keeps the logits of a few of
+its own views, and every process that is about to compute a unit of it, here, in another part or on
+a worker, must reproduce them.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def probe_pixels(dataset: ImageDataset, augmentation: Augmentation, seed: int) -
 
 
 def teacher_probe(teacher: LoadedModel, pixels: torch.Tensor, device: str) -> Probe:
-    """Ask a teacher for the probe of a store, in plain float32 and one small batch.
+    """Return a teacher's probe of a store, in plain float32 and one small batch.
 
     Args:
         teacher: the network.
-        pixels: of `probe_pixels`; of many classes the first of them alone.
+        pixels: from `probe_pixels`; with many classes only the first of them are used.
         device: where to compute.
 
     Raises:
-        LogitbankError: the teacher gives no row of logits for each image.
+        LogitbankError: the teacher does not return a row of logits for each image.
     """
     images = max(1, min(IMAGES, VALUES // teacher.classes))
     logits = forward_logits(teacher, pixels[:images], batch_size=IMAGES, device=device)
@@ -59,21 +59,21 @@ def teacher_probe(teacher: LoadedModel, pixels: torch.Tensor, device: str) -> Pr
 
 
 def require_probe(found: Probe, recorded: Probe, who: str, where: str) -> None:
-    """Check that a teacher says what the teacher that began a store said.
+    """Check that a teacher has the probe of the one that began a store.
 
     Args:
-        found: what it says.
+        found: its probe.
         recorded: the store's.
         who: the teacher's spec.
         where: the store.
 
     Raises:
-        StoreError: it says something else; the largest difference is named with both figures.
+        StoreError: it does not; the largest difference is named with both figures.
     """
     differs = probe_difference(found, recorded)
     if differs is not None:
         raise StoreError(
-            f"{where} was begun by a teacher that answers otherwise than {who} does now: "
+            f"{where} was begun by a teacher with other logits than {who} has now: "
             f"{differs}; the weights are the same, so its code, or a library that it computes "
             "with, changed: restore it, or name another --out"
         )
@@ -110,7 +110,7 @@ def row_differences(
         expected: (B, C).
 
     Returns:
-        (B,); infinite where a row without any range is not met, or a value is not finite.
+        (B,); infinite where a row without any range differs, or a value is not finite.
     """
     found, expected = found.astype(np.float64), expected.astype(np.float64)
     span = np.ptp(expected, axis=1)

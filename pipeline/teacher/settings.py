@@ -1,16 +1,17 @@
-"""What a run of the teacher stage is asked for."""
+"""The settings of a run of the teacher stage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from logitbank.pipeline.bounds import Count, NonNegativeInt, Seed, check_fields
+from logitbank.stores.encodings import DEFAULT_ENCODING
 from logitbank.stores.errors import unknown_name
 
 ACCEPT = "--accept"
 PROBABILITIES, CLASS_ORDER = "probabilities", "class-order"
 ACCEPTED = (PROBABILITIES, CLASS_ORDER)
-"""What a teacher is refused for, unless it is said to be meant."""
+"""What a teacher is refused for, unless the user accepts it."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Its name in manifests."""
         return "amp" if self.amp else "tf32" if self.tf32 else "float32"
 
     @property
     def memory_format(self) -> str:
-        """What the manifest calls the memory format."""
+        """The memory format's name in manifests."""
         return "channels_last" if self.channels_last else "contiguous"
 
 
@@ -39,15 +40,15 @@ class CacheSettings:
     `views` is V; `batch_size` the rows of each forward pass; `block_rows` the rows of a chunk, None
     for about 32 MiB of them; `workers` the threads that render image files; `views_per_decode` how
     many views of an image file are made, at most, each time it is decoded. `accept` names those of
-    `ACCEPTED` that are meant.
+    `ACCEPTED` that are intended.
 
     Raises:
-        UsageError: a value that can't be meant, as an unknown name in `accept`.
+        UsageError: an invalid value, such as an unknown name in `accept`.
     """
 
     views: Count
     seed: Seed = 0
-    encoding: str = "float16"
+    encoding: str = DEFAULT_ENCODING
     batch_size: Count = 256
     block_rows: Count | None = None
     device: str = "cpu"

@@ -1,8 +1,8 @@
-"""What a teacher must be before it is run over a whole dataset: a function of the image, to logits.
+"""Checks of a teacher before it is run over a dataset: a function of the image, to logits.
 
 A store promises that a row depends on its image alone, and every loss takes rows for logits. A
-network in training mode, with noise in it, or one that ends in a softmax breaks either in silence;
-it is found out on a few images, before the first block.
+network in training mode, with noise in it, or one that ends in a softmax silently breaks one of
+these; a few images show it, before the first block.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from logitbank.pipeline.teacher.settings import ACCEPT, PROBABILITIES, CacheSett
 from logitbank.stores.errors import LogitbankError, StoreError
 from logitbank.stores.manifest import Probe
 
-# Shares of a row's range. Of one shape of batch a library computes a row in one way, whatever
-# stands beside it; of another shape it may round otherwise, in the precision that it has.
+# Tolerances as shares of a row's range. For one shape of batch a library computes a row in one way,
+# whatever is beside it; for another shape it may round differently, in its precision.
 SAME_SHAPE = {"float32": 1e-4, "tf32": 2e-3, "amp": 2e-3}
 OTHER_SHAPE = {"float32": 1e-3, "tf32": 1e-2, "amp": 5e-2}
 SUM_TOLERANCE = 1e-2
@@ -32,8 +32,8 @@ def require_sound_teacher(
 ) -> None:
     """Check that a teacher is a function of the image, whose values are logits.
 
-    It is asked twice about some images, the second time in another order and beside other images,
-    and once more in batches of another size.
+    It is run twice on some images, the second time in another order and beside other images, and
+    once more in batches of another size.
 
     Args:
         teacher: the network.
@@ -41,28 +41,30 @@ def require_sound_teacher(
         settings: how it computes.
 
     Raises:
-        LogitbankError: it doesn't give a row for each image; it answers otherwise when it is asked
-            again, in another place, beside other images or in another size of batch; it changes
-            its own state; a value is not finite; or its rows look like probabilities.
+        LogitbankError: it doesn't return a row for each image; its logits change when it is run
+            again, in another place, beside other images or in another size of batch; it changes its
+            own state; a value is not finite; or its rows look like probabilities.
     """
     weights = state_sha256(teacher.module)
-    asked = _Asked(teacher, settings)
-    first = asked.logits(pixels)
+    configured = _Configured(teacher, settings)
+    first = configured.logits(pixels)
     _require_finite(teacher, first)
     inverted = 255 - pixels
-    mixed = asked.logits(torch.cat([inverted, pixels.flip(0)]))
+    mixed = configured.logits(torch.cat([inverted, pixels.flip(0)]))
     again, others = mixed[len(pixels) :][::-1], mixed[: len(pixels)]
-    if (found := asked.difference(first, again, SAME_SHAPE)) is not None:
-        raise LogitbankError(f"{teacher.spec} {_cause(asked, pixels, first)}: {found}")
+    if (found := configured.difference(first, again, SAME_SHAPE)) is not None:
+        raise LogitbankError(f"{teacher.spec} {_cause(configured, pixels, first)}: {found}")
     size = 3 if settings.batch_size != 3 else 2
-    if (found := asked.difference(first, asked.logits(pixels, size), OTHER_SHAPE)) is not None:
+    if (
+        found := configured.difference(first, configured.logits(pixels, size), OTHER_SHAPE)
+    ) is not None:
         raise LogitbankError(
-            f"{teacher.spec} answers otherwise in batches of {size} than of {settings.batch_size}, "
-            f"and a teacher must be a function of the image alone: {found}"
+            f"{teacher.spec} gives other logits in batches of {size} than of "
+            f"{settings.batch_size}, and a teacher must be a function of the image alone: {found}"
         )
     if state_sha256(teacher.module) != weights:
         raise LogitbankError(
-            f"{teacher.spec} changes its own weights or buffers while it is asked, so that no two "
+            f"{teacher.spec} changes its own weights or buffers while it runs, so that no two "
             "runs of it are the same: put every part of it into evaluation mode (batch norm counts "
             "and averages in training mode)"
         )
@@ -78,14 +80,14 @@ def require_same_teacher(
     settings: CacheSettings,
     where: str,
 ) -> None:
-    """Check that a teacher says what the one that began a store said.
+    """Check that a teacher has the probe of the one that began a store.
 
-    One that says something else may have other code, or may never say the same twice: it is tried
-    before the code is blamed.
+    One that differs may have other code, or may never return the same twice: it is tried before the
+    code is blamed.
 
     Args:
-        found: what it says of the store's first images.
-        recorded: the store's own probe.
+        found: its probe.
+        recorded: the store's probe.
         teacher: the network.
         pixels: views of a few images, to try it on.
         settings: how it computes.
@@ -103,7 +105,7 @@ def require_same_teacher(
 
 
 def require_logits(teacher: str, rows: NDArray[np.float32]) -> None:
-    """Refuse rows that are probabilities, or their logarithms.
+    """Check that rows are not probabilities, or their logarithms.
 
     Args:
         teacher: its spec, for the message.
@@ -116,24 +118,24 @@ def require_logits(teacher: str, rows: NDArray[np.float32]) -> None:
     values = rows.astype(np.float64)
     found = None
     if is_unit and np.isin(rows, (0, 1)).all():
-        found = "zeros and ones, as of a decision (one-hot)"
+        found = "zeros and ones, as from a decision (one-hot)"
     elif is_unit and (np.abs(values.sum(axis=1) - 1) < SUM_TOLERANCE).all():
-        found = "probabilities that sum to one, as of a softmax"
+        found = "probabilities that sum to one, as from a softmax"
     elif is_unit:
-        found = "numbers from 0 to 1, as of a sigmoid"
+        found = "numbers from 0 to 1, as from a sigmoid"
     elif (rows <= 0).all() and (np.abs(np.exp(values).sum(axis=1) - 1) < SUM_TOLERANCE).all():
-        found = "log-probabilities, as of a log_softmax"
+        found = "log-probabilities, as from a log_softmax"
     if found is not None:
         raise LogitbankError(
-            f"{teacher} gives {found}, not logits (the first row begins "
-            f"{', '.join(f'{value:.3g}' for value in rows[0, :4])}): give the network without its "
-            f"last activation, or say {ACCEPT} {PROBABILITIES} if they are meant as logits"
+            f"{teacher} returns {found}, not logits (the first row begins "
+            f"{', '.join(f'{value:.3g}' for value in rows[0, :4])}): use the network without its "
+            f"last activation, or {ACCEPT} {PROBABILITIES} if they are intended as logits"
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
-    """A teacher as the settings have it compute."""
+class _Configured:
+    """A teacher with the settings that it computes with."""
 
     teacher: LoadedModel
     settings: CacheSettings
@@ -176,24 +178,24 @@ def _require_finite(teacher: LoadedModel, rows: NDArray[np.float32]) -> None:
         )
 
 
-def _cause(asked: _Asked, pixels: torch.Tensor, first: NDArray[np.float32]) -> str:
-    """Return why a teacher's second answer, in another order beside other images, was another."""
-    if asked.difference(first, asked.logits(pixels), SAME_SHAPE) is not None:
+def _cause(configured: _Configured, pixels: torch.Tensor, first: NDArray[np.float32]) -> str:
+    """Return why a teacher's logits changed in another order and beside other images."""
+    if configured.difference(first, configured.logits(pixels), SAME_SHAPE) is not None:
         return (
-            "answers otherwise each time it is asked about the same images, and a teacher must be "
+            "gives other logits each time it is run on the same images, and a teacher must be "
             "a function of the image: switch dropout and noise off, and give it no memory of "
             "earlier calls (functional dropout takes training=self.training)"
         )
-    # The very same images in one full batch, so that nothing but their places is another.
-    full = pixels[torch.arange(asked.settings.batch_size) % len(pixels)]
-    turned = asked.logits(full.flip(0))[::-1]
-    if asked.difference(asked.logits(full), turned, SAME_SHAPE) is not None:
+    # The very same images in one full batch, so that only their places differ.
+    full = pixels[torch.arange(configured.settings.batch_size) % len(pixels)]
+    turned = configured.logits(full.flip(0))[::-1]
+    if configured.difference(configured.logits(full), turned, SAME_SHAPE) is not None:
         return (
-            "answers otherwise about an image in another place of the batch, and a teacher must be "
+            "gives other logits for an image in another place of the batch, and a teacher must be "
             "a function of the image alone"
         )
     return (
-        "answers otherwise about an image beside other images, and a teacher must be a function of "
+        "gives other logits for an image beside other images, and a teacher must be a function of "
         "the image alone: usual causes are batch norm in training mode or without running "
         "statistics, and means or attention over the batch"
     )

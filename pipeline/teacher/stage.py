@@ -1,4 +1,4 @@
-"""Computing units: views made ahead by threads while the teacher runs, finished blocks written."""
+"""The teacher stage: threads render ahead while the teacher runs, and blocks are written."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ TRIAL_SAMPLES = 1_000
 
 
 class TeacherStage:
-    """A `TeacherTask` that a process has opened; only one thread may compute at a time.
+    """A `TeacherTask` opened in a process; only one thread may compute at a time.
 
     A unit's bytes depend on nothing but what it is opened with: not on which units are computed
     before or beside it, nor by how many processes.
 
     Args:
-        task: whose units.
+        task: the task whose units are computed.
         dataset: the split of the store.
         teacher: a pretrained network.
     """
@@ -75,14 +75,14 @@ class TeacherStage:
         return unit_groups(work_order(units, self.dataset), self._together)
 
     def require_sources(self, units: Iterable[Unit]) -> None:
-        """Leave images to be looked at as they are read."""
+        """Do nothing: images are checked as they are read."""
 
     def check(self) -> Measured:
         """Try the teacher and measure it on centre crops, of the evaluation split if there is one.
 
         Raises:
-            LogitbankError: it is no function of the image, gives no logits, or numbers its classes
-                otherwise than the dataset.
+            LogitbankError: it is not a function of the image, does not return logits, or numbers
+                its classes differently from the dataset.
         """
         task, clean = self.task, self.dataset
         if task.pixels is not None:
@@ -99,10 +99,10 @@ class TeacherStage:
         return measured.clean_top1 is not None and measured.probe is not None
 
     def require_begun(self, measured: Measured) -> None:
-        """Check that the teacher says here what the one that began the store said.
+        """Check that the teacher has the probe of the one that began the store.
 
         Raises:
-            LogitbankError, StoreError: it doesn't, as `require_same_teacher`.
+            LogitbankError, StoreError: it does not, as `require_same_teacher`.
         """
         task = self.task
         if measured.probe is None or task.pixels is None:
@@ -119,7 +119,7 @@ class TeacherStage:
 
     @cached_property
     def _probe(self) -> Probe:
-        """What the teacher says in this process."""
+        """The teacher's probe in this process."""
         task = self.task
         if task.here is not None and task.probe is not None:
             return task.probe
@@ -127,7 +127,7 @@ class TeacherStage:
         return teacher_probe(self.teacher, task.pixels, task.settings.device)
 
     def require_samples(self, store: UnitWriter, units: Iterable[Unit]) -> None:
-        """Check that some units are of the same samples here as in a store begun elsewhere.
+        """Check that units have the same samples here as in a store begun elsewhere.
 
         Raises:
             DatasetError, StoreError: as `StoredSamples.require`.
@@ -144,7 +144,7 @@ class TeacherStage:
         progress: Callable[[int], None] = ignore_rows,
         stop: Callable[[], bool] = never,
     ) -> None:
-        """Compute groups of units, one after the other, and write them from one other thread.
+        """Compute groups of units, one after the other, and write them in another thread.
 
         Raises:
             DatasetError: an image can't be read.
@@ -180,7 +180,7 @@ class TeacherStage:
         return writer.seal(partial(main_labels, self.augmentation) if is_mixed else None)
 
     def close(self) -> None:
-        """End the threads that render."""
+        """Stop the threads that render."""
         self._pool.shutdown(cancel_futures=True)
 
     def _batches(self, groups: Iterable[UnitGroup]) -> Iterator[DrawnBatch]:

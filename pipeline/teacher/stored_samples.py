@@ -1,4 +1,4 @@
-"""Holding the samples of this process against those that a store was begun with elsewhere."""
+"""Comparing the samples of this process with those of a store begun elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from logitbank.stores.units import UnitWriter
 
 @dataclass(frozen=True)
 class StoredSamples:
-    """The samples of a store, each of which is looked at as the first unit shows it."""
+    """The samples of a store, each compared when the first unit shows it."""
 
     store: UnitWriter
     _checked_blocks: set[int] = field(default_factory=set)
@@ -27,7 +27,7 @@ class StoredSamples:
     def require(
         self, dataset: ImageDataset, augmentation: Augmentation, units: Iterable[Unit]
     ) -> None:
-        """Check that the samples that units show are those that the store's labels are of.
+        """Check that the samples that units show are the store's.
 
         Raises:
             DatasetError: another label, or another file.

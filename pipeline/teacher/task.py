@@ -1,4 +1,4 @@
-"""A teacher's task: which network over which views of which dataset fills a raw store."""
+"""A teacher's task: which network, over which views of which dataset, fills a raw store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from logitbank.stores.manifest import Manifest, Measured, Probe
 
 @dataclass(frozen=True)
 class DatasetAndTeacher:
-    """What the process that makes a task has open already."""
+    """What is open already in the process that makes a task."""
 
     dataset: ImageDataset
     teacher: LoadedModel
@@ -36,9 +36,9 @@ class DatasetAndTeacher:
 class TeacherTask:
     """The units of a raw store: which teacher over which views of which dataset.
 
-    Specs name files by their whole path. `manifest` is the store's, of `raw_manifest`; `probe` is
-    what the teacher says of `pixels`, views of the first images, in the process that made the task,
-    and `versions` are the ones there. `here` is what is open in that process and stays in it.
+    Specs name files by absolute path. `manifest` is the store's, from `raw_manifest`; `probe` is
+    the teacher's of `pixels`, views of the first images, in the process that made the task, and
+    `versions` are the ones there. `here` is what is open in that process; it is not pickled.
     """
 
     dataset: str
@@ -77,7 +77,7 @@ class TeacherTask:
             store: where the store lies or will lie.
             dataset_spec: what other processes open the dataset by, if any do.
             split: likewise; None for the dataset's own name of it.
-            limit: the samples that were taken of the split.
+            limit: how many samples of the split are used.
             computed_on: as `raw_manifest`.
 
         Raises:
@@ -95,12 +95,12 @@ class TeacherTask:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields that other processes get."""
+        """Return the fields to pickle, without `here`."""
         return self.__dict__ | {"here": None}
 
     @property
     def user_modules(self) -> tuple[str, ...]:
-        """The modules of the user's own that the specs name."""
+        """The user's own modules that the specs name."""
         return tuple(filter(None, map(module_of_spec, (self.dataset, self.teacher))))
 
     @property
@@ -110,11 +110,11 @@ class TeacherTask:
         return augmentation_from(drawn.name, drawn.parameters)
 
     def probed(self) -> TeacherTask:
-        """Return the task with what its teacher says in this process, which all others must say.
+        """Return the task with the teacher's probe in this process, which all others must match.
 
         Raises:
             DatasetError: an image can't be read.
-            LogitbankError: the teacher gives no row of logits for each image.
+            LogitbankError: the teacher does not return a row of logits for each image.
         """
         assert self.here is not None, "whoever makes a task has opened it"
         pixels = probe_pixels(self.here.dataset, self.augmentation, self.settings.seed)
@@ -122,7 +122,7 @@ class TeacherTask:
         return dataclasses.replace(self, pixels=pixels, probe=probe)
 
     def on_device(self, device: str, name: str) -> TeacherTask:
-        """Return the task with the device that others compute it on, and its name for people."""
+        """Return the task for the device that workers compute on, with its readable name."""
         provenance = dataclasses.replace(self.manifest.provenance, device=name)
         return dataclasses.replace(
             self,
@@ -137,9 +137,9 @@ class TeacherTask:
             threads: that torch computes with; None for as many as it does already.
 
         Raises:
-            LogitbankError: either is not the one of the manifest, the device is not there, or
-                packages have other versions.
-            StoreError: the teacher says something else than in the process that made the task.
+            LogitbankError: either is not the one in the manifest, the device does not exist, or
+                package versions differ.
+            StoreError: the teacher's probe is not that of the process that made the task.
         """
         if self.here is not None:
             return TeacherStage(self, self.here.dataset, self.here.teacher)
@@ -147,7 +147,7 @@ class TeacherTask:
         require_device(self.settings.device)
         if threads is not None:
             torch.set_num_threads(threads)
-        # Each sample is held against the store's as its turn comes.
+        # Each sample is compared with the store's when a unit shows it.
         dataset = open_dataset(self.dataset, self.split, compare_targets=False)
         dataset = dataset if self.limit is None else dataset.head(self.limit)
         teacher = load_model_for(self.teacher, dataset, pretrained=True)
@@ -159,7 +159,7 @@ class TeacherTask:
     def _found(self, dataset: ImageDataset, teacher: LoadedModel) -> Manifest:
         """Return the manifest of what was opened."""
         wanted = self.manifest
-        # Looking at every file of a large set takes minutes: `require_samples` looks at those of
+        # Checking every file of a large dataset takes minutes: `require_samples` checks those of
         # the units that are computed.
         is_cheap = dataset.images is not None
         return dataclasses.replace(

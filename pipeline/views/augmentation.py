@@ -1,4 +1,4 @@
-"""What an augmentation is: how views are drawn, and how one is rendered from what was drawn."""
+"""The interface of augmentations: drawing views, and rendering them from what was drawn."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_PAD = 127
 
 
 class ViewKind(Protocol):
-    """What tells one augmentation from another.
+    """The identity of an augmentation.
 
     `columns` names the P numbers that are drawn for a view, `dtype` is what they are stored as;
-    they alone say how a view is rendered. `size` is the side of a view in pixels. `parameters` are
-    complete and JSON-able: they and `name` are the augmentation's identity. `count` is how many
-    different views an image has, None where there is no such number.
+    they alone determine how a view is rendered. `size` is the side of a view in pixels.
+    `parameters` are complete and JSON-able: they and `name` are the augmentation's identity.
+    `count` is how many different views an image has, None if unlimited.
     """
 
     @property
@@ -46,14 +46,14 @@ class ViewKind(Protocol):
 
     @property
     def count(self) -> int | None:
-        """The number of different views of an image."""
+        """The number of different views of an image, None if unlimited."""
 
 
 class ImageAugmentation(ViewKind, Protocol):
     """A way of drawing views of one image each; those of two are in `mixed.py`."""
 
     def draw(self, seed: int, samples: ArrayLike, view: int, sizes: ArrayLike) -> NDArray[Any]:
-        """Draw what one view of each sample is.
+        """Draw the parameters of one view of each sample.
 
         Args:
             seed: 0 to 2**64 - 1.
@@ -69,12 +69,12 @@ class ImageAugmentation(ViewKind, Protocol):
         """Render a view, (size, size, 3) uint8, of an (H, W, 3) image from its (P,) parameters.
 
         Raises:
-            PixelError: the parameters can't be of this image.
+            PixelError: the parameters can't belong to this image.
         """
 
 
 def check_views(augmentation: ViewKind, views: int) -> None:
-    """Require that an image has this many different views.
+    """Check that an image has this many different views.
 
     Raises:
         UsageError: fewer than one, or more than there are.
@@ -89,14 +89,14 @@ def check_views(augmentation: ViewKind, views: int) -> None:
 
 
 def parse_views(augmentation: ViewKind, text: str) -> int:
-    """Read a number of views, or `all` of those that there are.
+    """Parse a number of views, or `all`.
 
     Raises:
-        UsageError: no number, more than there are, or `all` where there is no end of them.
+        UsageError: it is not a number, more than there are, or `all` of an unlimited number.
     """
     if text == "all":
         if augmentation.count is None:
-            raise UsageError(f"{augmentation.name} has no end of views: give their number")
+            raise UsageError(f"{augmentation.name} has no end of views: give a number of them")
         return augmentation.count
     try:
         views = int(text)
@@ -107,7 +107,7 @@ def parse_views(augmentation: ViewKind, text: str) -> int:
 
 
 def spell_parameters(augmentation: ViewKind) -> str:
-    """Write the parameters as a spec does, such as `size=32,pad=4,flip=yes`."""
+    """Format the parameters as in a spec, such as `size=32,pad=4,flip=yes`."""
     words = {True: "yes", False: "no"}
     return ",".join(
         f"{name}={words[value] if isinstance(value, bool) else value}"
@@ -116,19 +116,19 @@ def spell_parameters(augmentation: ViewKind) -> str:
 
 
 def require_whole(value: Any, name: str, low: int, high: int) -> None:
-    """Require a whole number from `low` to `high`; UsageError otherwise."""
+    """Raise UsageError unless the value is a whole number from `low` to `high`."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise UsageError(f"{name} is {value!r}: expected a whole number from {low} to {high}")
 
 
 def require_yes_or_no(value: Any, name: str) -> None:
-    """Require a truth value; UsageError otherwise."""
+    """Raise UsageError unless the value is a truth value."""
     if not isinstance(value, bool):
         raise UsageError(f"{name} is {value!r}: expected yes or no")
 
 
 def require_interpolation(value: Any, name: str) -> None:
-    """Require the name of one of Pillow's filters; UsageError otherwise."""
+    """Raise UsageError unless the value is the name of one of Pillow's filters."""
     if value not in INTERPOLATIONS:
         raise unknown_name(name, str(value), INTERPOLATIONS)
 
@@ -141,7 +141,7 @@ def resized(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str)
 
 
 def require_sides(sizes: ArrayLike, augmentation: ViewKind) -> None:
-    """Require (B, 2) square images of the augmentation's size; DatasetError otherwise."""
+    """Raise DatasetError unless (B, 2) sizes are square and the augmentation's own."""
     sides, size = np.asarray(sizes), augmentation.size
     wrong = sides[(sides != size).any(axis=1)]
     if len(wrong):
@@ -155,10 +155,10 @@ def require_sides(sizes: ArrayLike, augmentation: ViewKind) -> None:
 def require_box(
     box: tuple[int, int, int, int], sides: tuple[int, int], augmentation: ViewKind
 ) -> None:
-    """Require that a box (top, left, height, width) lies in an image of these sides.
+    """Check that a box (top, left, height, width) lies in an image of these sides.
 
     Raises:
-        PixelError: it doesn't, so that the parameters belong to another image.
+        PixelError: it does not, so the parameters belong to another image.
     """
     top, left, height, width = box
     inside = 0 <= top <= sides[0] - height and 0 <= left <= sides[1] - width

@@ -26,7 +26,7 @@ _VERIFY = ("all", "sample", "off")
 _SAMPLED_ONE_IN = 64
 
 Item = tuple[Any, int | torch.Tensor, int]
-"""A view, its target (a class, or of a mixed view the weight of each class), and its row."""
+"""A view, its target (a class, or for a mixed view the weight of each class), and its row."""
 
 
 class ViewDataset(Dataset[Item]):
@@ -34,8 +34,8 @@ class ViewDataset(Dataset[Item]):
 
     `data[row]` is (image, target, row), where row = view * N + sample carries both identities: the
     slab of an epoch gives its `rows`, any sampler orders them, and the slab refuses rows of another
-    view. It keeps no epoch of its own, so persistent workers can't serve a stale one; it pickles,
-    so workers may be spawned. Threads may share it where they may share what it wraps.
+    view. It keeps no epoch of its own, so persistent workers can't serve a stale one; it can be
+    pickled, so workers may be spawned. Threads may share it if they may share the wrapped dataset.
 
     Each image is rendered from the stored parameters alone and its checksum compared with that of
     the pixels the teacher saw, before it is handed out. The target of a view that is mixed of two
@@ -43,18 +43,18 @@ class ViewDataset(Dataset[Item]):
 
     Args:
         dataset: an `ImageDataset`, or any map-style dataset whose items are (image, target, ...),
-            an image being a Pillow image or (H, W, 3) uint8: without its own transform.
+            an image being a Pillow image or (H, W, 3) uint8; it must have no transform of its own.
         views: a store's views (`SoftLabels.augmentation`), or an augmentation, whose views are then
             drawn from `seed` and have no checksums.
         transform: called with each view as a Pillow RGB image, as torchvision's and timm's
             transforms take it. Without one, an image is an (S, S, 3) uint8 tensor, which
-            `normalise` takes by the batch. It is an attribute as well, as torchvision's and timm's
-            datasets have it: timm's create_loader sets it.
+            `normalise` takes by the batch. It is an attribute as well, as in torchvision's and
+            timm's datasets: timm's create_loader sets it.
         verify_pixels: `all` views, `sample` (one in 64, others in each view) or `off`.
         seed: of the draws, for an augmentation alone.
 
     Raises:
-        DatasetError: the store holds another number of samples, or images can't be taken.
+        DatasetError: the store holds another number of samples, or images don't fit the views.
         UsageError: an unknown `verify_pixels`.
     """
 
@@ -75,7 +75,7 @@ class ViewDataset(Dataset[Item]):
         if self._stored is not None and self._stored.samples != len(self._images):
             raise DatasetError(
                 f"the store holds {self._stored.samples} samples, the dataset {len(self._images)}: "
-                "it isn't the split that was cached, or is cut otherwise"
+                "it isn't the split that was cached, or is cut differently"
             )
         self._renderer = ViewRenderer(self._images, augmentation)
         self.transform = transform
@@ -83,7 +83,7 @@ class ViewDataset(Dataset[Item]):
         self._seed = seed
 
     def __len__(self) -> int:
-        """Return the number of rows of all views; TypeError where there is no end of views."""
+        """Return the number of rows of all views; raise TypeError if views are unlimited."""
         views = self._views
         if views is None:
             raise TypeError(f"{self._renderer.augmentation.name} has no end of views")
@@ -187,7 +187,7 @@ class ViewDataset(Dataset[Item]):
         return samples[pixel_crc(pixels) != self._stored.pixel_crc(view, samples)]
 
     def _require_labels(self, samples: NDArray[np.int64], labels: Labels) -> None:
-        """Refuse other labels than the cached ones: a row is corrected for its own label."""
+        """Check that labels are the cached ones: a row is corrected for its own label."""
         found = labels(samples)
         cached = self._stored.target[samples] if self._stored is not None else found
         wrong = np.flatnonzero(cached != found)
@@ -195,34 +195,34 @@ class ViewDataset(Dataset[Item]):
             first = wrong[0]
             raise DatasetError(
                 f"{self._images.describe(int(samples[first]))}: its target is {found[first]}, but "
-                f"{cached[first]} when it was cached: the classes are numbered otherwise"
+                f"{cached[first]} when it was cached: the classes are numbered differently"
             )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Loaded(MapStyleDataset):
-    """A user's own dataset that takes note of the targets that come with the images of a batch.
+    """A user's own dataset that records the targets that come with the images of a batch.
 
-    Asking for all of its targets may take going through all of its items.
+    All of its targets may only be known by reading all of its items.
     """
 
     seen: dict[int, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, images: ImageDataset) -> _Loaded | None:
-        """Wrap what a user's dataset is wrapped in; None for datasets that know their targets."""
+        """Return a recording copy of a wrapped dataset; None for those that know their targets."""
         if not isinstance(images, MapStyleDataset):
             return None
         return cls(images.dataset, images.split, images.name, images.source, images.limit)
 
     def load(self, sample: int) -> tuple[NDArray[np.uint8], int]:
-        """Return one image and its target, which is noted."""
+        """Return one image and its target, which is recorded."""
         image, target = super().load(sample)
         self.seen[sample] = target
         return image, target
 
     def labels(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the targets that were noted of some samples."""
+        """Return the targets that were recorded for some samples."""
         return np.array([self.seen[int(sample)] for sample in samples], np.int32)
 
 
@@ -240,8 +240,8 @@ class RowSampler(Sampler[int]):
     Args:
         views: the store's (`SoftLabels.augmentation`).
         positions: another sampler of 0 to N - 1, as `DistributedSampler(range(soft.samples))`,
-            which is told of the epochs as well; without one, all samples in an order drawn from
-            the seed, as `logitbank train` has it.
+            whose `set_epoch` is called as well; without one, all samples in an order drawn from the
+            seed, as in `logitbank train`.
         seed: of the views and the order; the slab's must be the same, or it refuses the rows.
     """
 
@@ -254,14 +254,14 @@ class RowSampler(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take note of the epoch that begins; epoch 0 needs no telling."""
+        """Set the epoch that begins; 0 until then."""
         self._epoch = epoch
-        tell = getattr(self._positions, "set_epoch", None)
-        if tell is not None:
-            tell(epoch)
+        set_epoch = getattr(self._positions, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        """Go through this process's rows."""
+        """Yield this process's rows."""
         epoch = self._epoch  # Read once: another thread may set it.
         first = view_of_epoch(epoch, self._views, self._seed) * self._samples
         positions: Iterable[int] = epoch_order(epoch, self._samples, self._seed)

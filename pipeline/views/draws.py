@@ -146,7 +146,7 @@ def permutations(random: NDArray[np.uint32]) -> NDArray[np.uint64]:
 
 
 def view_of_epoch(epoch: int, views: int, seed: int, stream: Stream = Stream.VIEW_ORDER) -> int:
-    """Choose the view that an epoch trains on: pi(epoch mod views), a fresh pi for each cycle.
+    """Return the view that an epoch trains on: pi(epoch mod views), a fresh pi for each cycle.
 
     Args:
         epoch: from 0.

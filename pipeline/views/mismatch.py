@@ -16,7 +16,7 @@ from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import LogitbankError, PixelError
 
 _CHUNK = 4096
-# How far images are looked for around their place where each of them must be decoded.
+# How far to look for images around their place if each of them must be decoded.
 _NEIGHBOURS = 8
 
 
@@ -29,11 +29,11 @@ def check_pixels(
         renderer: of the dataset that is to be trained on, under the store's augmentation.
         stored: the store's views.
         view: which view.
-        samples: check the first so many; all of them by default.
+        samples: how many of the first samples to check; all by default.
 
     Raises:
         PixelError: a view has other pixels than the cached one; it names the first and the cause.
-        DatasetError: an image that can't be read.
+        DatasetError: an image can't be read.
         StoreError: the stored parameters or checksums are missing or damaged.
     """
     count = stored.samples if samples is None else samples
@@ -56,7 +56,7 @@ def mismatches(
     try:
         pixels = renderer.render(samples, stored.params(view, samples))
     except PixelError:
-        # Parameters that no image, or not this one, can have: find out which sample's they are.
+        # Parameters that no image, or not this one, can have: find the sample.
         if len(samples) == 1:
             return samples
         return np.concatenate(
@@ -66,10 +66,10 @@ def mismatches(
 
 
 def explain_mismatch(renderer: ViewRenderer, stored: StoredViews, view: int, sample: int) -> str:
-    """Say what differs about a sample whose pixels are not the cached ones, and the likely cause.
+    """Return what differs about a sample with other pixels than the cached ones, and why.
 
-    The causes are told apart by trying: the parameters drawn again, the ids of the samples, and the
-    images of other samples in this one's place.
+    The causes are distinguished by trying: the parameters drawn again, the ids of the samples, and
+    the images of other samples in this one's place.
 
     Args:
         renderer: of the dataset, under the store's augmentation.
@@ -97,7 +97,7 @@ def explain_mismatch(renderer: ViewRenderer, stored: StoredViews, view: int, sam
 def _changed_parameters(
     renderer: ViewRenderer, stored: StoredViews, view: int, sample: int, expected: int
 ) -> str | None:
-    """Draw the parameters again: do these give the cached pixels?"""
+    """Return a cause if the parameters, drawn again, give the cached pixels."""
     found = stored.params(view, [sample])[0]
     pixels, (drawn,) = renderer.draw(stored.seed, view, [sample])
     if np.array_equal(drawn, found) or pixel_crc(pixels)[0] != expected:
@@ -112,7 +112,7 @@ def _changed_parameters(
 def _reordered(
     renderer: ViewRenderer, stored: StoredViews, sample: int, params: NDArray[Any], expected: int
 ) -> str | None:
-    """Look for the cached images of a view in other places, by their ids and by their pixels."""
+    """Return a cause if cached images of a view are in other places, by their ids or pixels."""
     ids = _cheap_ids(renderer.dataset)
     for shown in shown_images(renderer, sample, params):
         cached = stored.sample_ids[shown.sample]
@@ -132,7 +132,7 @@ def _reordered(
 
 
 def _changed_image(renderer: ViewRenderer, stored: StoredViews, view: int, sample: int) -> str:
-    """Tell another image in a place from the same one rendered otherwise."""
+    """Return the cause: another image, or the same one rendered differently."""
     ids = _cheap_ids(renderer.dataset)
     made_with = stored.made_with.get("pillow", "of unknown version")
     versions = f"cached with Pillow {made_with}, this is {pillow_version}"
@@ -164,7 +164,7 @@ def _cheap_ids(dataset: ImageDataset) -> NDArray[np.uint64] | None:
 
 
 def _others(dataset: ImageDataset, sample: int) -> NDArray[np.int64]:
-    """Return the samples that may stand in another one's place: all in memory, else neighbours."""
+    """Return the samples that may be in another one's place: all in memory, else neighbours."""
     reach = len(dataset) if dataset.images is not None else _NEIGHBOURS
     near = np.arange(max(0, sample - reach), min(len(dataset), sample + reach + 1))
     return near[near != sample]

@@ -25,16 +25,16 @@ _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "o
 def parse_augmentation(
     spec: str, *, size: int | None = None, samples: int | None = None
 ) -> Augmentation:
-    """Read a spec: a name, and after a colon parameters, separated by commas.
+    """Parse a spec: a name, and after a colon parameters, separated by commas.
 
     Args:
         spec: such as `center`, `cifar-weak:pad=2,flip=no` or `cifar-weak+mixup:pad=2,alpha=1`.
-        size: the side of a view where the spec doesn't give one: the model's input size.
+        size: the side of a view if the spec doesn't give one: the model's input size.
         samples: N, how many the dataset has, from which mixed views draw their partners.
 
     Raises:
-        UsageError: an unknown name or parameter, a value that can't be meant, or `partners` that
-            aren't the dataset's samples.
+        UsageError: an unknown name or parameter, an invalid value, or `partners` that aren't the
+            dataset's samples.
     """
     name, _, listed = spec.partition(":")
     parameters: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def augmentation_from(name: str, parameters: Mapping[str, Any]) -> Augmentation:
 def _augmentation(name: str, parameters: Mapping[str, Any]) -> Augmentation:
     base, plus, mix = name.partition("+")
     if name in MIXES:
-        raise UsageError(f"{name} mixes the views of another augmentation: say cifar-weak+{name}")
+        raise UsageError(f"{name} mixes the views of another augmentation: use cifar-weak+{name}")
     if base not in AUGMENTATIONS:
         raise unknown_name("augmentation", base, AUGMENTATIONS)
     if plus and mix not in MIXES:
@@ -83,12 +83,12 @@ def _augmentation(name: str, parameters: Mapping[str, Any]) -> Augmentation:
     for key in parameters:
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)
-    image = AUGMENTATIONS[base](**_those(parameters, of_base))
+    image = AUGMENTATIONS[base](**_only(parameters, of_base))
     if not plus:
         return image
     if "partners" not in parameters:
         raise UsageError(f"{name} is missing its partners: the number of samples of the dataset")
-    mixing = MIXES[mix](**_those(parameters, _fields(MIXES[mix])))
+    mixing = MIXES[mix](**_only(parameters, _fields(MIXES[mix])))
     return Mixed(image, mixing, parameters["partners"])
 
 
@@ -96,7 +96,7 @@ def _fields(kind: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
 
-def _those(parameters: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _only(parameters: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name in names}
 
 

@@ -18,10 +18,10 @@ _KEPT_VIEWS = 2
 
 
 class StoredViews:
-    """What a store says about its views.
+    """The views of a store.
 
-    It pickles as the store's location, and opens the store again where it is unpickled, as it was
-    opened here, so that it travels to workers. Whole views are read and the last two are kept: an
+    It pickles as the store's location and opens the store again where it is unpickled, as it was
+    opened here, so it can be sent to workers. Whole views are read and the last two are kept: an
     epoch needs one.
 
     Args:

@@ -1,4 +1,4 @@
-"""What views are labelled with: classes, or of mixed views the weight of each class."""
+"""The targets of views: classes, or for mixed views the weight of each class."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from logitbank.pipeline.losses import mixed_targets
 from logitbank.pipeline.views import Augmentation, Mixed
 
 Labels = Callable[[NDArray[np.int64]], NDArray[np.int32]]
-"""Gives the labels of some samples."""
+"""Returns the labels of some samples."""
 
 
 @dataclass(frozen=True)
 class ViewTargets:
     """The labels of B views on a device.
 
-    `own` are (B,) int64; of mixed views there are `partner`, (B,) int64, and `share`, the own
-    image's, (B,) float32.
+    `own` are (B,) int64; mixed views also have `partner`, (B,) int64, and `share`, the own image's,
+    (B,) float32.
     """
 
     own: torch.Tensor
@@ -40,11 +40,11 @@ class ViewTargets:
         classes: int,
         device: str | torch.device = "cpu",
     ) -> ViewTargets:
-        """Label some views.
+        """Return the targets of some views.
 
         Args:
             augmentation: how they were drawn.
-            labels: gives the labels of some samples.
+            labels: returns the labels of some samples.
             samples: (B,) which images.
             params: (B, P) numbers of their views.
             classes: C, how many there are.

@@ -5,6 +5,13 @@ codecs, how to encode and how to decode. Everything else asks the object.
 """
 
 from logitbank.stores.encodings.encoding import Encoding, LogitOutOfRangeError, RowArray
-from logitbank.stores.encodings.registry import ENCODINGS, encoding_named
+from logitbank.stores.encodings.registry import DEFAULT_ENCODING, ENCODINGS, encoding_named
 
-__all__ = ["ENCODINGS", "Encoding", "LogitOutOfRangeError", "RowArray", "encoding_named"]
+__all__ = [
+    "DEFAULT_ENCODING",
+    "ENCODINGS",
+    "Encoding",
+    "LogitOutOfRangeError",
+    "RowArray",
+    "encoding_named",
+]

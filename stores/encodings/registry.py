@@ -12,6 +12,8 @@ from logitbank.stores.encodings.floats import Float16, Float32
 from logitbank.stores.errors import UsageError, unknown_name
 
 ENCODINGS: dict[str, type[Encoding]] = {kind.name: kind for kind in (Float32, Float16)}
+DEFAULT_ENCODING = Float16.name
+"""What a store is cached in where nothing else is asked for."""
 
 
 def encoding_named(text: str) -> Encoding:

@@ -98,7 +98,7 @@ class TestReport:
         spent, online = VIEWS * SAMPLES, students * EPOCHS * SAMPLES
         assert rows["spent on the cache"][1] == f"{spent:,}"
         assert rows["saved"][1] == f"{online - spent:,}"
-        assert rows["pays, in passes, from"][1] == "student 2"
+        assert rows["pays off, in passes, from"][1] == "student 2"
 
     def test_throughput_is_what_was_measured_last(self, out, page):
         ways = json.loads((out / "throughput.json").read_text())["ways"]
@@ -108,7 +108,7 @@ class TestReport:
             "teacher in the loop",
             "no teacher, again",
         ]
-        rows = table(page, "Images a second over 2 rounds")
+        rows = table(page, "Images per second over 2 rounds")
         for way, rates in ways.items():
             assert len(rates) == 2
             assert rows[way][0] == f"{statistics.median(rates):,.0f}"
@@ -166,12 +166,12 @@ class TestPlan:
     def test_every_command_can_be_typed_by_hand(self, out):
         flags = {name[2:].replace("-", "_"): value for name, value in FLAGS.items()}
         for stage in demo_stages(DemoSettings(out=out, **flags)):
-            assert not run_job(stage.words[0], [*stage.words[1:], "--dry-run"])
+            assert not run_job(stage.argv[0], [*stage.argv[1:], "--dry-run"])
 
     def test_a_file_in_its_place_is_named(self, tmp_path, capsys):
         (tmp_path / "demo").touch()
         assert run("demo", "--out", tmp_path / "demo") == 2
-        assert "is a file: --out names a folder" in capsys.readouterr().err
+        assert "is a file: --out must name a folder" in capsys.readouterr().err
 
     def test_another_configuration_in_the_folder_is_refused(self, out, again, capsys):
         assert run("demo", "--out", out, *WORDS, "--views", 1) == 1

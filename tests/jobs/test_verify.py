@@ -48,7 +48,7 @@ def test_a_true_store_passes_the_deep_check(raw, teacher, tmp_path, correction, 
         store = tmp_path / "corrected.zarr"
         done("correct", raw, "--correction", correction, "--out", store)
     done("verify", store, "--deep", "--dataset", "digits", "--teacher", teacher)
-    assert "says the same on a batch of each unit" in capfd.readouterr().out
+    assert "gives the same logits on a batch of each unit" in capfd.readouterr().out
 
 
 def resealed(raw, out, **changes):
@@ -172,4 +172,4 @@ def test_another_dataset_is_named_once(raw, tmp_path, shared, capfd):
 
 def test_deep_needs_a_dataset(raw, capfd):
     assert run("verify", raw, "--deep") == 2
-    assert "--deep goes with --dataset SPEC" in capfd.readouterr().err
+    assert "--deep needs --dataset SPEC" in capfd.readouterr().err

@@ -102,6 +102,6 @@ def test_images_are_resized_and_cropped_as_the_model_asks():
 def test_a_label_that_is_no_class_of_the_model_is_named(model):
     """A split of a dataset without class names may have a class more than the other one."""
     dataset = greys([0, 1, 10, 3], known=11)
-    with pytest.raises(DatasetError, match=r"sample 2 .* is of class 10, but import:tests:Bright"):
+    with pytest.raises(DatasetError, match=r"sample 2 .* has class 10, but import:tests:Bright"):
         evaluate(model, dataset)
     assert evaluate(model, dataset, samples=np.array([0, 1, 3])).samples == 3

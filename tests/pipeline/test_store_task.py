@@ -146,7 +146,10 @@ def test_what_is_open_where_a_task_was_made_does_not_travel(task):
         ({"limit": 32}, "dataset.samples: .* has 32, this job wants 40"),
         ({"split": "test"}, "dataset.split: .* has 'test', this job wants 'train'"),
         ({"settings": dataclasses.replace(SETTINGS, batch_size=8)}, "teacher.batch_size"),
-        ({"versions": {"numpy": "0.1"}}, "has other packages than the job: numpy .* there, 0.1"),
+        (
+            {"versions": {"numpy": "0.1"}},
+            "other package versions than the job: numpy .* there, 0.1",
+        ),
         (
             {"settings": dataclasses.replace(SETTINGS, device="cuda:77")},
             "can't compute: device 'cuda:77'",

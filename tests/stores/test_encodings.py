@@ -23,7 +23,7 @@ from logitbank.stores.corrections.ranking import top_classes
 from logitbank.stores.encodings import ENCODINGS, LogitOutOfRangeError, encoding_named
 from logitbank.stores.encodings.codecs import Zstd
 from logitbank.stores.errors import LogitbankError, StoreError, UsageError
-from logitbank.stores.files import LocalFiles
+from logitbank.stores.files import LocalFiles, open_files
 from logitbank.stores.layout import ArraySpec, ledger_array, store_arrays, unit_arrays
 from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
@@ -208,7 +208,7 @@ def test_a_unit_writes_the_ledgers_chunk_last(wanted, tmp_path, monkeypatch):
     names = [spec.name for spec in unit_arrays(writer.arrays)]
     assert [key.partition("/")[0] for key in keys] == names
     assert names[-1] == ledger_of(wanted) == row_arrays_of(wanted)[-1]
-    assert units_present(tmp_path / "raw.zarr", wanted) == 1
+    assert units_present(open_files(tmp_path / "raw.zarr"), wanted) == 1
 
 
 def row_arrays_of(wanted: Manifest) -> list[str]:
@@ -274,7 +274,7 @@ def test_a_plan_leaves_room_for_every_chunk(wanted, raw):
     fixed = all(spec.chunk_bytes is not None for spec in store_arrays(wanted).values())
     assert there <= store_bytes(wanted)
     assert (there == store_bytes(wanted)) == fixed
-    (line,) = [line for line in store_plan(str(raw), wanted) if " bytes as " in line]
+    (line,) = [line for line in store_plan(open_files(raw), wanted) if " bytes as " in line]
     assert line.lstrip().startswith("at most") != fixed
 
 

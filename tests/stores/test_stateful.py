@@ -8,6 +8,7 @@ of a store that was written in one go.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from logitbank.stores.errors import StoreError
+from logitbank.stores.manifest import Manifest
 from logitbank.stores.reader import Store
 from logitbank.stores.verify import verify_store
 from tests.stores.encoding_examples import ENCODINGS_TESTED, encodings_of_tests, text_of
-from tests.stores.store_examples import write_store
+from tests.stores.store_examples import open_writer, unit_values, write_store
 from tests.stores.store_machine import StoreMachine
 from tests.stores.store_model import (
+    COPY,
     MANIFEST,
     Fuse,
     KilledError,
@@ -96,3 +99,43 @@ def test_a_job_killed_as_it_mends_a_lost_manifest_leaves_the_proof(tmp_path, lef
         open_mortal(path, model.wanted, Fuse(left))
     assert write_store(path, model.wanted).digest == model.digest
     assert verify_store(path) == []
+
+
+def passes_for_complete(path: Path, wanted: Manifest) -> bool:
+    """Say whether `verify`, or the job that is run again, would call a store complete."""
+    try:
+        is_verified = verify_store(path) == []
+    except StoreError:
+        is_verified = False
+    return is_verified or open_writer(path, wanted).complete
+
+
+@pytest.mark.parametrize("lost", [(), ("crc/logits/c/0/0/0",), (MANIFEST,), (COPY,)])
+def test_what_is_being_mended_never_passes_for_complete(tmp_path, lost):
+    """Killed at any operation; all the while nobody can open what a job is mending."""
+    model, whole = model_of("float16"), tmp_path / "whole.zarr"
+    write_store(whole, model.wanted)
+    for left in range(0, 10**9, 3):
+        path, fuse, mending = tmp_path / f"{left}.zarr", Fuse(left), False
+        shutil.copytree(whole, path)
+        for key in ("logits/c/1/1/0", "pixel_crc/c/0/0", *lost):
+            (path / key).write_bytes(b"")
+        with contextlib.suppress(KilledError):
+            writer = open_mortal(path, model.wanted, fuse)
+            mending = True
+            for unit in writer.missing:
+                with pytest.raises(StoreError):
+                    Store.open(path)
+                writer.write_unit(unit, unit_values(model.wanted, unit))
+            writer.seal()
+        is_whole = model.damaged(path) == set()
+        if mending and not is_whole:
+            with pytest.raises(StoreError):
+                Store.open(path)
+        if passes_for_complete(path, model.wanted):
+            assert is_whole
+        assert write_store(path, model.wanted).digest == model.digest
+        shutil.rmtree(path)
+        if fuse.left >= 0:
+            break
+    assert left > 10

@@ -1,4 +1,4 @@
-"""The CIFAR networks of the distillation literature, by the names that mdistiller gives them."""
+"""The CIFAR networks of the distillation literature, by their names in mdistiller."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAMILIES: tuple[tuple[Iterable[str], Build], ...] = (
 )
 
 CIFAR_NETWORKS: dict[str, Build] = {name: build for names, build in _FAMILIES for name in names}
-"""Name → what builds it, of the name and the number of classes."""
+"""Name → function that builds it from the name and the number of classes."""
 
 
 def cifar_network(name: str, classes: int) -> nn.Module:

@@ -1,8 +1,8 @@
 """The CIFAR ResNet50 of the distillation literature, with its checkpoints' parameter names.
 
 He et al., arXiv 1512.03385, table 1, with a 3 × 3 stem that halves nothing, as released with
-RepDistiller and mdistiller (in a file `resnetv2`, though it normalises after it convolves). Its
-3 × 3 convolutions bear the stride.
+RepDistiller and mdistiller (in a file `resnetv2`, though it normalises after it convolves). Its 3 ×
+3 convolutions have the stride.
 """
 
 from __future__ import annotations

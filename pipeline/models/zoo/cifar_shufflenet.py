@@ -3,7 +3,7 @@
 ShuffleNetV1 (Zhang et al., arXiv 1707.01083, at 3 groups) and V2 (Ma et al., arXiv 1807.11164, at
 width 1), as released with RepDistiller and mdistiller. They differ from the papers: the stem is a
 1 × 1 convolution that halves nothing, and V1 activates after its convolution of single channels
-too. Weights start as torch has it.
+too. Weights start as torch initialises them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ V2_LAST = 1024
 
 
 def channel_shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Deal the channels out: of (B, C, H, W), channel g·(C / groups) + i goes to i·groups + g.
+    """Shuffle channels: of (B, C, H, W), channel g·(C / groups) + i goes to i·groups + g.
 
     >>> channel_shuffle(torch.arange(6).view(1, 6, 1, 1), 2).flatten().tolist()
     [0, 3, 1, 4, 2, 5]
@@ -34,7 +34,7 @@ def channel_shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 class GroupedBottleneck(nn.Module):
-    """V1's unit: two grouped 1 × 1 convolutions around one of single channels.
+    """V1's building block: two grouped 1 × 1 convolutions around one of single channels.
 
     With stride 2, the averaged input is put beside the result; with stride 1, it is added to it.
     """
@@ -63,7 +63,7 @@ class GroupedBottleneck(nn.Module):
 
 
 class SplitBlock(nn.Module):
-    """V2's unit: half of the channels pass, the other half is convolved, and both are shuffled."""
+    """V2's block: half of the channels pass, the other half is convolved, both are shuffled."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class SplitBlock(nn.Module):
 
 
 class HalvingBlock(nn.Module):
-    """V2's unit of stride 2: two branches over all channels (1 and 2, 3 to 5), shuffled."""
+    """V2's block of stride 2: two branches over all channels (1 and 2, 3 to 5), shuffled."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

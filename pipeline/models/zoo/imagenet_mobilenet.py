@@ -1,8 +1,8 @@
 """The MobileNetV1 of the distillation literature's ImageNet pair, which torchvision lacks.
 
 Howard et al., arXiv 1704.04861, table 1, as mdistiller has it, with the parameter names of its
-checkpoints. Weights start as torch has it. The last pooling is a global average, which at 224 × 224
-is the released one of 7 × 7.
+checkpoints. Weights start as torch initialises them. The last pooling is a global average, which at
+224 × 224 is the released one of 7 × 7.
 """
 
 from __future__ import annotations

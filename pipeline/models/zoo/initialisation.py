@@ -9,7 +9,7 @@ def initialise_convolutions(network: nn.Module) -> None:
     """Draw each convolution's weights from N(0, 2 / fan-out), and set its bias to zero.
 
     He et al., arXiv 1502.01852, equation 10 for the backward pass. The fan-out is
-    outputs × kernel height × kernel width, whatever the groups, as the released code has it.
+    outputs × kernel height × kernel width, whatever the groups, as in the released code.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

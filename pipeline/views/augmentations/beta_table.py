@@ -1,7 +1,7 @@
 """Shares drawn from a Beta(alpha, alpha) distribution, in whole units of 1/1024.
 
 A random word is looked up among cumulative probabilities, so that no logarithm or power of the
-machine's is in the way: these differ between platforms in the last bit. The probabilities are
+machine's is involved: these differ between platforms in the last bit. The probabilities are
 computed by Python's `decimal`, which gives the same digits everywhere.
 """
 
@@ -34,7 +34,7 @@ def draw_shares(random: NDArray[np.uint32], alpha: float) -> NDArray[np.int64]:
 
 @cache
 def beta_thresholds(alpha: float) -> NDArray[np.int64]:
-    """Compute the words from which on a share is above 0, above 1 and so on up to above 1023.
+    """Compute the words from which a share is above 0, above 1 and so on up to above 1023.
 
     Threshold k is the probability of less than (k + 1/2) / 1024, times 2**32 and rounded: a share
     goes to the nearest unit. They are symmetric: k and 1023 - k add up to 2**32.

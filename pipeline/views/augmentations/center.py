@@ -58,7 +58,7 @@ class Center:
     def draw(self, seed: int, samples: ArrayLike, view: int, sizes: ArrayLike) -> NDArray[np.int32]:
         """Compute the sides after resizing and the crop's corner of each image: (B, 4) int32.
 
-        The seed has no part in it. UsageError for another view than the first.
+        The seed plays no part. Raises UsageError for any view but the first.
         """
         if view != 0:
             raise UsageError(f"view {view} of center: it has one view, number 0")

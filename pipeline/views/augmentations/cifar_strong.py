@@ -31,7 +31,7 @@ class CifarStrong:
 
     A square image is padded by `pad` zeros, cropped to `size` and mirrored, all drawn independently
     of `cifar-weak`; then come `operations` of RandAugment's operations, drawn with replacement, and
-    Cutout where `cutout` says so. Views are drawn with replacement: there is no end of them.
+    Cutout if `cutout` is set. Views are drawn with replacement: their number is unlimited.
 
     Raises:
         UsageError: a parameter out of range.

@@ -70,7 +70,7 @@ class CifarWeak:
 
         Raises:
             DatasetError: images that are not square and of the augmentation's size.
-            UsageError: a view that there isn't.
+            UsageError: there is no such view.
         """
         self.require_sizes(sizes)
         check_views(self, view + 1)
@@ -106,11 +106,11 @@ class CifarWeak:
         return np.ascontiguousarray(crop[:, ::-1] if flip else crop)
 
     def require_sizes(self, sizes: ArrayLike) -> None:
-        """Require square images of the augmentation's size; DatasetError otherwise."""
+        """Raise DatasetError unless sizes are square and the augmentation's own."""
         require_sides(sizes, self)
 
     def require_params(self, params: NDArray[Any]) -> None:
-        """Require (B, 3) parameters that the augmentation can draw; PixelError otherwise."""
+        """Raise PixelError unless the augmentation can draw these (B, 3) parameters."""
         highest = np.array([2 * self.pad, 2 * self.pad, int(self.flip)])
         wrong = params[((params < 0) | (params > highest)).any(axis=1)]
         if len(wrong):
@@ -142,7 +142,7 @@ class PermutationTable:
         """Draw one view of each sample, as `CifarWeak.draw` does: (B, 3) int16.
 
         Raises:
-            UsageError: a view that there isn't.
+            UsageError: there is no such view.
         """
         check_views(self._augmentation, view + 1)
         if view >= self._outcomes.shape[1]:

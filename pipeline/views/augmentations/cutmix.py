@@ -51,7 +51,7 @@ class CutMix:
         return (size * size - area) / (size * size)
 
     def require_drawn(self, drawn: NDArray[Any], size: int) -> None:
-        """Require (B, 4) boxes within a view; PixelError otherwise."""
+        """Raise PixelError unless (B, 4) boxes lie within a view."""
         corner, sides = drawn[:, :2].astype(np.int64), drawn[:, 2:].astype(np.int64)
         is_inside = ((corner >= 0) & (sides >= 0) & (corner + sides <= size)).all(axis=1)
         if not is_inside.all():

@@ -1,4 +1,4 @@
-"""Cutout: one box of a view painted over (DeVries and Taylor, 2017), as strong views have it."""
+"""Cutout: one box of a view painted over (DeVries and Taylor, 2017), as in strong views."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WORDS = 3
 def draw_boxes(random: NDArray[np.uint32], size: int) -> NDArray[np.int64]:
     """Draw the box of each view, in whole pixels.
 
-    As in the code that MLKD and SLD train with: the side is uniform from 0 to half of the view's,
-    the centre uniform in the view; the box is moved in where its top or left would lie outside,
-    and cut off where its bottom or right would. Drawn as a Pillow rectangle, whose ends are
-    inclusive, it is a pixel larger than its side, rounded down. Computed in whole numbers.
+    As in the code that MLKD and SLD are trained with: the side is uniform from 0 to half of the
+    view's, the centre uniform in the view; the box is moved in where its top or left would lie
+    outside, and cut off where its bottom or right would. Drawn as a Pillow rectangle, whose ends
+    are inclusive, it is a pixel larger than its side, rounded down. Computed in whole numbers.
 
     Args:
         random: (B, 3) words: side, centre's row, centre's column.
@@ -45,7 +45,7 @@ def paint_box(view: NDArray[np.uint8], drawn: NDArray[Any]) -> None:
         drawn: (4,) top, left, height, width.
 
     Raises:
-        PixelError: it isn't within the view.
+        PixelError: it is not within the view.
     """
     top, left, height, width = drawn.tolist()
     rows, columns = view.shape[:2]

@@ -32,7 +32,7 @@ class Distortion:
     cutout: bool
 
     def require_valid(self, name: str) -> None:
-        """Require values that can be meant; UsageError otherwise, naming the augmentation."""
+        """Raise UsageError, naming the augmentation, if a value is invalid."""
         require_whole(self.operations, f"operations of {name}", 0, _MAX_OPERATIONS)
         require_yes_or_no(self.cutout, f"cutout of {name}")
 
@@ -64,7 +64,7 @@ class Distortion:
         """Distort an RGB view from its drawn numbers: (S, S, 3) uint8.
 
         Raises:
-            PixelError: numbers that aren't drawn; it names the augmentation.
+            PixelError: the numbers can't have been drawn; the message names the augmentation.
         """
         last = rand_augment.WORDS * self.operations
         try:

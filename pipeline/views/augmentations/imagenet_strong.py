@@ -31,7 +31,7 @@ class ImagenetStrong:
 
     A box is drawn, cropped, resized to `size` and mirrored, all drawn independently of
     `imagenet-weak`; then come `operations` of RandAugment's operations, drawn with replacement, and
-    Cutout where `cutout` says so.
+    Cutout if `cutout` is set.
 
     Raises:
         UsageError: a parameter out of range.

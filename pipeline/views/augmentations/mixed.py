@@ -21,7 +21,7 @@ MAX_PARTNERS = 2**31 - 1
 
 @dataclass(frozen=True)
 class MixedParams:
-    """The numbers of B mixed views, taken apart: (B,) partners, and (B, P) columns of each part.
+    """The numbers of B mixed views, split: (B,) partners, and (B, P) columns of each part.
 
     `own` and `other` are what the base augmentation drew for the image and for its partner, `drawn`
     is how the two are mixed.
@@ -40,8 +40,8 @@ class Mixed:
     The partner is drawn evenly from the first `partners` samples, which are all of the store (see
     docs/decisions.md); it may be the image itself, as in both papers, whose pairs are independent
     or shuffled. It appears in the very view that it has itself: what `base` draws for (seed,
-    partner, view). Of a base that has only so many views, such as the 162 of `cifar-weak`, they
-    come again after the last one, with other partners: there is no end of mixed views.
+    partner, view). The views of a base with a limited number, such as the 162 of `cifar-weak`, come
+    again after the last one, with other partners: the number of mixed views is unlimited.
 
     Raises:
         UsageError: a parameter out of range.
@@ -103,22 +103,22 @@ class Mixed:
         return partners, self.mix.draw(random[:, 1:], self.size)
 
     def joined(self, parts: MixedParams) -> NDArray[np.int32]:
-        """Put the numbers of views together, in the order of `columns`: (B, P) int32."""
+        """Join the numbers of views in the order of `columns`: (B, P) int32."""
         columns = [parts.partner[:, None], parts.own, parts.other, parts.drawn]
         return np.concatenate(columns, axis=1).astype(np.int32)
 
     def split(self, params: NDArray[Any]) -> MixedParams:
-        """Take the (B, P) numbers of views apart.
+        """Split the (B, P) numbers of views into their parts.
 
         Raises:
-            PixelError: numbers that can't have been drawn; the base's are looked at as it renders.
+            PixelError: numbers that can't have been drawn; the base's are checked as it renders.
         """
         count = len(self.base.columns)
         partner, own, other, drawn = np.split(params, [1, 1 + count, 1 + 2 * count], axis=1)
         wrong = partner[(partner < 0) | (partner >= self.partners)]
         if len(wrong):
             raise PixelError(
-                f"{self.name}: partner {wrong[0]} is none of the {self.partners} samples"
+                f"{self.name}: partner {wrong[0]} is not one of the {self.partners} samples"
             )
         self.mix.require_drawn(drawn, self.size)
         return MixedParams(partner[:, 0].astype(np.int64), own, other, drawn)
@@ -129,7 +129,7 @@ class Mixed:
 
 
 Augmentation = ImageAugmentation | Mixed
-"""Any augmentation: of one image a view, or of two."""
+"""Any augmentation, whose views show one image or two."""
 
 
 def partners_of(augmentation: Augmentation, params: NDArray[Any]) -> NDArray[np.int64] | None:

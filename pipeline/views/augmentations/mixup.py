@@ -22,8 +22,8 @@ class MixUp:
     """λ · own view + (1 - λ) · partner's, λ drawn from Beta(alpha, alpha).
 
     λ is stored as `share`, the own view's weight in units of 1/1024. The default is the paper's for
-    ImageNet; on CIFAR it has alpha 1. The released code draws one λ a batch, here every view has
-    its own.
+    ImageNet; for CIFAR the paper has alpha 1. The released code draws one λ a batch, here every
+    view has its own.
     """
 
     alpha: float = 0.2
@@ -41,7 +41,7 @@ class MixUp:
         return drawn[:, 0] / UNITS
 
     def require_drawn(self, drawn: NDArray[Any], size: int) -> None:
-        """Require (B, 1) numbers that can have been drawn; PixelError otherwise."""
+        """Raise PixelError unless these (B, 1) numbers can have been drawn."""
         share = drawn[:, 0]
         wrong = share[(share < 0) | (share > UNITS)]
         if len(wrong):

@@ -1,8 +1,8 @@
-"""RandAugment's operations with their magnitudes, as the strong views of distillation have them.
+"""RandAugment's operations with their magnitudes, as in the strong views of distillation.
 
-The list, its order and its ranges are those of the code that MLKD, and SLD after it, train with
-(first FixMatch's): operations are drawn with replacement and evenly, a magnitude evenly from its
-operation's range, and RandAugment's m is ignored (Cubuk et al., "RandAugment", 2020, has one
+The list, its order and its ranges are those of the code that MLKD, and SLD after it, are trained
+with (first FixMatch's): operations are drawn with replacement and evenly, a magnitude evenly from
+its operation's range, and RandAugment's m is ignored (Cubuk et al., "RandAugment", 2020, has one
 magnitude for all). All of them are Pillow's, which fills with black and takes the nearest pixel.
 
 A magnitude is stored as a whole number of its operation's unit. The units are binary fractions, for
@@ -45,7 +45,7 @@ class Operation:
     units: int = 1
 
     def __call__(self, image: Image.Image, magnitude: int) -> Image.Image:
-        """Apply it; PixelError for a magnitude that is not drawn."""
+        """Apply the operation; raise PixelError for a magnitude that is not drawn."""
         if not self.low <= magnitude <= self.high:
             raise PixelError(
                 f"magnitude {magnitude} of {self.name} is outside what is drawn: {self.low} to "
@@ -125,12 +125,12 @@ def apply_operations(image: Image.Image, drawn: NDArray[Any]) -> Image.Image:
         drawn: (2 * n,): of each operation its number, and its magnitude in whole units.
 
     Raises:
-        PixelError: no such operation, or a magnitude that isn't drawn.
+        PixelError: there is no such operation, or the magnitude is not drawn.
     """
     for number, magnitude in drawn.reshape(-1, WORDS).tolist():
         if not 0 <= number < len(OPERATIONS):
             raise PixelError(
-                f"operation {number} is none of RandAugment's, which are 0 to {len(OPERATIONS) - 1}"
+                f"operation {number} is not one of RandAugment's: 0 to {len(OPERATIONS) - 1}"
             )
         image = OPERATIONS[number](image, magnitude)
     return image

@@ -29,7 +29,7 @@ def auto_contrast(image: Image.Image) -> Image.Image:
     """Stretch each channel to 0 to 255, as PIL.ImageOps.autocontrast."""
     lowest, highest = np.array(image.getextrema()).T
     is_flat = highest <= lowest
-    # In this order of operations: another one rounds otherwise.
+    # In this order of operations: another one rounds differently.
     scales = 255.0 / np.where(is_flat, 1, highest - lowest)
     stretched = (_LEVELS[:, None] * scales + -lowest * scales).astype(np.int64)
     return _looked_up(image, np.where(is_flat, _LEVELS[:, None], stretched))
@@ -40,7 +40,7 @@ def equalize(image: Image.Image) -> Image.Image:
     counts = np.array(image.histogram()).reshape(3, 256).T
     below = counts.cumsum(axis=0) - counts
     last = 255 - (counts[::-1] > 0).argmax(axis=0)
-    # The pixels below the highest level; of one level alone there are none, and no step.
+    # The pixels below the highest level; with a single level there are none, and no step.
     steps = below[last, _CHANNELS] // 255
     is_kept = steps == 0
     even = (steps // 2 + below) // np.where(is_kept, 1, steps)

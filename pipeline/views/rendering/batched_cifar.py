@@ -22,7 +22,7 @@ class PaddedImages:
     measured on 2 cores: 560,000 views a second, against 330,000 when the flip comes afterwards.
 
     Args:
-        images: (N, S, S, 3) uint8, S the augmentation's size; DatasetError otherwise.
+        images: (N, S, S, 3) uint8, S the augmentation's size, or DatasetError is raised.
         augmentation: how they are padded.
         device: where views are wanted.
         mirrored_bytes: the most memory to spend when mirrored images are kept.

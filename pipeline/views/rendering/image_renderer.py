@@ -32,7 +32,7 @@ class ImageRenderer:
         device: where views are wanted.
 
     Raises:
-        DatasetError: images in memory that `cifar-weak` can't take.
+        DatasetError: `cifar-weak` can't take the images in memory.
     """
 
     def __init__(

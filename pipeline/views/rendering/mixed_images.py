@@ -1,4 +1,4 @@
-"""The images that a view shows, one or two, and which of two is no longer what it was."""
+"""The images that a view shows, one or two, and which of two has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from logitbank.pipeline.views.rendering.renderer import ViewRenderer, pixel_crc
 from logitbank.pipeline.views.stored import StoredViews
 from logitbank.stores.errors import LogitbankError, PixelError
 
-# Rows that are rendered, in so many views each, to find out which of two images changed.
+# The views, and the rows of each, that are rendered to find out which of two images changed.
 _VIEWS, _ROWS = 4, 4
 
 
@@ -43,9 +43,9 @@ class ShownImage:
 
 
 def shown_images(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> list[ShownImage]:
-    """List what a view shows: its own image and, where it is mixed, its partner's.
+    """Return what a view shows: its own image and, if it is mixed, its partner's.
 
-    Numbers that can't have been drawn tell of no partner.
+    Numbers that can't have been drawn have no partner.
     """
     own = ShownImage(sample, "", sample, params)
     partner = _partner(renderer, params)
@@ -56,13 +56,13 @@ def shown_images(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> l
 
 
 def named_images(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> str:
-    """Name the images that a view shows, as the dataset does."""
+    """Return what errors call the images that a view shows."""
     own, partner = renderer.dataset.describe(sample), _partner(renderer, params)
     return own if partner is None else f"{own} mixed with {renderer.dataset.describe(partner)}"
 
 
 def suspected(renderer: ViewRenderer, stored: StoredViews, view: int, sample: int) -> str:
-    """Find out which of a wrong view's images changed, where nothing but pixels can tell.
+    """Return which of a wrong view's images changed, where only pixels show it.
 
     An image is cleared by another view that shows mostly it and has the cached pixels.
 
@@ -92,7 +92,7 @@ def _is_cleared(renderer: ViewRenderer, stored: StoredViews, image: int) -> bool
 def _rows_of(renderer: ViewRenderer, stored: StoredViews, view: int, image: int) -> Iterator[int]:
     """Yield the first samples whose view shows mostly one image, theirs or their partner's."""
     augmentation = renderer.augmentation
-    assert isinstance(augmentation, Mixed), "views of one image need no telling apart"
+    assert isinstance(augmentation, Mixed), "views of one image have no partner"
     try:
         parts = augmentation.split(stored.params(view, np.arange(stored.samples)))
     except PixelError:

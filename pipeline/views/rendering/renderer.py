@@ -35,8 +35,8 @@ class ViewRenderer:
         device: where views are wanted.
 
     Raises:
-        DatasetError: images in memory that `cifar-weak` can't take, or fewer than partners are
-            drawn from.
+        DatasetError: `cifar-weak` can't take the images in memory, or they are fewer than partners
+            are drawn from.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ViewRenderer:
             raise DatasetError(
                 f"{augmentation.name} mixes each image with any of {self._mixed.partners} samples, "
                 f"but there are {len(dataset)}: it isn't the dataset that was cached, or is cut "
-                "otherwise"
+                "differently"
             )
         base = augmentation.base if isinstance(augmentation, Mixed) else augmentation
         self._images = ImageRenderer(dataset, base, pool=pool, device=device)
@@ -70,8 +70,8 @@ class ViewRenderer:
             (B, S, S, 3) uint8 on the device.
 
         Raises:
-            DatasetError: an image that can't be read.
-            PixelError: parameters that can't be of that image, or not of its partner.
+            DatasetError: an image can't be read.
+            PixelError: the parameters can't belong to that image, or to its partner.
         """
         indices = np.asarray(samples, np.int64)
         if self._mixed is None:
@@ -96,8 +96,8 @@ class ViewRenderer:
             (B, S, S, 3) uint8 on the device, and the (B, P) parameters.
 
         Raises:
-            DatasetError: an image that can't be read, or is of a size that can't be taken.
-            UsageError: a view that there isn't.
+            DatasetError: an image can't be read, or is of a size that can't be taken.
+            UsageError: there is no such view.
         """
         ((pixels, params),) = self.draw_views(seed, (view,), samples)
         return pixels, params
@@ -110,7 +110,7 @@ class ViewRenderer:
         The partners of mixed views, others in each view, are decoded for each.
 
         Returns:
-            For each view what `draw` gives; raises as that does.
+            For each view what `draw` returns; raises as that does.
         """
         indices, mixed = np.asarray(samples, np.int64), self._mixed
         if mixed is None:
@@ -142,7 +142,7 @@ def _mixed(
     views: Callable[[slice], tuple[torch.Tensor, torch.Tensor]],
     drawn: NDArray[Any],
 ) -> torch.Tensor:
-    """Mix views, some at a time: `views` gives own ones and partners' for a run of rows."""
+    """Mix views, some at a time: `views` returns own ones and partners' for a run of rows."""
     count, size = len(drawn), augmentation.size
     step = max(1, _MIXED_BYTES // (3 * size * size))
     first = augmentation.mix.mix(*views(slice(step)), drawn[:step])

@@ -154,7 +154,7 @@ def test_without_a_job_they_say_so(script, slurm):
     job = submit(script, slurm, 0, [])
     _, complaints = job.communicate(timeout=60)
     assert job.returncode == 2
-    assert complaints == f"{script.name}: error: which job? cache ... or correct ...\n"
+    assert complaints == f"{script.name}: error: no job given: add cache ... or correct ...\n"
 
 
 def test_the_client_of_a_cluster(slurm, tmp_path):

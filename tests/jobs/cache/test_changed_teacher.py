@@ -74,7 +74,7 @@ def test_another_part_with_other_code_is_refused(tmp_path, edited, capfd):
     done(*words, "--part", "0/2")
     edited.scales(1.01)
     line = refused(capfd, *words, "--part", "1/2")
-    assert "was begun by a teacher that answers otherwise than import:edited_teacher:net" in line
+    assert "was begun by a teacher that with other logits than import:edited_teacher:net" in line
     assert "for sample" in line
     assert "name another --out" in line
     edited.scales(1)
@@ -87,7 +87,7 @@ def test_a_resumed_run_with_other_code_is_refused(tmp_path, edited, capfd):
     done(*words)
     (tmp_path / "raw.zarr/logits/c/1/2/0").unlink()
     edited.scales(3)
-    assert "answers otherwise" in refused(capfd, *words)
+    assert "with other logits than" in refused(capfd, *words)
     assert not (tmp_path / "raw.zarr/logits/c/1/2/0").exists()
     edited.scales(1)
     done(*words)
@@ -98,7 +98,7 @@ def test_a_complete_store_of_other_code_is_not_called_complete(tmp_path, edited,
     words = cache_words(edited.spec, tmp_path / "raw.zarr")
     done(*words)
     edited.scales(2)
-    assert "answers otherwise" in refused(capfd, *words)
+    assert "with other logits than" in refused(capfd, *words)
     Store.open(tmp_path / "raw.zarr")
 
 

@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(tmp_path, raw):
     os.killpg(job.pid, signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert job.returncode == 130
-    assert "interrupted; the same command again goes on from here" in one_error(err)
+    assert "interrupted: run the same command again to go on from here" in one_error(err)
     wait_until(lambda: group_members(job.pid) == [])
     before = chunks(tmp_path / "out.zarr")
     assert 2 < before < UNITS
@@ -176,7 +176,7 @@ def test_with_all_workers_lost_the_job_stops_and_can_go_on(tmp_path, raw, monkey
         killer.join()
         line = one_error(capsys.readouterr().err)
         assert "all workers are gone" in line
-        assert "the same command again goes on from here" in line
+        assert "run the same command again to go on from here" in line
         assert 2 < chunks(tmp_path / "out.zarr") < UNITS
         cluster.add_worker()
         assert run(*words(raw, correction, cluster.address)) == 0
@@ -230,7 +230,7 @@ def test_a_scheduler_without_workers(tmp_path, raw, monkeypatch, capsys):
     monkeypatch.setattr(running, "SECONDS_UNTIL_WORKERS", 1.0)
     with scheduler(tmp_path) as cluster:
         assert run(*words(raw, "sort", cluster.address)) == 1
-    assert "has no workers, and none has come for 1 s" in one_error(capsys.readouterr().err)
+    assert "has no workers, and none has started in 1 s" in one_error(capsys.readouterr().err)
 
 
 def other_version(folder: Path, package: str) -> str:

@@ -80,7 +80,7 @@ def test_a_value_that_cant_be_meant_is_one_line(tmp_path, monkeypatch, capsys, w
         (arguments.seed, str(2**64 - 1), 2**64 - 1),
         (arguments.threads, "4096", 4096),
         (arguments.finite, "-1e30", -1e30),
-        (arguments.above_zero, "1e-9", 1e-9),
+        (arguments.positive_number, "1e-9", 1e-9),
         (arguments.view_count, "all", "all"),
         (arguments.view_count, "100000", "100000"),
         (arguments.percent, "100", 100.0),
@@ -98,7 +98,7 @@ def test_the_last_value_within_bounds_is_taken(parse, text, value):
         (arguments.seed, "-1", "'-1' is not a whole number of at least 0"),
         (arguments.finite, "1.1e30", "'1.1e30' is too large: 1e+30 at most"),
         (arguments.finite, "-inf", "'-inf' is not a finite number"),
-        (arguments.above_zero, "-0.0", "'-0.0' is not above 0"),
+        (arguments.positive_number, "-0.0", "'-0.0' is not above 0"),
         (arguments.view_count, "100001", "is too large: 100,000 at most"),
     ],
 )

@@ -54,12 +54,12 @@ CASES = [
     Case("no image folder", {"dataset": "imagefolder:{absent}"}, 1, "{absent}"),
     Case("no hdf5 file", {"dataset": "hdf5:{absent}"}, 1, "{absent}"),
     Case("an empty class", {"dataset": "imagefolder:{empty_class}"}, 1, "empty_class"),
-    Case("one class", {"dataset": "imagefolder:{photos}"}, 1, "has one class alone, 'a'"),
+    Case("one class", {"dataset": "imagefolder:{photos}"}, 1, "has only one class, 'a'"),
     Case(
         "train on one class",
         ["train", "--dataset", "imagefolder:{photos}", *TRAIN[3:], "--out", "{out}"],
         1,
-        "has one class alone, 'a'",
+        "has only one class, 'a'",
     ),
     Case(
         "a truncated image",
@@ -144,7 +144,7 @@ CASES = [
         "more samples than the store",
         [*TRAIN, "--soft-labels", "{raw}", "--out", "{out}"],
         1,
-        "say --limit 160",
+        "use --limit 160",
     ),
     Case(
         "corrected twice",

@@ -102,7 +102,7 @@ class TestStreams:
         finally:
             os.chdir(ROOT)
         assert capsys.readouterr().err == (
-            "logitbank demo: error: the current folder is gone: go to one that is there\n"
+            "logitbank demo: error: the current folder was removed: change to another one\n"
         )
 
 
@@ -110,11 +110,11 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("error", "says"),
         [
-            (RuntimeError("can't start new thread"), "no further thread may be started here"),
-            (MemoryError(), "there is too little memory for this"),
+            (RuntimeError("can't start new thread"), "no more threads can be started"),
+            (MemoryError(), "there is not enough memory"),
             (MemoryError("Unable to allocate 2 PiB"), "Unable to allocate 2 PiB"),
-            (RuntimeError("CUDA out of memory.\nTried"), "memory for this: CUDA out of memory. T"),
-            (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "too little memory"),
+            (RuntimeError("CUDA out of memory.\nTried"), "enough memory: CUDA out of memory. T"),
+            (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "not enough memory"),
             (RecursionError("maximum recursion depth"), "nested too deeply"),
             (OSError(28, "No space left on device", "x"), "the disk is full: x was not written"),
             (PermissionError(13, "Permission denied", "x"), "Permission denied: 'x'"),
@@ -151,5 +151,5 @@ class TestFailures:
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             assert run(*words[job]) == 1
-        assert "no further thread may be started here" in capsys.readouterr().err
+        assert "no more threads can be started" in capsys.readouterr().err
         assert run(*words[job]) == 0

@@ -80,14 +80,14 @@ class TestWritten:
     @pytest.mark.parametrize(
         ("out", "code", "says"),
         [
-            ("", 2, "names nothing"),
-            ("  ", 2, "names nothing"),
-            (".", 2, "is a folder that is there already: name a new one in it, as ./NAME"),
-            ("/", 2, "as /NAME"),
-            ("a/..", 2, "is a folder that is there already"),
-            ("a\nb", 2, r"'a\nb' holds the control character '\n'"),
-            ("a\x1b[31m", 2, "holds the control character"),
-            ("a\0b", 2, "holds the character NUL"),
+            ("", 2, "is empty: a path is required"),
+            ("  ", 2, "is empty: a path is required"),
+            (".", 2, "is an existing folder: name a new one in it, such as ./NAME"),
+            ("/", 2, "such as /NAME"),
+            ("a/..", 2, "is an existing folder"),
+            ("a\nb", 2, r"'a\nb' contains the control character '\n'"),
+            ("a\x1b[31m", 2, "contains the control character"),
+            ("a\0b", 2, "contains a NUL character"),
             ("x" * 300, 2, "a name of 300 bytes is too long"),
             ("é" * 120, 2, "a name of 240 bytes is too long"),
             ("d/" * 2000 + "x", 2, "bytes is too long"),
@@ -127,18 +127,18 @@ class TestOtherWork:
         (here / "link").symlink_to("raw.zarr")
         words = ["correct", "raw.zarr", "--correction", "sort", *flags, "--out"]
         error = refused(capsys, *words, out.replace("link/..", "."), code=2)
-        assert "is the store that is to be corrected, which stays as it is: name another" in error
+        assert "is the store to be corrected, which must stay as it is: name another" in error
         url = ["correct", f"file://{here}/raw.zarr", *words[2:], out.replace("link/..", ".")]
-        assert "is the store that is to be corrected" in refused(capsys, *url, code=2)
+        assert "is the store to be corrected" in refused(capsys, *url, code=2)
         assert Store.open("raw.zarr").manifest.correction is None
 
     @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
     @pytest.mark.parametrize(
         ("name", "says"),
         [
-            ("run", "is not a store: it holds a run (config.yaml); name another --out"),
-            ("many", "it holds 0, 1, 2 and 7 more"),
-            ("empty", "is not a store: it holds nothing"),
+            ("run", "is not a store: it contains a run (config.yaml); name another --out"),
+            ("many", "it contains 0, 1, 2 and 7 more"),
+            ("empty", "is not a store: it contains nothing"),
             ("file", "is a file"),
             ("link", "is a link that leads nowhere"),
         ],
@@ -179,7 +179,7 @@ class TestOtherWork:
         (here / "mine").mkdir()
         (here / "mine/notes.txt").write_text("mine")
         error = refused(capsys, *words, code=2)
-        assert "mine was not made by this job (it holds notes.txt" in error
+        assert "mine was not made by this job (it contains notes.txt" in error
         (here / "mine" / f"{job}.log").write_text("")
         assert run(*words) == 0
 
@@ -187,7 +187,7 @@ class TestOtherWork:
         words = ["correct", raw, "--correction", "sort", "--out", "o", "--cluster", "local"]
         words += ["--performance-report", "train.h5", "--dry-run"]
         (here / "train.h5").write_bytes(b"\x89HDF")
-        assert "something else than an HTML page" in refused(capsys, *words, code=2)
+        assert "an existing file that is not an HTML page" in refused(capsys, *words, code=2)
         (here / "train.h5").write_text("<!DOCTYPE html>\n<html>")
         assert run(*words) == 0
 
@@ -223,14 +223,14 @@ class TestHome:
         assert f"--out {home}/rep/students/mine" in capsys.readouterr().out
 
     def test_of_a_queues_file_and_the_folders_in_it(self, here, capsys):
-        from logitbank.jobs.cluster.where import Queue, parse_where
+        from logitbank.jobs.cluster.spec import Queue, parse_cluster
 
         home = here.parent / "home"
         text = (
             "workers: 1\ncores: 1\nmemory: 1GB\nlog_directory: ~/logs\npython: ~/venv/bin/python\n"
         )
         (home / "q.yaml").write_text(text)
-        where = parse_where("slurm:~/q.yaml")
+        where = parse_cluster("slurm:~/q.yaml")
         assert isinstance(where, Queue)
         assert where.settings.log_directory == f"{home}/logs"
         assert where.settings.python == f"{home}/venv/bin/python"
@@ -247,10 +247,10 @@ class TestRead:
     @pytest.mark.parametrize(
         ("where", "says"),
         [
-            ("", "names nothing"),
+            ("", "is empty: a path is required"),
             ("~nobody-of-this-name", "is not a home folder here"),
             ("http://[", "is not a URL"),
-            ("a\0", "holds the character NUL"),
+            ("a\0", "contains a NUL character"),
         ],
     )
     def test_what_names_nothing_is_one_line(self, here, capsys, job, where, says):

@@ -47,8 +47,9 @@ def test_with_nothing_in_hand_it_ends_where_it_stands(number, capfd):
 
     assert until_stopped("cache", work) == 75
     assert reached == []
+    cause = f"stopped by {number.name}"
     assert capfd.readouterr().err == (
-        f"logitbank cache: stopped by {number.name}: the same command goes on from here\n"
+        f"logitbank cache: {cause}: run the same command again to go on from here\n"
     )
 
 
@@ -159,7 +160,7 @@ def stopped_at(place: str, gate: Path, number: int, words: list[object]) -> str:
     assert code == 75, (code, printed, complaints)
     last = complaints.splitlines()[-1]
     name = signal.Signals(number).name
-    assert last.endswith(f": stopped by {name}: the same command goes on from here")
+    assert last.endswith(f": stopped by {name}: run the same command again to go on from here")
     assert "Traceback" not in complaints
     return complaints
 
@@ -214,7 +215,9 @@ def test_while_torch_is_being_imported(teacher, tmp_path):
     job.send_signal(signal.SIGTERM)
     _, complaints = job.communicate(timeout=120)
     assert job.returncode == 75, complaints
-    assert complaints.endswith(b"stopped by SIGTERM: the same command goes on from here\n")
+    assert complaints.endswith(
+        b"stopped by SIGTERM: run the same command again to go on from here\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

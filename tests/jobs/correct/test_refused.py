@@ -38,15 +38,15 @@ def error_of(capsys, code: int, *words: object) -> str:
 @pytest.mark.parametrize(
     ("out", "relation"),
     [
-        ("raw.zarr", "is the store that is to be corrected"),
-        ("./other/../raw.zarr/", "is the store that is to be corrected"),
-        ("{here}/raw.zarr", "is the store that is to be corrected"),
-        ("link.zarr", "is the store that is to be corrected"),
+        ("raw.zarr", "is the store to be corrected"),
+        ("./other/../raw.zarr/", "is the store to be corrected"),
+        ("{here}/raw.zarr", "is the store to be corrected"),
+        ("link.zarr", "is the store to be corrected"),
         ("raw.zarr/sort.zarr", "lies in the store"),
         ("link.zarr/deep/er/sort.zarr", "lies in the store"),
-        ("../{name}", "holds the store that is to be corrected"),
-        (".", "is a folder that is there already"),
-        ("{here}/..", "is a folder that is there already"),
+        ("../{name}", "contains the store to be corrected"),
+        (".", "is an existing folder"),
+        ("{here}/..", "is an existing folder"),
     ],
 )
 def test_out_is_not_the_input(mine, tmp_path, capsys, monkeypatch, out, relation):

@@ -134,7 +134,7 @@ def test_a_dry_run_tells_of_chunks_that_lack(moved, tmp_path, capsys):
     )
     words = (*words, "--soft-labels", path, "--parent", parent, "--out", tmp_path / "run")
     done(*words, "--dry-run")
-    assert "  50 chunks that its epochs will read are there" in capsys.readouterr().out
+    assert "  50 chunks that it will read exist" in capsys.readouterr().out
     (parent / "top/c/1/0/0").unlink()
     assert run(*words, "--dry-run") == run(*words) == 1
     lines = capsys.readouterr().err.splitlines()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitbank.jobs.cluster.where import LocalWorkers
+from logitbank.jobs.cluster.spec import LocalWorkers
 from logitbank.jobs.fill.parts import Part
 from logitbank.jobs.fill.sharing import Sharing
 from logitbank.stores.errors import UsageError

@@ -168,7 +168,7 @@ class TestAccuracy:
         same = runs_of(dict.fromkeys(TOP1, TOP1["KD on raw"]))
         assert accuracy_finding(small_report(material, runs=same)).startswith("No difference")
         single = runs_of({name: pairs[:1] for name, pairs in TOP1.items()})
-        assert accuracy_finding(small_report(material, runs=single)).startswith("One run each")
+        assert accuracy_finding(small_report(material, runs=single)).startswith("Single runs")
 
     def test_each_run_is_a_dot_and_a_ring_and_each_mean_a_line(self, report):
         (axes,) = draw_accuracy(report, LIGHT).axes
@@ -217,7 +217,7 @@ class TestMistakes:
 
 class TestThroughput:
     def test_rates_and_ratios_are_medians_by_round(self, page):
-        rows = page.tables["Images a second over 3 rounds"][1:]
+        rows = page.tables["Images per second over 3 rounds"][1:]
         assert rows[0] == ["no teacher", "900", "500 to 1,000", "1", ""]
         assert rows[1] == ["cached", "891", "505 to 990", "0.990", "0.990 to 1.010"]
         assert rows[2] == ["in the loop", "360", "260 to 400", "0.400", "0.400 to 0.520"]
@@ -229,7 +229,7 @@ class TestThroughput:
             ((990.0, 505.0, 891.0), "can't be told from noise"),
             ((900.0, 475.0, 900.0), "can't be told from noise"),
             ((900.0, 450.0, 810.0), "the cache costs about 10.0% here"),
-            ((1100.0, 550.0, 990.0), "for no reason that we know"),
+            ((1100.0, 550.0, 990.0), "for no known reason"),
         ],
     )
     def test_the_cache_is_held_against_the_same_work_timed_twice(self, material, cached, verdict):
@@ -247,8 +247,8 @@ class TestThroughput:
 class TestBytes:
     def test_columns_add_up_and_are_the_files(self, report, material):
         rows = {row[0]: row[1:] for row in bytes_table(report).rows}
-        totals = [whole(cell) for cell in rows.pop("all")]
-        by_row = rows.pop("all, by cached row")
+        totals = [whole(cell) for cell in rows.pop("total")]
+        by_row = rows.pop("total per cached row")
         sums = np.sum([[whole(cell) for cell in row] for row in rows.values()], axis=0)
         assert sums.tolist() == totals
         for total, cell, path in zip(totals, by_row, material.stores.values(), strict=True):
@@ -262,16 +262,16 @@ class TestCost:
         assert rows["spent on the cache"] == ("3 views × 120 images", "360")
         assert rows["the loop would have spent"] == ("6 students × 4 epochs × 120 images", "2,880")
         assert rows["saved"] == ("2,880 − 360", "2,520")
-        assert rows["pays, in passes, from"] == ("s × 480 > 360", "student 1")
+        assert rows["pays off, in passes, from"] == ("s × 480 > 360", "student 1")
         arithmetic, saved = rows["seconds a student saves"]
         assert arithmetic == "480 ÷ (900 × 0.400) − 480 ÷ (900 × 0.990)"
         assert saved == f"{480 / 360 - 480 / 891:.1f}"
-        assert rows["pays, in seconds, from"][1] == "student 1"
+        assert rows["pays off, in seconds, from"][1] == "student 1"
 
     def test_more_views_than_a_student_sees_pay_later(self, report):
         cost = TeacherCost(samples=120, views=10, epochs=4, students=2)
         rows = {row[0]: row[1:] for row in cost_table(cost, report.throughput).rows}
-        assert rows["pays, in passes, from"] == ("s × 480 > 1,200", "student 3")
+        assert rows["pays off, in passes, from"] == ("s × 480 > 1,200", "student 3")
         assert rows["saved"] == ("960 − 1,200", "−240")
 
     def test_seconds_that_were_not_timed_are_left_out(self, report):

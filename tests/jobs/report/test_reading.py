@@ -84,7 +84,7 @@ class TestStores:
         for name, size in store.array_bytes.items():
             inside = [file for file in (path / name).rglob("*") if file.is_file()]
             assert size == sum(file.stat().st_size for file in inside) > 0
-        assert store.beside > 0
+        assert store.other_bytes > 0
 
     def test_the_rows_are_views_times_samples(self, material):
         store = read_store(Store.open(material.stores["raw"]), "raw.zarr")

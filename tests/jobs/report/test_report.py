@@ -133,7 +133,7 @@ class TestRefused:
             (["{tmp}/none.zarr"], 1, "there is no store at {tmp}/none.zarr: no such folder"),
             (["{raw}", "{raw}"], 2, "{raw} is named twice"),
             (["{raw}", "--runs", "{tmp}"], 2, "{tmp} is not the folder of a training run"),
-            (["{raw}", "--runs", "{run}", "{run}"], 2, "are one run twice, of the same settings"),
+            (["{raw}", "--runs", "{run}", "{run}"], 2, "have the same settings and the same seed"),
             (["{raw}", "--dataset", "nope"], 2, "unknown dataset 'nope'"),
             (["{swap}", "--dataset", "digits"], 2, "all of these are corrected: name the raw one"),
             (["{raw}", "--parent", "{raw}"], 2, "0 of the stores are virtual, 1 given"),
@@ -184,7 +184,7 @@ class TestRefused:
         assert "lies in the store" in capsys.readouterr().err
         (tmp_path / "page").touch()
         assert run("report", stores["raw"], "--out", tmp_path / "page") == 2
-        assert "is a file: --out names a folder" in capsys.readouterr().err
+        assert "is a file: --out must name a folder" in capsys.readouterr().err
 
 
 class TestNames:

@@ -80,7 +80,7 @@ def test_groups_of_other_sizes_are_weighed_by_their_degrees():
 def test_one_seed_is_never_more_than_noise():
     found = difference([99.0], [1.0])
     assert (found.points, found.margin) == (98.0, None)
-    assert found.verdict == "no spread to hold it against"
+    assert found.verdict == "no spread to compare it with"
 
 
 @given(st.lists(percentages, min_size=1, max_size=9))

@@ -73,7 +73,7 @@ class TestNames:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "cifar100").mkdir()
         assert find_recipes("cifar100") == usual
-        with pytest.raises(UsageError, match="cifar100 holds no recipe"):
+        with pytest.raises(UsageError, match="cifar100 contains no recipe"):
             find_recipes("./cifar100")
 
     def test_your_own_is_named_by_its_file(self, tmp_path, recipe_file):
@@ -156,11 +156,11 @@ class TestReading:
             ({"corrections": ["sorted"]}, "unknown correction 'sorted': did you mean 'sort'"),
             ({"corrections": ["sort", "sort"]}, "corrections must be one or more, each once"),
             ({"corrections": []}, "corrections must be one or more"),
-            ({"weak": "cifar-weak+mixup"}, "dkd tells an image's label from the other classes"),
+            ({"weak": "cifar-weak+mixup"}, "dkd needs one label for each image"),
             ({"weak": "cifar-weak+mixup", "loss": "kd", "loss_settings": {}},
-             "a correction puts one first: say `corrections: [none]`"),
+             "a correction puts one first: set `corrections: [none]`"),
             ({"strong": "cifar-strong+cutmix", "loss": "mlkd", "loss_settings": {}},
-             "and cifar-strong+cutmix would mix them with different others"),
+             "but cifar-strong+cutmix mixes each with a different image"),
             ({"lr": None}, "lr is missing"),
             ({"lr": None, "views": None, "loss": None}, "loss, views and lr are missing"),
             ({"lr": "fast"}, "lr must be a number, not 'fast'"),
@@ -170,14 +170,14 @@ class TestReading:
             ({"published": 733}, "published must be a percentage above 0, at most 100"),
             ({"published_corrected": {"sorted": {"top1": 70}}}, "unknown correction 'sorted': did"),
             ({"published_corrected": {"none": {"top1": 70}}},
-             "published_corrected: none is how dkd takes its logits: say `published`"),
+             "published_corrected: none is the correction that dkd itself uses: write its figure"),
             ({"published_corrected": {"sort": {"top1": 700}}},
              "published_corrected.sort.top1 must be a percentage above 0, at most 100, not 700"),
             ({"milestones": [180, 150]}, "milestones are epochs in order"),
             ({"milestones": [150, 240]}, "milestones are epochs in order, above 0 and below 240"),
-            ({"loss": "mlkd"}, "mlkd learns from a weak and a strong view: name `strong`"),
+            ({"loss": "mlkd"}, "mlkd learns from a weak and a strong view: set `strong`"),
             ({"strong": "cifar-strong"}, "dkd learns from one view: leave out `strong`"),
-            ({"loss": "ce"}, "ce learns from labels alone, there are no logits to correct"),
+            ({"loss": "ce"}, "ce learns from labels alone, so that there are no logits to correct"),
             (
                 {"teacher_training": {"epochs": 1, "batch_size": 1, "lr": 1, "apart": True}},
                 "teacher_training: apart needs a limit",
@@ -201,8 +201,8 @@ class TestReading:
             ("- a\n- b\n", "must map the keys of a recipe to values"),
             ("a: [1\n", "mine.yaml is no"),
             ("extends: mine.yaml\n", "extends itself"),
-            (f"extends: {RECIPES}/digits.yaml\n", "digits.yaml is a table, and only a single"),
-            ("extends: digits/kd\ncolumns: [kd]\n", "mine.yaml is a table, and only a single"),
+            (f"extends: {RECIPES}/digits.yaml\n", "digits.yaml is a table, but only a single"),
+            ("extends: digits/kd\ncolumns: [kd]\n", "mine.yaml is a table, but only a single"),
             ("extends: other.yaml\n", "other.yaml can't be read: No such file"),
         ],
     )
@@ -301,13 +301,13 @@ class TestTable:
             ({"column": []}, "unknown key of a table of recipes 'column': did you mean 'columns'"),
             ({"dataset": None}, "dataset is missing"),
             ({"columns": "kd"}, "columns must be a list, not 'kd'"),
-            ({"columns": ["kd", "kd"]}, "columns: each stands once, not kd, kd"),
+            ({"columns": ["kd", "kd"]}, "columns: names must be unique, not kd, kd"),
             ({"columns": ["kd/swap"]}, "columns: unknown column 'kd'"),
-            ({"models": None}, "pairs: `models` must say of which kind the networks are"),
+            ({"models": None}, "pairs: `models` must name the kind of the networks"),
             ({"pairs": {"resnet14": None}}, "pairs: 'resnet14' is not TEACHER-STUDENT"),
             (
                 {"pairs": {"resnet14-resnet8": [70]}},
-                "pairs: resnet14-resnet8 has 1 figures for 4 columns: write ~ where none is known",
+                "pairs: resnet14-resnet8 has 1 figures for 4 columns: write ~ for an unknown",
             ),
             (
                 {"pairs": {"resnet14-resnet8": [70, "x", None, None]}},

@@ -177,7 +177,7 @@ class TestAgain:
             assert run("reproduce", *words) == 75
         error = capsys.readouterr().err
         assert error.startswith("logitbank reproduce: stopped by a signal during: cache 2 views")
-        assert "the same command goes on from here" in error
+        assert "run the same command again to go on from here" in error
         assert not (tmp_path / "out" / "students").exists()
 
     def test_another_recipe_reuses_the_stores(self, out, recipes, tmp_path, capsys):
@@ -210,16 +210,19 @@ class TestBadInput:
             (["{kd}", "--scale", "2"], "'2' is not a number above 0, at most 1"),
             (["{kd}", "--seeds", "0"], "'0' is not a whole number of at least 1"),
             (["{kd}", "--device", "gpu"], "device 'gpu'"),
-            (["{kd}", "--teacher", "cifar:resnet20@a.pt"], "is the teacher of no recipe here"),
+            (
+                ["{kd}", "--teacher", "cifar:resnet20@a.pt"],
+                "is not the teacher of any of these recipes",
+            ),
             (["{kd}", "{wrong}"], "unknown key of a recipe 'epoch': did you mean 'epochs'"),
             (["{kd}", "{other}"], "are both called kd: rename one of them"),
-            (["{kd}", "--out", "{kd}"], "is a file: --out names a folder"),
+            (["{kd}", "--out", "{kd}"], "is a file: --out must name a folder"),
             (["{vision}"], "resnet188"),
             (["digits/kdd"], "unknown recipe 'digits/kdd': did you mean 'digits/kd'?"),
             (["{kd}", "--views", "500"], "500 views are more than cifar-weak"),
             pytest.param(
                 ["{kd}", "--amp"],
-                "--amp needs a CUDA device, this machine has cpu",
+                "--amp needs a CUDA device, not cpu: leave --amp out",
                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA"),
             ),
         ],
@@ -248,7 +251,7 @@ class TestBadInput:
         assert run("reproduce", *words) == 2
         error = capsys.readouterr().err
         assert "one.h5 has no test split" in error
-        assert "--eval-dataset names another dataset's" in error
+        assert "name a dataset that has one by --eval-dataset" in error
 
     def test_classes_must_be_numbered_as_in_the_split_evaluated_on(self, recipes, tmp_path, capsys):
         for split, names in (("train", ["cat", "dog"]), ("test", ["dog", "cat"])):

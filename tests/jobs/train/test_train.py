@@ -208,7 +208,7 @@ def test_a_store_is_the_folder_of_nothing_else(capsys, raw, words, inside, dry):
 @pytest.mark.parametrize("words", list(JOBS_WITH_A_FOLDER.values())[:2], ids=["train", "teacher"])
 def test_a_plan_says_what_the_run_would(tmp_path, capsys, words):
     (tmp_path / "notes.txt").touch()
-    assert "holds no run but notes.txt" in error_of(capsys, *words, "--dry-run", "--out", tmp_path)
+    assert "holds notes.txt, but no run" in error_of(capsys, *words, "--dry-run", "--out", tmp_path)
     done(*words, "--out", tmp_path / "run")
     capsys.readouterr()
     assert run(*words, "--lr", 0.5, "--dry-run", "--out", tmp_path / "run") == 1

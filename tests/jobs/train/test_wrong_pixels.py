@@ -80,7 +80,7 @@ def test_one_changed_image_in_memory(digits_store, tmp_path):
     images = dataset.images.copy()
     images[17, 20, 20] ^= 1
     changed = dataclasses.replace(dataset, images=images)
-    message = "1 of 24 images are others, first sample 17 of digits train"
+    message = "1 of 24 images are different, first sample 17 of digits train"
     assert steps_before_it_stops(path, changed, tmp_path / "run", message) == 0
 
 

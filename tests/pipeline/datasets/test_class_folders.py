@@ -93,7 +93,7 @@ def test_a_folder_of_two_classes_is_refused(tmp_path, link, target):
     (root / link).symlink_to(target)
     message = refusal(root)
     assert link in message
-    assert "are one folder, by a link, so its images would be of two classes" in message
+    assert "are the same folder, by a link, so its images would have two classes" in message
 
 
 def test_links_to_folders_and_images_elsewhere_are_followed(tmp_path):
@@ -111,7 +111,7 @@ def test_links_to_folders_and_images_elsewhere_are_followed(tmp_path):
 def test_a_link_to_nothing_is_named(tmp_path, link):
     root = write(tmp_path, "a", "b")
     (root / link).symlink_to("loop.png" if "loop" in link else "gone")
-    assert f"{root / link}: is a link to what isn't there" in refusal(root)
+    assert f"{root / link}: is a broken link" in refusal(root)
 
 
 def test_a_pipe_is_no_image(tmp_path):
@@ -119,7 +119,7 @@ def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(root / "a" / "notes")
     assert len(imagefolder(root, "train")) == 4
     os.mkfifo(root / "a" / "0.jpg")
-    assert f"{root / 'a' / '0.jpg'}: is named as an image, but is not a file" in refusal(root)
+    assert f"{root / 'a' / '0.jpg'}: is named like an image but is not a file" in refusal(root)
 
 
 def test_a_folder_named_as_an_image_is_a_folder(tmp_path):
@@ -147,7 +147,7 @@ def test_numbered_folders_are_numbered_as_one_asks(tmp_path, names):
     root = write(tmp_path / "photos", *names, images=1)
     message = refusal(root)
     assert "in the order of text, as torchvision's ImageFolder" in message
-    assert f"say imagefolder:{root}@text or imagefolder:{root}@natural" in message
+    assert f"use imagefolder:{root}@text or imagefolder:{root}@natural" in message
     natural = open_dataset(f"imagefolder:{root}@natural")
     assert list(natural.classes) == sorted(names, key=lambda name: int(name.strip("clas")))
     text = open_dataset(f"imagefolder:{root}@text")
@@ -221,21 +221,21 @@ def test_splits_go_by_several_names(tmp_path, caplog, train, test):
         assert has_split(spec, "val")
         assert [len(open_dataset(spec, split)) for split in ("train", "test")] == [4, 2]
     said = {record.getMessage().split(": ")[1] for record in caplog.records}
-    assert f"{train}/ is taken for the train split, of class folders" in said or train == "train"
-    assert f"{test}/ is taken for the test split, of class folders" in said
+    assert f"{train}/ is taken as the train split of class folders" in said or train == "train"
+    assert f"{test}/ is taken as the test split of class folders" in said
 
 
 def test_two_folders_of_one_split_are_refused(tmp_path):
     write(tmp_path / "train", "a", "b")
     write(tmp_path / "Training", "a", "b")
-    assert "both Training and train are named as the train split" in refusal(tmp_path)
+    assert "both Training and train are named like the train split" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("inner", ["pets", "pets/pets"])
 @pytest.mark.parametrize("below", [["a", "b"], ["train/a", "train/b", "val/a", "val/b"]])
 def test_a_folder_around_the_dataset_is_refused_by_the_name_of_the_dataset(tmp_path, inner, below):
     write(tmp_path / inner, *below)
-    assert refusal(tmp_path).endswith(f"say imagefolder:{tmp_path / inner}")
+    assert refusal(tmp_path).endswith(f"use imagefolder:{tmp_path / inner}")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_folder_of_images_says_so(tmp_path):
 
 def test_one_class_alone_is_nothing_to_learn(tmp_path):
     alone = imagefolder(write(tmp_path / "photos", "cat"), "train")
-    with pytest.raises(DatasetError, match="has one class alone, 'cat', that of .*0.png"):
+    with pytest.raises(DatasetError, match="has only one class, 'cat', that of .*0.png"):
         require_two_classes(alone)
     require_two_classes(imagefolder(write(tmp_path / "photos", "dog"), "train"))
 

@@ -84,12 +84,12 @@ def test_class_names_may_be_the_text_of_a_json_list(tmp_path, as_bytes):
         (b"\xff\xfe", "is one text"),
         ('{"0": "cat", "1": "dog"}', "is one text"),
         ("", "is one text"),
-        (3, "must be a list of names, as ['cat', 'dog'], found 3"),
-        (3.0, "must be a list of names, as ['cat', 'dog'], found 3.0"),
+        (3, "must be a list of names, such as ['cat', 'dog'], found 3"),
+        (3.0, "must be a list of names, such as ['cat', 'dog'], found 3.0"),
         (h5py.Empty("f4"), "must be a list of names"),
-        (np.array([0.5, 1.5, 2.5]), "must be a list of names, as ['cat', 'dog'], found 0.5 among"),
+        (np.array([0.5, 1.5, 2.5]), "a list of names, such as ['cat', 'dog'], found 0.5 among"),
         (np.array([["a"], ["b"], ["c"]], object), "must be a list of names"),
-        (np.array([b"a", b"\xff", b"c"]), "must be a list of names, as ['cat', 'dog'] in UTF-8"),
+        (np.array([b"a", b"\xff", b"c"]), "a list of names, such as ['cat', 'dog'] in UTF-8"),
         ("[1.5, 2.5]", "must be a list of names"),
         ('["a", "b", "a"]', "has the name 'a' 2 times"),
         (["a", "b"], "target 2 of sample 0 is outside the 2 classes"),
@@ -117,9 +117,9 @@ def test_class_names_of_another_kind_are_named(tmp_path, classes, message):
         (np.array([0.5, 1.0, 1.0, 0.0]), "found shape (4,) of float64"),
         (np.array([np.nan, 1.0, 1.0, 0.0]), "found shape (4,) of float64"),
         (np.array([1, 2, 3, 1]), "run from 1 to 3, so class 0 has no samples"),
-        (np.array([-1, 0, 1, 1]), "target -1 of sample 0 is not a class: below 0"),
-        (np.array([0, 1, 2**62, 0]), "65,536 are the most there can be"),
-        (np.array([0, 1, 2**64 - 1, 0], np.uint64), "65,536 are the most there can be"),
+        (np.array([-1, 0, 1, 1]), "target -1 of sample 0 is below 0, so not a class"),
+        (np.array([0, 1, 2**62, 0]), "65,536 are the most a store can hold"),
+        (np.array([0, 1, 2**64 - 1, 0], np.uint64), "65,536 are the most a store can hold"),
         (np.array([0, 1, 0]), "4 images but 3 targets"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_claim_of_more_than_there_is_is_refused_before_it_is_read(tmp_path):
 def test_what_memory_cant_hold_is_refused_by_its_size(tmp_path, monkeypatch):
     path = write(tmp_path / "a.h5")
     monkeypatch.setattr("os.sysconf", lambda name: 20)
-    assert "takes 768 bytes of memory, and there are 400" in refusal(path)
+    assert "takes 768 bytes of memory, but there are 400" in refusal(path)
 
 
 @pytest.mark.parametrize("how", ["link", "soft link", "file", "virtual"])

@@ -122,10 +122,10 @@ def test_labels_of_other_images_are_refused(root, form):
 def test_lines_are_of_images_numbered_from_1_on(root):
     write_labels(root, "synsets")
     (root / "val" / f"{stem(2)}.JPEG").rename(root / "val" / f"{stem(7)}.JPEG")
-    assert "5 lines for images of other numbers than 1 to 5" in refusal(root)
+    assert "5 lines, but the images are not numbered 1 to 5" in refusal(root)
     (root / "imagenet_2012_validation_synset_labels.txt").unlink()
     write_labels(root, "kaggle")
-    assert f"gives {stem(7)} no label" in refusal(root)
+    assert f"has no label for {stem(7)}" in refusal(root)
 
 
 def test_files_that_disagree_are_refused(root):
@@ -143,7 +143,7 @@ def test_files_that_disagree_are_refused(root):
         ("kaggle", f"{stem(0)},", "'' is not a WordNet id"),
         ("caffe", f"{stem(0)}.JPEG cat", "'cat' is not the number of a class"),
         ("caffe", f"{stem(0)}.JPEG 3", "target 3 of sample 0 is outside the 3 classes"),
-        ("devkit", "4", "knows no class 4"),
+        ("devkit", "4", "class 4 is not in"),
         ("devkit", "9" * 30, "is not the number of a class"),
     ],
 )

@@ -178,7 +178,7 @@ def test_arrays_of_images_are_a_set_in_memory(module):
     ("factory", "error", "message"),
     [
         ("failing", DatasetError, "failing failed: OSError: the disk is away"),
-        ("nothing", DatasetError, "gave a int: expected a dataset"),
+        ("nothing", DatasetError, "returned a int: expected a dataset"),
         ("empty", DatasetError, "empty: no images"),
         ("without_splits", UsageError, "did you mean 'without_split'"),
     ],
@@ -253,7 +253,7 @@ def test_items_of_a_set_in_memory_are_its_images_and_targets(module, factory, me
 @pytest.mark.parametrize("classes", ["cat,dog", 2, 2.5, {"cat": 0}, {"cat", "dog"}, [None], []])
 def test_class_names_that_are_no_list_are_named(classes):
     items = Items([(image, 0) for image in random_images(2)], targets=[0, 1], classes=classes)
-    with pytest.raises(DatasetError, match="my photos: classes must be a list of names, as"):
+    with pytest.raises(DatasetError, match="my photos: classes must be a list of names, such as"):
         MapStyleDataset(items, source="my photos").classes  # noqa: B018
 
 
@@ -265,7 +265,7 @@ def test_class_names_may_be_tuples_of_synonyms():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([1, 2, 1], "run from 1 to 2, so class 0 has no samples: number the classes from 0 on"),
+        ([1, 2, 1], "run from 1 to 2, so class 0 has no samples: number the classes from 0"),
         ([0, 70_000, 1], "target 70000 of sample 1 would make 70,001 classes, and 65,536 are"),
         ([0, 2**70, 1], "must be whole numbers in one row"),
         ([[0], [1, 2], [0]], "must be whole numbers in one row"),

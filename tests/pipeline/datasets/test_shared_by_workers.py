@@ -187,7 +187,7 @@ def test_what_is_read_ahead_is_not_gone_on_with_in_a_forked_process():
             next(items)
         return str(error.value)
 
-    assert "can't be gone on with in another that was forked" in forked(go_on)
+    assert "can't be continued in another that was forked" in forked(go_on)
     assert list(items) == list(range(1, 10))
 
 

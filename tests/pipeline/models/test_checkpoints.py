@@ -76,7 +76,7 @@ def refusal(tmp_path, content, network) -> str:
 
 def test_another_number_of_classes_is_said_plainly(tmp_path, network):
     message = refusal(tmp_path, cifar_resnet("resnet8", 100).state_dict(), network)
-    assert "is not a checkpoint of cifar:resnet8: it has 100 classes, 10 are asked for" in message
+    assert "is not a checkpoint of cifar:resnet8: it has 100 classes, expected 10" in message
 
 
 def test_another_architecture_lists_what_differs(tmp_path, network):
@@ -97,7 +97,7 @@ def test_missing_names_are_listed_a_few_of_them(tmp_path, network):
 def test_a_file_of_ours_says_what_it_is_of(tmp_path, network):
     other = cifar_resnet("resnet14", 10)
     content = {"model": other.state_dict(), DESCRIPTION: {"spec": "cifar:resnet14"}}
-    assert "it says it is of cifar:resnet14" in refusal(tmp_path, content, network)
+    assert "it was made for cifar:resnet14" in refusal(tmp_path, content, network)
 
 
 class Surprise:

@@ -176,7 +176,7 @@ def test_a_checkpoint_in_mdistillers_layout_loads_as_it_is(name, tmp_path):
     spec = f"cifar:{name}@{tmp_path / 'ckpt_epoch_240.pth'}"
     teacher = load_model(spec, classes=100, pretrained=True)
     assert state_sha256(teacher.module) == state_sha256(source)
-    with pytest.raises(LogitbankError, match="has 100 classes, 10 are asked for"):
+    with pytest.raises(LogitbankError, match="has 100 classes, expected 10"):
         load_model(spec, classes=10, pretrained=True)
 
 

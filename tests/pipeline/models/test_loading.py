@@ -132,7 +132,7 @@ def test_other_peoples_checkpoints_leave_the_datasets_defaults(tmp_path):
 
 def test_a_checkpoint_of_another_class_count_names_both(tmp_path):
     spec = "cifar:resnet8" + saved(load_model("cifar:resnet8", classes=100), tmp_path / "w.pt")
-    with pytest.raises(LogitbankError, match="has 100 classes, 10 are asked for"):
+    with pytest.raises(LogitbankError, match="has 100 classes, expected 10"):
         load_model(spec, classes=10)
 
 
@@ -220,9 +220,9 @@ def test_an_imported_network_takes_weights_from_a_file(user_module, tmp_path):
     ("factory", "error", "message"),
     [
         ("typo", UsageError, "'input_sise': did you mean 'input_size'"),
-        ("half", UsageError, "gives a mean or a std alone"),
-        ("oblong", UsageError, r"wants images of size \(3, 24, 32\)"),
-        ("nothing", UsageError, "gave a NoneType: expected a torch.nn.Module"),
+        ("half", UsageError, "has only one of mean and std"),
+        ("oblong", UsageError, r"takes images of size \(3, 24, 32\)"),
+        ("nothing", UsageError, "returned a NoneType: expected a torch.nn.Module"),
         ("broken", LogitbankError, "failed: RuntimeError: no weights today"),
         ("images", LogitbankError, "not one row of logits"),
         ("plane", UsageError, "'plane': did you mean 'plain'"),
@@ -235,7 +235,7 @@ def test_an_imported_factory_that_is_wrong_is_refused(user_module, factory, erro
 
 
 def test_an_imported_network_of_another_class_count_names_both(user_module):
-    with pytest.raises(LogitbankError, match="tiny:plain has 4 classes, 10 are asked for"):
+    with pytest.raises(LogitbankError, match="tiny:plain has 4 classes, expected 10"):
         load_model("import:my_nets.tiny:plain", classes=10)
 
 
@@ -309,9 +309,9 @@ def test_a_file_whose_name_has_a_part_s_mark_in_it_wins(tmp_path):
         ("net().bfloat16()", "its weights are bfloat16 .*return it in float32, module.float()"),
         ("net().half()", "its weights are float16 "),
         ("net().double()", "its weights are float64 "),
-        ("Rounding()", "gives logits of bfloat16, float32 is expected"),
+        ("Rounding()", "returns logits of bfloat16, expected float32"),
         ("net().to('meta')", "on the meta device, whose weights have no values"),
-        ("torch.jit.freeze(torch.jit.script(net().eval()))", "gave a frozen TorchScript module"),
+        ("torch.jit.freeze(torch.jit.script(net().eval()))", "returned a frozen TorchScript"),
         ("exported()", "can't take images of 224 × 224: NotImplementedError"),
     ],
 )

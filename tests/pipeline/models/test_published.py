@@ -12,7 +12,7 @@ import torchvision
 from logitbank.pipeline.models import LoadedModel, load_model, state_sha256
 from logitbank.pipeline.models.loading import TRANSFORMS
 from logitbank.pipeline.models.published import identify
-from logitbank.pipeline.models.torchvision_models import todays_name
+from logitbank.pipeline.models.torchvision_models import current_parameter_name
 from logitbank.stores.errors import LogitbankError
 
 State = dict[str, torch.Tensor]
@@ -106,11 +106,11 @@ def test_a_published_file_is_known_only_for_the_classes_it_has(tmp_path, caplog)
     ],
 )
 def test_the_oldest_files_names_are_given_todays(old, today):
-    assert todays_name(old).endswith(today)
+    assert current_parameter_name(old).endswith(today)
 
 
 def test_weights_of_features_alone_are_refused():
-    with pytest.raises(LogitbankError, match="has no classes: its weights are of features alone"):
+    with pytest.raises(LogitbankError, match="has no classes: its weights are for features alone"):
         load_model("torchvision:vgg16@IMAGENET1K_FEATURES", classes=1000)
 
 

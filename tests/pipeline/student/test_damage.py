@@ -142,7 +142,7 @@ def test_a_damaged_last_epoch_begins_the_run_again(run, dataset, undisturbed, ca
     assert_as_undisturbed(result, undisturbed)
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"{run / 'last.pt'} is damaged (")
-    assert "the run begins again, what there was is kept as last.pt.damaged, " in line
+    assert "the run starts again, earlier files are kept as last.pt.damaged, " in line
     assert (run / "last.pt.damaged").read_bytes() == spoilt
     assert (run / "best.pt.earlier").read_bytes() == best
 
@@ -163,7 +163,7 @@ def test_weights_without_their_last_epoch_are_kept(run, dataset, caplog):
     (run / "last.pt").unlink()
     train(CONFIG, dataset, out=run)
     assert (run / "best.pt.earlier").read_bytes() == best
-    assert "has no last.pt: the run begins again" in caplog.text
+    assert "has no last.pt: the run starts again" in caplog.text
 
 
 def test_a_disk_that_does_not_answer_is_no_damage(run, dataset, monkeypatch):
@@ -181,7 +181,7 @@ def test_memory_that_does_not_suffice_is_no_damage(run, dataset, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(torch, "load", refuse)
-    with pytest.raises(LogitbankError, match="last.pt is whole, but not loaded .*can't allocate"):
+    with pytest.raises(LogitbankError, match="last.pt is intact, but can't .*can't allocate"):
         train(CONFIG, dataset, out=run)
     assert (run / "last.pt").exists()
 
@@ -325,7 +325,7 @@ def test_an_older_run_goes_on(run, dataset, undisturbed):
 def test_an_older_run_without_its_configuration_is_refused(run, dataset):
     without_configuration(run)
     (run / "config.yaml").write_text("")
-    with pytest.raises(LogitbankError, match="its last.pt does not tell by which configuration"):
+    with pytest.raises(LogitbankError, match="its last.pt does not say with which configuration"):
         train(CONFIG, dataset, out=run)
     assert (run / "config.yaml").read_bytes() == b""
 

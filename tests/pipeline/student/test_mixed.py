@@ -213,7 +213,7 @@ def test_losses_that_need_one_label_are_refused_before_any_work(tmp_path, datase
 @pytest.mark.parametrize("loss", ["mlkd", "mlkd+ls", "sld"])
 def test_losses_of_two_views_are_refused_before_any_work(tmp_path, dataset, stores, loss):
     """One such store is not answered by asking for a second one."""
-    with pytest.raises(UsageError, match="mixed with another image, and the second view"):
+    with pytest.raises(UsageError, match=r"mixup\.zarr: --loss \S+ learns from two views"):
         train(config(loss=loss), dataset, out=tmp_path / "run", soft_labels=stores["mixup"])
     pair = tuple(stores.values())
     with pytest.raises(UsageError, match=r"mixup\.zarr can't be one of two"):

@@ -69,12 +69,12 @@ def test_an_empty_folder_or_what_a_killed_attempt_left_may(tmp_path, config, nam
 
 FOREIGN = {
     "a store": (["zarr.json", "logits/zarr.json"], "is a store"),
-    "a store that lost its root": (["logits/zarr.json", "crc/"], "holds no run but crc/, logits/"),
-    "images": ([f"{name}/0.png" for name in "abcde"], "holds no run but a/, b/, c/ and 2 more"),
-    "notes alone": (["notes.txt"], "holds no run but notes.txt: name another --out"),
-    "weights alone": (["best.pt", "metrics.jsonl"], "holds no run but best.pt, metrics.jsonl"),
-    "another's configuration": (["config.yaml", "code/"], "holds no run but code/, config.yaml"),
-    "a hidden folder": ([".git/HEAD"], "holds no run but .git/"),
+    "a store that lost its root": (["logits/zarr.json", "crc/"], "holds crc/, logits/, but no run"),
+    "images": ([f"{name}/0.png" for name in "abcde"], "holds a/, b/, c/ and 2 more, but no run"),
+    "notes alone": (["notes.txt"], "holds notes.txt, but no run: name another --out"),
+    "weights alone": (["best.pt", "metrics.jsonl"], "holds best.pt, metrics.jsonl, but no run"),
+    "another's configuration": (["config.yaml", "code/"], "holds code/, config.yaml, but no run"),
+    "a hidden folder": ([".git/HEAD"], "holds .git/, but no run"),
     "a folder for a file": (["last.pt/"], "last.pt is a folder, where a run has a file"),
 }
 
@@ -104,7 +104,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, says in {
         "file": "is a file: --out names a folder",
-        "gone": "is a link to nothing: --out",
+        "gone": "is a broken link: --out",
         "pipe": "is neither a file nor a folder: --out",
         "file/run": "can't be made: .*file is a file",
     }.items():

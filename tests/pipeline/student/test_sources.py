@@ -74,7 +74,7 @@ def test_another_dataset_names_both_fingerprints(dataset, soft):
 def test_one_changed_image_is_named(dataset, soft):
     images = dataset.images.copy()
     images[17, 0, 0, 0] ^= 1
-    with pytest.raises(StoreError, match="1 of 120 images are others, first sample 17 of small"):
+    with pytest.raises(StoreError, match="1 of 120 images are different, first sample 17 of small"):
         check_store(soft, changed(dataset, images=images), ALL)
 
 
@@ -94,18 +94,18 @@ def test_changed_targets_are_told_apart(dataset, soft):
 
 
 def test_a_store_of_the_first_samples_says_which_limit(dataset, soft_head):
-    with pytest.raises(StoreError, match="holds the first 60 samples, but 120 .*: say --limit 60"):
+    with pytest.raises(StoreError, match="holds the first 60 samples, but 120 .*: use --limit 60"):
         check_store(soft_head, dataset, ALL)
-    with pytest.raises(StoreError, match="holds the first 60 samples, but 61 .*: say --limit 60"):
+    with pytest.raises(StoreError, match="holds the first 60 samples, but 61 .*: use --limit 60"):
         check_store(soft_head, dataset, range(61))
     assert len(check_store(soft_head, dataset, range(60))) == 60
     assert len(check_store(soft_head, dataset, range(40))) == 60
 
 
 def test_a_store_of_the_first_samples_says_how_many_may_be_skipped(dataset, soft_head):
-    with pytest.raises(StoreError, match="but 80 of .* after 40: say --limit 20"):
+    with pytest.raises(StoreError, match="but 80 of .* after 40: use --limit 20"):
         check_store(soft_head, dataset, range(40, 120))
-    with pytest.raises(StoreError, match="but 50 of .* after 70: skip fewer"):
+    with pytest.raises(StoreError, match="but 50 of .* after 70: lower --skip"):
         check_store(soft_head, dataset, range(70, 120))
     assert len(check_store(soft_head, dataset, range(40, 60))) == 60
 

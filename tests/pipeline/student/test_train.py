@@ -324,7 +324,7 @@ def test_a_last_batch_of_one_image_is_explained_where_it_cant_be_trained(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = small_config(student="import:flat_net:net", limit=BATCH + 1)
-    with pytest.raises(UsageError, match="last batch is a single image.*give another --batch-size"):
+    with pytest.raises(UsageError, match="batch is a single image.*choose another --batch-size"):
         train(config, dataset, out=tmp_path / "run")
 
 

@@ -98,9 +98,9 @@ def test_a_random_teacher_is_not_taken_for_one_whose_code_changed(digits, teache
     views = probe_pixels(digits, AUGMENTATION, 5)
     found = teacher_probe(other, views, "cpu")
     settings = CacheSettings(views=1, batch_size=16)
-    with pytest.raises(LogitbankError, match="otherwise each time it is asked"):
+    with pytest.raises(LogitbankError, match="other logits each time it is run"):
         require_same_teacher(found, probe, other, views, settings, "raw.zarr")
-    with pytest.raises(StoreError, match="raw.zarr was begun by a teacher that answers otherwise"):
+    with pytest.raises(StoreError, match="raw.zarr was begun by a teacher with other logits"):
         require_same_teacher(found, probe, teacher, views, settings, "raw.zarr")
 
 

@@ -114,9 +114,9 @@ def test_a_constant_is_a_function_of_the_image():
 
 
 CASES = {
-    "dropout": (Net(functional.dropout), "otherwise each time it is asked"),
-    "noise": (Net(lambda y: y + 0.01 * torch.randn_like(y)), "otherwise each time it is asked"),
-    "memory": (Stateful(), "otherwise each time it is asked"),
+    "dropout": (Net(functional.dropout), "other logits each time it is run"),
+    "noise": (Net(lambda y: y + 0.01 * torch.randn_like(y)), "other logits each time it is run"),
+    "memory": (Stateful(), "other logits each time it is run"),
     "attention over the batch": (Net(attention), "beside other images"),
     "mean of the batch": (Net(lambda y: y.mean(0, keepdim=True).expand_as(y)), "beside other"),
     "centred by the batch": (Net(lambda y: y - y.mean(0)), "beside other images"),
@@ -130,11 +130,11 @@ CASES = {
     "a counter": (Counting(), "changes its own weights or buffers"),
     "not a number": (Net(lambda y: y / 0 * 0), "not finite"),
     "softmax": (Net(lambda y: y.softmax(1)), "probabilities that sum to one"),
-    "sigmoid": (Net(torch.sigmoid), "numbers from 0 to 1, as of a sigmoid"),
+    "sigmoid": (Net(torch.sigmoid), "numbers from 0 to 1, as from a sigmoid"),
     "log_softmax": (Net(lambda y: y.log_softmax(1)), "log-probabilities"),
     "one-hot": (
         Net(lambda y: functional.one_hot(y.argmax(1), CLASSES).float()),
-        "zeros and ones, as of a decision",
+        "zeros and ones, as from a decision",
     ),
 }
 
@@ -180,7 +180,7 @@ def test_what_is_meant_is_named_rightly():
 @pytest.mark.parametrize(
     ("output", "says"),
     [
-        (lambda y: y.mean(0, keepdim=True), r"gives \(1, 4\) for 4 images, not \(4, 4\)"),
+        (lambda y: y.mean(0, keepdim=True), r"returns \(1, 4\) for 4 images, expected \(4, 4\)"),
         (lambda y: y[0], r"gives \(4,\) for 4 images"),
         (lambda y: y[:, :, None], r"gives \(4, 4, 1\) for 4 images"),
         (lambda y: {"logits": y}, "gives dict for 4 images"),

@@ -229,7 +229,7 @@ def test_a_dataset_that_transforms_its_images_is_refused(stored):
             return torch.zeros(3, 8, 8), 0
 
     data = ViewDataset(Tensors(np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40)), stored)
-    with pytest.raises(DatasetError, match=r"Tensor of shape \(3, 8, 8\): give the dataset with"):
+    with pytest.raises(DatasetError, match=r"Tensor of shape \(3, 8, 8\): use the dataset with"):
         data[0]
 
 

@@ -93,7 +93,7 @@ def test_all_views_are_as_many_as_there_are():
         (CifarWeak(), "0", "0 views: there must be 1 or more"),
         (CifarWeak(), "-3", "-3 views"),
         (CifarWeak(), "most", "views 'most': expected a number or 'all'"),
-        (ImagenetWeak(), "all", "imagenet-weak has no end of views: give their number"),
+        (ImagenetWeak(), "all", "imagenet-weak has no end of views: give a number of them"),
     ],
 )
 def test_views_that_there_arent_are_refused(augmentation, views, message):

@@ -307,7 +307,7 @@ def test_a_whole_alpha_is_the_same_number():
         ("cifar-weak+mixpu", "unknown way to mix views 'mixpu': did you mean 'mixup'"),
         ("cifar-weak+", "unknown way to mix views ''"),
         ("cifar-wek+mixup", "unknown augmentation 'cifar-wek': did you mean 'cifar-weak'"),
-        ("mixup", "mixup mixes the views of another augmentation: say cifar-weak+mixup"),
+        ("mixup", "mixup mixes the views of another augmentation: use cifar-weak+mixup"),
         ("cifar-weak+mixup:alfa=1", "unknown parameter of cifar-weak+mixup 'alfa': did you mean"),
         ("cifar-weak+mixup:operations=1", "unknown parameter of cifar-weak+mixup 'operations'"),
         ("cifar-weak:alpha=1", "unknown parameter of cifar-weak 'alpha'"),
@@ -337,7 +337,7 @@ def test_partners_are_named_where_no_dataset_says_how_many_there_are():
 @pytest.mark.parametrize(
     ("mix", "changed", "message"),
     [
-        (MixUp(), {0: 30}, "partner 30 is none of the 30 samples"),
+        (MixUp(), {0: 30}, "partner 30 is not one of the 30 samples"),
         (MixUp(), {0: -1}, "partner -1 is none"),
         (MixUp(), {7: 1025}, "mixup's share 1025 is outside what is drawn: 0 to 1024"),
         (MixUp(), {7: -1}, "mixup's share -1"),

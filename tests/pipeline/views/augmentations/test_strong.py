@@ -323,5 +323,5 @@ def test_a_spec_that_cant_be_meant_is_refused(spec, message):
 def test_there_is_no_end_of_strong_views(augmentation):
     assert augmentation.count is None
     check_views(augmentation, 10**6)
-    with pytest.raises(UsageError, match="strong has no end of views: give their number"):
+    with pytest.raises(UsageError, match="strong has no end of views: give a number of them"):
         parse_views(augmentation, "all")

@@ -11,12 +11,12 @@ import pytest
 
 from logitbank.jobs.cluster.clusters import queue_arguments
 from logitbank.jobs.cluster.queue_settings import QueueSettings, read_queue_settings
-from logitbank.jobs.cluster.where import (
+from logitbank.jobs.cluster.spec import (
     LocalGpus,
     LocalWorkers,
     Queue,
     RunningScheduler,
-    parse_where,
+    parse_cluster,
 )
 from logitbank.stores.errors import UsageError
 from tests.jobs.cluster.cluster_processes import group_members, start_job, wait_until
@@ -36,31 +36,31 @@ def file(tmp_path):
 
 
 def test_where_is_read_into_a_value(file):
-    assert parse_where("local:3") == LocalWorkers(3)
-    assert parse_where("local").workers >= 1
-    assert parse_where("tcp://10.0.0.1:8786") == RunningScheduler("tcp://10.0.0.1:8786")
-    assert parse_where("tls://node:8786") == RunningScheduler("tls://node:8786")
-    assert parse_where("cuda") == LocalGpus()
-    found = parse_where(f"slurm:{file(LEAST)}")
+    assert parse_cluster("local:3") == LocalWorkers(3)
+    assert parse_cluster("local").workers >= 1
+    assert parse_cluster("tcp://10.0.0.1:8786") == RunningScheduler("tcp://10.0.0.1:8786")
+    assert parse_cluster("tls://node:8786") == RunningScheduler("tls://node:8786")
+    assert parse_cluster("cuda") == LocalGpus()
+    found = parse_cluster(f"slurm:{file(LEAST)}")
     assert found == Queue("slurm", QueueSettings(workers=2, cores=4, memory="8GB"))
 
 
 def test_local_workers_share_the_cores(monkeypatch):
-    monkeypatch.setattr("logitbank.jobs.cluster.where._cores", lambda: 10)
+    monkeypatch.setattr("logitbank.jobs.cluster.spec._cores", lambda: 10)
     assert [LocalWorkers(workers).threads for workers in (1, 3, 10, 40)] == [10, 3, 1, 1]
-    assert parse_where("local") == LocalWorkers(4)
+    assert parse_cluster("local") == LocalWorkers(4)
 
 
 @pytest.mark.parametrize(
     ("where", "line"),
     [
         ("locl:2", "unknown --cluster 'locl:2': did you mean 'local:N'?"),
-        ("local:0", "local:N takes a whole number of at least 1"),
-        ("local:two", "local:N takes a whole number"),
+        ("local:0", "N of local:N must be a whole number from 1 on"),
+        ("local:two", "N of local:N must be a whole number"),
         ("tcp://node1", "has no host or port"),
         ("tcp://:8786", "has no host or port"),
         ("tcp://node1:x", "has no host or port"),
-        ("slurm", "names no file: slurm:FILE.yaml"),
+        ("slurm", "names no file: write slurm:FILE.yaml"),
         ("pbs:nowhere.yaml", "pbs:nowhere.yaml can't be read: No such file"),
         ("cuda:1", "unknown --cluster"),
         ("http://node1:8787", "unknown --cluster"),
@@ -82,9 +82,9 @@ def test_a_wrong_where_is_one_line_and_exit_code_2(capsys, where, line):
         ("workers: 2\nmemory: 8GB", "cores is missing"),
         (LEAST + "partition: gpu", "unknown setting in {} 'partition': "),
         (LEAST + "worker: 3", "did you mean 'workers'?"),
-        (LEAST + "walltime: 12:00:00", 'walltime must stand in quotes: "HH:MM:SS"'),
+        (LEAST + "walltime: 12:00:00", 'walltime must be quoted: "HH:MM:SS"'),
         (LEAST + "resource_spec: a", "unknown setting in"),
-        (LEAST + "processes: 5", "processes is 5, more than the 4 cores"),
+        (LEAST + "processes: 5", "processes is 5, but there are only 4 cores"),
         (LEAST + "job_extra_directives: --gres=gpu:1", "job_extra_directives: input should be"),
         (LEAST.replace("4", "four"), "cores: input should be a valid integer, not 'four'"),
         (LEAST.replace("4", "0"), "cores: input should be greater than or equal to 1, not 0"),
@@ -114,10 +114,10 @@ def test_where_may_stand_in_a_file_of_settings(raw, tmp_path, capsys):
 def test_a_report_needs_a_cluster_and_a_folder(raw, tmp_path, capsys):
     words = ["correct", raw, "--correction", "sort", "--out", tmp_path / "o.zarr"]
     assert run(*words, "--performance-report", "r.html") == 2
-    assert "it takes --cluster WHERE" in capsys.readouterr().err
+    assert "it needs --cluster WHERE" in capsys.readouterr().err
     missing = tmp_path / "nowhere" / "r.html"
     assert run(*words, "--cluster", "local", "--performance-report", missing) == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "its folder does not exist" in capsys.readouterr().err
 
 
 def test_a_cluster_of_gpus_computes_on_them(teacher, tmp_path, capsys):
@@ -132,7 +132,9 @@ def test_a_machine_without_the_queue(raw, tmp_path, file, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     words = ["correct", raw, "--correction", "sort", "--out", tmp_path / "o.zarr"]
     assert run(*words, "--cluster", f"slurm:{file(LEAST)}") == 1
-    assert "submits jobs by sbatch, which is not on this machine" in capsys.readouterr().err
+    assert (
+        "needs sbatch to submit batch jobs, which is not on this machine" in capsys.readouterr().err
+    )
 
 
 # ---- what a queue is asked to run
@@ -226,7 +228,7 @@ def test_a_job_on_a_queue(tmp_path, small_raw, file):
     job = start_job(tmp_path, *words, "--cluster", f"slurm:{path}", **environment)
     out, err = job.communicate(timeout=120)
     assert job.returncode == 0, err
-    assert "waiting until the queue starts the first of 1 workers" in out
+    assert "waiting for the queue to start the first of 1 workers" in out
     digests = [
         (tmp_path / name / "crc" / "zarr.json").read_text() for name in ("out.zarr", "plain.zarr")
     ]

@@ -1,4 +1,4 @@
-"""WHERE: which Dask cluster a job is to run on, parsed once into a value."""
+"""WHERE of `--cluster`: the Dask cluster to compute on, parsed once into a value."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from logitbank.jobs.command_line.paths import local_path, location
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
 
 CLUSTER_HELP = (
-    "compute on Dask workers: local[:N] processes here, tcp://HOST:PORT of a scheduler that runs, "
-    "slurm:FILE.yaml or pbs:FILE.yaml for a queue, or cuda, one worker a GPU here"
+    "compute on Dask workers: local[:N] processes on this machine, tcp://HOST:PORT of a running "
+    "scheduler, slurm:FILE.yaml or pbs:FILE.yaml for a queue, or cuda for one worker per local GPU"
 )
 KNOWN = ("local", "local:N", "tcp://HOST:PORT", "slurm:FILE.yaml", "pbs:FILE.yaml", "cuda")
-MOST_DIGITS = 4
-"""Of the number of local workers: more processes than any machine is asked for."""
+MAX_DIGITS = 4
+"""Bounds the number of local workers: more than any machine runs."""
 
 SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
 @dataclass(frozen=True)
 class LocalWorkers:
-    """Worker processes of this machine, which share its cores."""
+    """Worker processes on this machine, which share its cores."""
 
     workers: int
 
     @property
     def threads(self) -> int:
-        """The threads that each computes with."""
+        """The number of threads that each worker computes with."""
         return max(1, _cores() // self.workers)
 
 
 @dataclass(frozen=True)
 class RunningScheduler:
-    """A scheduler that somebody has started, with workers of its own."""
+    """A scheduler that is already running, with its own workers."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Workers that a batch system starts: `kind` is `slurm` or `pbs`."""
+    """Workers started by a batch system; `kind` is `slurm` or `pbs`."""
 
     kind: str
     settings: QueueSettings
@@ -54,67 +54,67 @@ class Queue:
 
 @dataclass(frozen=True)
 class LocalGpus:
-    """One worker for each GPU of this machine."""
+    """One worker per GPU of this machine."""
 
 
-Where = LocalWorkers | RunningScheduler | Queue | LocalGpus
+ClusterSpec = LocalWorkers | RunningScheduler | Queue | LocalGpus
 
 
-def parse_where(text: str) -> Where:
-    """Read WHERE; a queue's file is read and checked as well.
+def parse_cluster(text: str) -> ClusterSpec:
+    """Parse WHERE; the settings file of a queue is read and checked as well.
 
-    >>> parse_where("local:3")
+    >>> parse_cluster("local:3")
     LocalWorkers(workers=3)
-    >>> parse_where("tcp://node1:8786")
+    >>> parse_cluster("tcp://node1:8786")
     RunningScheduler(address='tcp://node1:8786')
 
     Raises:
-        UsageError: another form, or a file that can't be read or holds a wrong setting.
+        UsageError: the form is unknown, or a file can't be read or has an invalid setting.
     """
     kind, colon, rest = text.partition(":")
     if kind in SCHEMES and rest.startswith("//"):
         return RunningScheduler(_address(text))
     if kind == "local":
-        return LocalWorkers(_workers(rest, text) if colon else _usual_workers())
+        return LocalWorkers(_workers(rest, text) if colon else _default_workers())
     if kind == "cuda" and not colon:
         return LocalGpus()
     if kind in ("slurm", "pbs"):
         if not rest:
-            raise UsageError(f"--cluster {text!r} names no file: {kind}:FILE.yaml")
+            raise UsageError(f"--cluster {text!r} names no file: write {kind}:FILE.yaml")
         return Queue(kind, read_queue_settings(kind, Path(location(rest))))
     raise unknown_name("--cluster", text, KNOWN)
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `--cluster` and `--performance-report`."""
-    parser.add_argument("--cluster", type=parse_where, metavar="WHERE", help=CLUSTER_HELP)
+    parser.add_argument("--cluster", type=parse_cluster, metavar="WHERE", help=CLUSTER_HELP)
     parser.add_argument(
         "--performance-report",
         type=local_path,
         metavar="FILE.html",
-        help="with --cluster: save Dask's own report of where the time went",
+        help="with --cluster: save Dask's performance report",
     )
 
 
-def require_report_place(report: str, where: Where | None) -> None:
-    """Check that a report of a cluster's work can be made and saved.
+def require_report_place(report: str, spec: ClusterSpec | None) -> None:
+    """Check that a performance report can be made and saved.
 
     Args:
         report: its file.
-        where: the cluster, if there is one.
+        spec: the cluster, None without one.
 
     Raises:
-        UsageError: there is no cluster, or no folder for the file, or something else lies there.
+        UsageError: there is no cluster, the folder does not exist, or the file is something else.
         LogitbankError: bokeh, which draws reports, is not installed.
     """
-    if where is None:
-        raise UsageError("--performance-report is Dask's: it takes --cluster WHERE")
+    if spec is None:
+        raise UsageError("--performance-report is Dask's: it needs --cluster WHERE")
     if not Path(report).absolute().parent.is_dir():
-        raise UsageError(f"--performance-report {report}: there is no such folder")
+        raise UsageError(f"--performance-report {report}: its folder does not exist")
     if os.path.lexists(report) and not _is_report(Path(report)):
         raise UsageError(
-            f"--performance-report {report}: something else than an HTML page is there already: "
-            "name another file"
+            f"--performance-report {report}: an existing file that is not an HTML page: name "
+            "another file"
         )
     if importlib.util.find_spec("bokeh") is None:
         raise LogitbankError(
@@ -124,32 +124,29 @@ def require_report_place(report: str, where: Where | None) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    """Return whether a path is an HTML file, which a report may replace."""
+    """Return whether a path is an empty or HTML file, which a report may replace."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
-        begin = file.read(1000).lower()
-    return not begin or b"<html" in begin
+        start = file.read(1000).lower()
+    return not start or b"<html" in start
 
 
-def planned_device(where: Where, device: str | None) -> str | None:
-    """Return the name of the device that a cluster's workers compute on.
+def planned_device(spec: ClusterSpec, device: str | None) -> str | None:
+    """Return the device that the workers of a cluster compute on, None to let them choose.
 
     Args:
-        where: the cluster.
+        spec: the cluster.
         device: the one asked for.
 
-    Returns:
-        None where the workers are to tell.
-
     Raises:
-        UsageError: another device than a cluster of GPUs has, or one that is not here.
+        UsageError: the device is not CUDA for a cluster of GPUs, or this machine does not have it.
     """
-    if isinstance(where, LocalGpus):
+    if isinstance(spec, LocalGpus):
         if device not in (None, "cuda"):
             raise UsageError(f"--cluster cuda computes on cuda, not on --device {device}")
         return "cuda"
-    if not isinstance(where, LocalWorkers):
+    if not isinstance(spec, LocalWorkers):
         return device
     from logitbank.jobs.command_line.opening import open_device
 
@@ -164,27 +161,28 @@ def _address(text: str) -> str:
         is_whole = False
     if not is_whole:
         raise UsageError(
-            f"--cluster {text!r} has no host or port: tcp://HOST:PORT, as the scheduler prints"
+            f"--cluster {text!r} has no host or port: write tcp://HOST:PORT, as the scheduler "
+            "prints it"
         )
     return text
 
 
 def _workers(text: str, whole: str) -> int:
-    if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text)):
+    if not (text.isdecimal() and len(text) <= MAX_DIGITS and int(text)):
         raise UsageError(
-            f"--cluster {whole!r}: local:N takes a whole number of at least 1, of {MOST_DIGITS} "
-            "digits at most"
+            f"--cluster {whole!r}: N of local:N must be a whole number from 1 on, of at most "
+            f"{MAX_DIGITS} digits"
         )
     return int(text)
 
 
-def _usual_workers() -> int:
-    """Choose between a model for each core and one for all: the square root of the cores."""
+def _default_workers() -> int:
+    """Return the square root of the cores: between a model per core and one for all of them."""
     return math.ceil(math.sqrt(_cores()))
 
 
 def _cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

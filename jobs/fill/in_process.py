@@ -13,10 +13,10 @@ from logitbank.stores.writer import StoreWriter
 
 
 @dataclass(frozen=True)
-class Here:
-    """Computes in this process; a signal that asks for an end is heeded between units.
+class InProcess:
+    """Computes units in this process; stop signals are handled between units.
 
-    `job` and `rows` are what the progress calls the job and the rows.
+    `job` and `rows` are what the progress bar calls the job and the rows.
     """
 
     task: StoreTask
@@ -26,11 +26,11 @@ class Here:
     rows: str
 
     def check(self) -> Manifest:
-        """Check the task here."""
+        """Check the task in this process."""
         return dataclasses.replace(self.task.manifest, measured=self.opened.check())
 
     def compute(self, writer: StoreWriter) -> None:
-        """Compute here what is missing; less, where a signal asks for an end.
+        """Compute the missing units, until a signal asks to stop.
 
         Raises:
             LogitbankError: as `OpenTask.compute`.
