@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, listed, threads
+from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, listed, share, threads
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.jobs.command_line.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=out_path, required=True, metavar="DIR", help="stores, runs and the table"
     )
     parser.add_argument("--seeds", type=listed, default=3, help="students of each row")
-    parser.add_argument("--scale", type=scale, default=1.0, help="of epochs and data, for a trial")
+    parser.add_argument("--scale", type=share, default=1.0, help="of epochs and data, for a trial")
     parser.add_argument(
         "--views",
         type=listed,
@@ -63,17 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="mixed precision of students, on CUDA")
     parser.add_argument("--channels-last", action="store_true", help="that memory format")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
-
-
-def scale(text: str) -> float:
-    """Parse a share above 0, at most 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most 1")
-    return value
 
 
 def run(options: argparse.Namespace) -> int:
