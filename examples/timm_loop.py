@@ -4,10 +4,10 @@
     logitbank demo
     python examples/timm_loop.py --store runs/demo/sort.zarr --dataset-spec digits --img-size 32
 
-This is the train.py of timm 1.0 in outline, with its names, its order and the spelling of its
-flags; what a small run can do without is left out (EMA, mixed precision, distributed set-up,
+This is an outline of timm 1.0's train.py, with its names, its order and the spelling of its flags;
+parts that a small run doesn't need are left out (EMA, mixed precision, distributed set-up,
 checkpoints, validation). `--no-aug` and `--no-prefetcher` are always on, Mixup and CutMix off: the
-store says which pixels the teacher saw, so nothing may change them afterwards, and timm's
+store determines the pixels that the teacher saw, so nothing may change them afterwards, and timm's
 prefetcher would drop the row numbers.
 """
 # ruff: noqa: A001 - `input` is train.py's name.
@@ -35,7 +35,7 @@ from logitbank.pipeline.losses import kd_loss  # logitbank
 
 _logger = logging.getLogger("train")
 
-parser = argparse.ArgumentParser(description="timm's training script, taught by a store")
+parser = argparse.ArgumentParser(description="timm's training script, distilling from a store")
 parser.add_argument("--store", required=True, help="raw or corrected")  # logitbank
 parser.add_argument("--dataset-spec", required=True, help="as logitbank's --dataset")
 parser.add_argument("--model", default="resnet10t")
@@ -68,8 +68,8 @@ def main() -> None:
     data_config = resolve_data_config(vars(args), model=model)
     optimizer = create_optimizer_v2(model, **optimizer_kwargs(cfg=args))
 
-    # In train.py this is create_dataset, which with `--dataset torch/image_folder` has the order of
-    # imagenet:DIR; timm's own reader sorts files by the numbers in their names, another order.
+    # In train.py this is create_dataset, which has the order of imagenet:DIR only with
+    # `--dataset torch/image_folder`: timm's own reader sorts files by the numbers in their names.
     dataset_train = open_dataset(args.dataset_spec, soft.manifest.dataset.split).head(soft.samples)
     dataset_train = ViewDataset(dataset_train, soft.augmentation)  # logitbank
     loader_train = create_loader(

@@ -128,7 +128,7 @@ def test_what_a_function_may_not_give(revise, message):
 
 
 def test_a_name_that_is_taken_and_names_that_lead_nowhere():
-    with pytest.raises(UsageError, match="named 'sort' already"):
+    with pytest.raises(UsageError, match="a correction named 'sort' exists already"):
         register_correction("sort", lambda logits, target: logits, temperature=None)
     with pytest.raises(UsageError, match="did you mean 'label-revision'"):
         correction_named("import:label_revision:label-revison")

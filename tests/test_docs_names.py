@@ -30,8 +30,9 @@ def is_there(dotted: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_exist(page):
     paths = names_of(page, rf"(?<![\w./-])((?:{FOLDERS})/[\w./*-]*\.(?:py|yaml|sh|md))\b")
-    missing = [path for path in paths if not list(ROOT.glob(path))]
-    assert not missing
+    paths += names_of(page, rf"`((?:{FOLDERS})/[\w/]*)`")
+    assert not [path for path in paths if not list(ROOT.glob(path.rstrip("/")))]
+    assert not names_of(page, r"`(test_\w+\.py)`"), "a test is named by its whole path"
     links = names_of(page, r"\]\((?!https?:)([^)#\s]+)")
     assert not [link for link in links if not (page.parent / link).exists()]
 

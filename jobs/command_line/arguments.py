@@ -227,12 +227,21 @@ def finite(text: str) -> float:
 
 def percent(text: str) -> float:
     """Parse an accuracy in percent, above 0 and at most 100."""
+    return _part_of(100, text, "a percentage")
+
+
+def share(text: str) -> float:
+    """Parse a share above 0 and at most 1."""
+    return _part_of(1, text, "a number")
+
+
+def _part_of(most: int, text: str, kind: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage above 0, at most 100")
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {kind} above 0, at most {most}")
     return value
 
 

@@ -9,7 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, plan_count, threads
+from logitbank.jobs.command_line.arguments import (
+    DATASET_HELP,
+    command_line,
+    plan_count,
+    share,
+    threads,
+)
 from logitbank.jobs.command_line.paths import location, out_path
 from logitbank.jobs.command_line.stage_log import require_own_folder
 from logitbank.stores.errors import UsageError
@@ -58,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=plan_count, default=3, help="students per row")
     parser.add_argument(
-        "--scale", type=scale, default=1.0, help="share of epochs and data to use, for a trial"
+        "--scale", type=share, default=1.0, help="share of epochs and data to use, for a trial"
     )
     parser.add_argument(
         "--views",
@@ -75,17 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channels-last", action="store_true", help="use the channels_last memory format"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
-
-
-def scale(text: str) -> float:
-    """Parse a share above 0, at most 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most 1")
-    return value
 
 
 def run(options: argparse.Namespace) -> int:

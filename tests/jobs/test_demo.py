@@ -90,7 +90,7 @@ class TestReport:
             sum(file.stat().st_size for file in (out / f"{name}.zarr").rglob("*") if file.is_file())
             for name in ("raw", "sort", "swap")
         ]
-        assert table(page, "Bytes on disk")["all"] == [f"{size:,}" for size in sizes]
+        assert table(page, "Bytes on disk")["total"] == [f"{size:,}" for size in sizes]
 
     def test_passes_are_counted(self, page):
         rows = table(page, "Teacher forward passes")

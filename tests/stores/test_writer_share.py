@@ -102,7 +102,7 @@ def test_no_temporary_file_is_removed(tmp_path):
 def test_a_share_never_seals(tmp_path):
     writer = open_share(tmp_path / "raw.zarr", UNITS)
     write(writer)
-    with pytest.raises(AssertionError, match="a share is never all of a store"):
+    with pytest.raises(AssertionError, match="a share is never the whole store"):
         writer.seal()
 
 

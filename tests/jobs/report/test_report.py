@@ -84,7 +84,7 @@ class TestPage:
         rows = {row[0]: row[1:] for row in page.tables["Bytes on disk"]}
         for column, path in enumerate(stores.values()):
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            assert rows["all"][column] == f"{size:,}"
+            assert rows["total"][column] == f"{size:,}"
         assert rows["logits"][2] == ""
 
     def test_passes_are_those_that_the_taught_students_saved(self, page):
@@ -173,7 +173,7 @@ class TestRefused:
         metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
         words = ["report", stores["raw"], "--runs", tmp_path / "run", "--out", tmp_path / "page"]
         assert run(*words) == 1
-        assert f"{tmp_path / 'run'} has 1 of its 2 epochs: run its command again" in (
+        assert f"{tmp_path / 'run'} has finished 1 of its 2 epochs: run its command again" in (
             capsys.readouterr().err
         )
 
