@@ -58,7 +58,7 @@ def test_another_dataset_names_both_fingerprints(dataset, soft):
     message = str(caught.value)
     assert dataset.fingerprint[:12] in message
     assert other.fingerprint[:12] in message
-    assert "120 of 120 images are others" in message
+    assert "120 of 120 images are different" in message
 
 
 def test_one_changed_image_is_named(dataset, soft):

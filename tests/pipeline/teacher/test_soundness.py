@@ -181,10 +181,10 @@ def test_what_is_meant_is_named_rightly():
     ("output", "says"),
     [
         (lambda y: y.mean(0, keepdim=True), r"returns \(1, 4\) for 4 images, expected \(4, 4\)"),
-        (lambda y: y[0], r"gives \(4,\) for 4 images"),
-        (lambda y: y[:, :, None], r"gives \(4, 4, 1\) for 4 images"),
-        (lambda y: {"logits": y}, "gives dict for 4 images"),
-        (lambda y: y.argmax(1, keepdim=True).expand_as(y), "gives torch.int64 for logits"),
+        (lambda y: y[0], r"returns \(4,\) for 4 images"),
+        (lambda y: y[:, :, None], r"returns \(4, 4, 1\) for 4 images"),
+        (lambda y: {"logits": y}, "returns dict for 4 images"),
+        (lambda y: y.argmax(1, keepdim=True).expand_as(y), "returns logits of torch.int64"),
     ],
 )
 def test_a_row_for_each_image_or_none(output, says):

@@ -338,7 +338,7 @@ def test_partners_are_named_where_no_dataset_says_how_many_there_are():
     ("mix", "changed", "message"),
     [
         (MixUp(), {0: 30}, "partner 30 is not one of the 30 samples"),
-        (MixUp(), {0: -1}, "partner -1 is none"),
+        (MixUp(), {0: -1}, "partner -1 is not one"),
         (MixUp(), {7: 1025}, "mixup's share 1025 is outside what is drawn: 0 to 1024"),
         (MixUp(), {7: -1}, "mixup's share -1"),
         (MixUp(), {6: 2}, "outside what cifar-weak draws"),

@@ -222,7 +222,7 @@ def test_operations_follow_one_another():
     ("drawn", "message"),
     [
         ([14, 0], "operation 14 is not one of RandAugment's: 0 to 13"),
-        ([-1, 0], "operation -1 is none"),
+        ([-1, 0], "operation -1 is not one"),
         ([5, 0, 6, 8], "magnitude 8 of posterize is outside what is drawn: 4 to 7"),
         ([1, 819], "magnitude 819 of brightness is outside what is drawn: 820 to 15564"),
         ([0, 1], "magnitude 1 of auto_contrast"),

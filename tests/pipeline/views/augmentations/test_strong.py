@@ -244,7 +244,7 @@ def test_pixels_of_files_are_the_same_alone_and_in_a_pool(tmp_path):
         ("dy", 3, "cifar-strong: the box at top 3, left"),
         ("dx", -1, "cifar-strong: the box at top"),
         ("flip", 2, "cifar-strong: flip 2 is outside what is drawn"),
-        ("operation_2", 14, "cifar-strong: operation 14 is none"),
+        ("operation_2", 14, "cifar-strong: operation 14 is not one"),
         ("magnitude_1", 32000, "cifar-strong: magnitude 32000 of "),
         ("cutout_left", 8, "cifar-strong: cutout's box at top"),
         ("cutout_height", 0, "cifar-strong: cutout's box at top"),
