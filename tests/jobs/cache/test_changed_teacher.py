@@ -74,7 +74,7 @@ def test_another_part_with_other_code_is_refused(tmp_path, edited, capfd):
     done(*words, "--part", "0/2")
     edited.scales(1.01)
     line = refused(capfd, *words, "--part", "1/2")
-    assert "was begun by a teacher that with other logits than import:edited_teacher:net" in line
+    assert "was begun by a teacher with other logits than import:edited_teacher:net" in line
     assert "for sample" in line
     assert "name another --out" in line
     edited.scales(1)
