@@ -248,7 +248,7 @@ import os, sys, threading
 from logitbank import SoftLabels
 from logitbank.stores.reader import Store
 
-read_codes, ending = Store.read_view, threading.Event()
+read_codes, ending = Store.read_codes, threading.Event()
 threading._register_atexit(ending.set)
 
 def late(*given):
