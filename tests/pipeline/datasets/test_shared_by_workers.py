@@ -68,16 +68,16 @@ def test_a_forked_process_needs_nothing_that_its_parent_is_about_to_read(
 ):
     """Whoever reads as the process is forked holds memory and a lock, and is not in there."""
     soft, parent = SoftLabels.open(path), os.getpid()
-    reading, go_on, read_view = threading.Event(), threading.Event(), Store.read_view
+    reading, go_on, read_codes = threading.Event(), threading.Event(), Store.read_codes
 
     def held(*given):
         is_ahead = threading.current_thread().name.startswith("slab")
         if os.getpid() == parent and is_ahead == (reader == "the thread that reads ahead"):
             reading.set()
             go_on.wait(30)
-        return read_view(*given)
+        return read_codes(*given)
 
-    monkeypatch.setattr(Store, "read_view", held)
+    monkeypatch.setattr(Store, "read_codes", held)
     with ThreadPoolExecutor(1) as other:
         slab = other.submit(soft.epoch, 0)
         try:
@@ -248,16 +248,16 @@ import os, sys, threading
 from logitbank import SoftLabels
 from logitbank.stores.reader import Store
 
-read_view, ending = Store.read_view, threading.Event()
+read_codes, ending = Store.read_codes, threading.Event()
 threading._register_atexit(ending.set)
 
 def late(*given):
     if threading.current_thread() is not threading.main_thread():
         ending.wait(60)
-    return read_view(*given)
+    return read_codes(*given)
 
 soft = SoftLabels.open(sys.argv[1], correction="sort")
-Store.read_view = late
+Store.read_codes = late
 views = [soft.epoch(0).view]
 forked = os.fork()
 if forked:
