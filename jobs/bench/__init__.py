@@ -30,19 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=threads, help="threads of torch (student 1, views 2 by default)"
     )
-    student = parser.add_argument_group("bench student")
-    student.add_argument(
-        "--student", default="cifar:resnet8x4", metavar="SPEC", help="the model to train"
-    )
-    student.add_argument(
-        "--teacher", default="cifar:resnet32x4", metavar="SPEC", help="the teacher in the loop"
-    )
-    student.add_argument(
-        "--classes", type=positive, default=100, help="number of classes of the random labels"
-    )
-    student.add_argument("--batch-size", type=positive, default=64, help="images per step")
-    student.add_argument("--steps", type=positive, default=1, help="training steps per slice")
-    student.add_argument("--device", default="cpu", help="cpu or cuda[:N]")
+    _add_student_arguments(parser)
     views = parser.add_argument_group("bench views")
     views.add_argument("--views", type=positive, default=8, help="views per image under one seed")
     views.add_argument("--view-batch", type=positive, default=4096, help="views per batch")
@@ -70,6 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dask.add_argument(
         "--store-views", type=positive, default=4, help="views of the store to correct"
     )
+
+
+def _add_student_arguments(parser: argparse.ArgumentParser) -> None:
+    student = parser.add_argument_group("bench student")
+    student.add_argument(
+        "--student", default="cifar:resnet8x4", metavar="SPEC", help="the model to train"
+    )
+    student.add_argument(
+        "--teacher", default="cifar:resnet32x4", metavar="SPEC", help="the teacher in the loop"
+    )
+    student.add_argument(
+        "--classes", type=positive, default=100, help="number of classes of the random labels"
+    )
+    student.add_argument("--batch-size", type=positive, default=64, help="images per step")
+    student.add_argument("--steps", type=positive, default=1, help="training steps per slice")
+    student.add_argument("--device", default="cpu", help="cpu or cuda[:N]")
 
 
 def run(options: argparse.Namespace) -> None:
