@@ -124,7 +124,7 @@ def _sample_problems(store: Store, dataset: ImageDataset) -> Iterator[Problem]:
     for name, cached, found in pairs:
         others = np.flatnonzero(cached != found)
         if len(others):
-            where = dataset.describe(int(others[0]))
+            where = dataset.where(int(others[0]))
             cause = f"differs from the dataset in {len(others)} samples, first {where}"
             yield Problem(name, cause, "none")
 
@@ -166,7 +166,7 @@ def _logit_problems(
         found = cause_of(rows)
         if found is not None:
             row, cause = found
-            where = renderer.dataset.describe(int(batch.samples[row]))
+            where = renderer.dataset.where(int(batch.samples[row]))
             yield Problem(_key(store, name, batch), f"{cause} {where}; {AGAIN}", "none")
             return  # The order of wrong logits is wrong as well.
 

@@ -118,7 +118,7 @@ def _require_classes(model: LoadedModel, dataset: ImageDataset, samples: NDArray
     if len(beyond):
         sample = int(beyond[0])
         raise DatasetError(
-            f"{dataset.describe(sample)} has class {dataset.targets[sample]}, but {model.spec} "
+            f"{dataset.where(sample)} has class {dataset.targets[sample]}, but {model.spec} "
             f"has {model.classes} classes, counted from 0"
         )
 

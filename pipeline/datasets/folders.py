@@ -84,7 +84,7 @@ class FolderDataset:
         Raises:
             DatasetError: the file is missing, truncated or not an image.
         """
-        path = self.describe(sample)
+        path = self.where(sample)
         try:
             with Image.open(path) as image:
                 return rgb_pixels(image)
@@ -92,7 +92,7 @@ class FolderDataset:
             cause = str(error) or type(error).__name__
             raise DatasetError(f"{path}: can't be read as an image: {cause}") from error
 
-    def describe(self, sample: int) -> str:
+    def where(self, sample: int) -> str:
         """Return the path of one image."""
         return self._path(self.paths[sample])
 

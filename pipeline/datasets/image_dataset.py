@@ -58,7 +58,7 @@ class ImageDataset(Protocol):
     def pixels(self, sample: int) -> NDArray[np.uint8]:
         """Return one image, (H, W, 3) uint8, C-contiguous; DatasetError where it can't be read."""
 
-    def describe(self, sample: int) -> str:
+    def where(self, sample: int) -> str:
         """Return what errors call an image: its path or its position."""
 
     def head(self, count: int) -> Self:
@@ -143,7 +143,7 @@ def require_two_classes(dataset: ImageDataset) -> None:
         only = ", ".join(map(repr, dataset.classes))
         raise DatasetError(
             f"{dataset.name} {dataset.split} has only one class, {only}, that of "
-            f"{dataset.describe(0)}: any network is right about it; use a dataset with two or more"
+            f"{dataset.where(0)}: any network is right about it; use a dataset with two or more"
         )
 
 

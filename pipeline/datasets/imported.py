@@ -59,19 +59,19 @@ class MapStyleDataset:
             item = self.dataset[sample]
         except Exception as error:  # The user's code: whatever it raises, the sample is named.
             cause = f"{type(error).__name__}: {error}"
-            raise DatasetError(f"{self.describe(sample)}: can't be read: {cause}") from error
+            raise DatasetError(f"{self.where(sample)}: can't be read: {cause}") from error
         if not isinstance(item, tuple | list) or len(item) < 2:
             found = type(item).__name__
             raise DatasetError(
-                f"{self.describe(sample)}: an item must be (image, target), not {found}"
+                f"{self.where(sample)}: an item must be (image, target), not {found}"
             )
-        return _image_array(item[0], self.describe(sample)), _target(item[1], self.describe(sample))
+        return _image_array(item[0], self.where(sample)), _target(item[1], self.where(sample))
 
     def pixels(self, sample: int) -> NDArray[np.uint8]:
         """Return one image, (H, W, 3) uint8; raises as `load`."""
         return self.load(sample)[0]
 
-    def describe(self, sample: int) -> str:
+    def where(self, sample: int) -> str:
         """Return what errors call an image."""
         return f"sample {sample} of {self.source}"
 
@@ -135,7 +135,7 @@ class MapStyleDataset:
         for sample in range(len(self) if hasattr(self.dataset, "classes") else len(self.dataset)):
             image, target = self.load(sample)
             if own is not None and sample < len(own):
-                require_own_target(own[sample], target, self.describe(sample))
+                require_own_target(own[sample], target, self.where(sample))
             targets.append(target)
             ids.append(pixel_ids([image]))
         return np.array(targets, np.int64), np.concatenate(ids)
@@ -150,9 +150,7 @@ class MapStyleDataset:
         """
         if self._own("targets") is not None:
             for sample in _evenly_spaced(len(self)):
-                require_own_target(
-                    self.targets[sample], self.load(sample)[1], self.describe(sample)
-                )
+                require_own_target(self.targets[sample], self.load(sample)[1], self.where(sample))
 
 
 def require_own_target(own: Any, target: int, where: str) -> None:
@@ -217,7 +215,7 @@ def _require_items(memory: MemoryDataset, dataset: Any) -> None:
     Items of another size serve another purpose.
     """
     for sample in _evenly_spaced(len(memory)):
-        where = memory.describe(sample)
+        where = memory.where(sample)
         try:
             item = dataset[sample]
             target = _target(item[1], where)

@@ -59,7 +59,7 @@ class MemoryDataset:
         """Return one image, (H, W, 3) uint8."""
         return self.images[sample]
 
-    def describe(self, sample: int) -> str:
+    def where(self, sample: int) -> str:
         """Return what errors call an image."""
         return f"sample {sample} of {self.source}"
 

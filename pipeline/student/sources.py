@@ -270,10 +270,10 @@ def _what_differs(soft: SoftLabels, dataset: ImageDataset) -> str:
         relabelled = np.flatnonzero(cached_targets != targets)
         first = int(relabelled[0])
         return (
-            f"{len(relabelled)} targets differ, first that of {dataset.describe(first)}: "
+            f"{len(relabelled)} targets differ, first that of {dataset.where(first)}: "
             f"{cached_targets[first]} when it was cached, {targets[first]} now"
         )
     first = int(others[0])
     if np.array_equal(np.sort(cached), np.sort(here)):
-        return f"the same images in another order, first {dataset.describe(first)}"
-    return f"{len(others)} of {len(cached)} images are different, first {dataset.describe(first)}"
+        return f"the same images in another order, first {dataset.where(first)}"
+    return f"{len(others)} of {len(cached)} images are different, first {dataset.where(first)}"

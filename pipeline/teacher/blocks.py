@@ -124,7 +124,7 @@ class Block:
         try:
             codes = encoding_named(manifest.encoding).encode(self.logits)
         except LogitOutOfRangeError as error:
-            where = dataset.describe(self.start + error.row)
+            where = dataset.where(self.start + error.row)
             raise LogitbankError(f"{where}, view {self.unit.view}: {error}") from error
         return {
             "view_params": self.params,

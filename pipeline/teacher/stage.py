@@ -210,7 +210,7 @@ class TeacherStage:
         if len(bad):
             sample = int(batch.samples[bad[0]])
             raise LogitbankError(
-                f"the logits of {self.dataset.describe(sample)} (sample {sample}, view "
+                f"the logits of {self.dataset.where(sample)} (sample {sample}, view "
                 f"{batch.unit.view}) are not finite: {teacher.spec} is broken, or overflows in "
                 f"{settings.precision.name}"
             )

@@ -52,6 +52,6 @@ class StoredSamples:
         if wrong.any():
             sample = int(rows[wrong.argmax()])
             raise DatasetError(
-                f"{dataset.describe(sample)} on {platform.node()} is not sample {sample} of the "
+                f"{dataset.where(sample)} on {platform.node()} is not sample {sample} of the "
                 "store being made: every worker must see the same files"
             )

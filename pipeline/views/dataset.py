@@ -194,7 +194,7 @@ class ViewDataset(Dataset[Item]):
         if len(wrong):
             first = wrong[0]
             raise DatasetError(
-                f"{self._images.describe(int(samples[first]))}: its target is {found[first]}, but "
+                f"{self._images.where(int(samples[first]))}: its target is {found[first]}, but "
                 f"{cached[first]} when it was cached: the classes are numbered differently"
             )
 

@@ -51,14 +51,14 @@ def shown_images(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> l
     partner = _partner(renderer, params)
     if partner is None or not isinstance(renderer.augmentation, Mixed):
         return [own]
-    whose = f" of its partner, sample {partner} ({renderer.dataset.describe(partner)}),"
+    whose = f" of its partner, sample {partner} ({renderer.dataset.where(partner)}),"
     return [own, ShownImage(partner, whose, sample, params, renderer.augmentation)]
 
 
 def named_images(renderer: ViewRenderer, sample: int, params: NDArray[Any]) -> str:
     """Return what errors call the images that a view shows."""
-    own, partner = renderer.dataset.describe(sample), _partner(renderer, params)
-    return own if partner is None else f"{own} mixed with {renderer.dataset.describe(partner)}"
+    own, partner = renderer.dataset.where(sample), _partner(renderer, params)
+    return own if partner is None else f"{own} mixed with {renderer.dataset.where(partner)}"
 
 
 def suspected(renderer: ViewRenderer, stored: StoredViews, view: int, sample: int) -> str:

@@ -103,7 +103,7 @@ def test_links_to_folders_and_images_elsewhere_are_followed(tmp_path):
     (root / "b" / "more").symlink_to(tmp_path / "far" / "deep")
     (root / "a" / "7.png").symlink_to(tmp_path / "far" / "b" / "0.png")
     ours, theirs = imagefolder(root, "train"), ImageFolder(str(root))
-    assert [ours.describe(n) for n in range(len(ours))] == [path for path, _ in theirs.imgs]
+    assert [ours.where(n) for n in range(len(ours))] == [path for path, _ in theirs.imgs]
     assert ours.targets.tolist() == theirs.targets == [0, 0, 0, 1, 1, 1, 1]
 
 
@@ -124,7 +124,7 @@ def test_a_pipe_is_no_image(tmp_path):
 
 def test_a_folder_named_as_an_image_is_a_folder(tmp_path):
     root = write(tmp_path, "a", "b", "a/x.png")
-    assert imagefolder(root, "train").describe(2) == str(root / "a" / "x.png" / "0.png")
+    assert imagefolder(root, "train").where(2) == str(root / "a" / "x.png" / "0.png")
 
 
 def test_a_folder_that_cant_be_listed_is_named(tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_numbered_folders_are_numbered_as_one_asks(tmp_path, names):
     assert list(natural.classes) == sorted(names, key=lambda name: int(name.strip("clas")))
     text = open_dataset(f"imagefolder:{root}@text")
     assert list(text.classes) == ImageFolder(str(root)).classes
-    assert [text.describe(n) for n in range(len(text))] == [
+    assert [text.where(n) for n in range(len(text))] == [
         path for path, _ in ImageFolder(str(root)).imgs
     ]
 
@@ -280,7 +280,7 @@ def test_a_fingerprint_is_what_it_always_was(tmp_path):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"." * number)
     dataset = imagefolder(root, "train")
-    names = [os.path.relpath(dataset.describe(n), root) for n in range(5)]
+    names = [os.path.relpath(dataset.where(n), root) for n in range(5)]
     assert names == ["b/1.png", "b/10.png", "b/2.PNG", "b/x/0.png", "b-c/0.jpg"]
     assert dataset.targets.tolist() == [0, 0, 0, 0, 1]
     # What the first release gave these files.

@@ -35,7 +35,7 @@ def root(tmp_path):
 def test_classes_files_and_pixels_are_torchvisions(root):
     ours, theirs = imagefolder(root, "train"), ImageFolder(str(root))
     assert list(ours.classes) == theirs.classes == ["B", "a", "b", "c"]
-    assert [ours.describe(n) for n in range(len(ours))] == [path for path, _ in theirs.imgs]
+    assert [ours.where(n) for n in range(len(ours))] == [path for path, _ in theirs.imgs]
     assert ours.targets.tolist() == theirs.targets
     for sample, (image, _) in enumerate(theirs):
         assert np.array_equal(ours.pixels(sample), np.asarray(image))
@@ -44,7 +44,7 @@ def test_classes_files_and_pixels_are_torchvisions(root):
 
 def test_the_id_of_a_file_is_the_hash_of_its_path_and_size(root, tmp_path):
     dataset = imagefolder(root, "train")
-    for sample, path in enumerate(dataset.describe(n) for n in range(len(dataset))):
+    for sample, path in enumerate(dataset.where(n) for n in range(len(dataset))):
         name = os.path.relpath(path, root).encode() + b"\0" + str(os.path.getsize(path)).encode()
         digest = hashlib.blake2b(name, digest_size=8).digest()
         assert int(dataset.sample_ids[sample]) == int.from_bytes(digest, "little")
@@ -74,7 +74,7 @@ def test_exif_orientation_is_ignored(root):
 def test_an_image_that_cant_be_read_is_named(root, damage):
     dataset = imagefolder(root, "train")
     path = root / "c" / "11.png"
-    sample = [dataset.describe(n) for n in range(len(dataset))].index(str(path))
+    sample = [dataset.where(n) for n in range(len(dataset))].index(str(path))
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()

@@ -26,7 +26,7 @@ def test_a_file_holds_images_labels_and_class_names(tmp_path):
     assert np.array_equal(dataset.images, random_images(4))
     assert dataset.targets.tolist() == [2, 0, 1, 1]
     assert dataset.classes == ("a", "b", "ç")
-    assert dataset.describe(2) == f"sample 2 of {tmp_path / 'photos.h5'}"
+    assert dataset.where(2) == f"sample 2 of {tmp_path / 'photos.h5'}"
 
 
 def test_class_names_may_be_bytes_or_absent(tmp_path):

@@ -142,7 +142,7 @@ def test_digits_are_scikit_learns_enlarged_fourfold():
             value = int(bundle.images[place][y // 4][x // 4])
             assert image[y, x].tolist() == [value * 255 // 16] * 3
     assert train.classes == tuple("0123456789")
-    assert train.describe(17) == "sample 17 of digits train"
+    assert train.where(17) == "sample 17 of digits train"
 
 
 def test_val_is_a_synonym_of_test():

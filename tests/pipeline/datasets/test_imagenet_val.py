@@ -79,7 +79,7 @@ def test_a_published_file_labels_the_images(root, form, place):
         dataset = open_dataset(spec, "val")
         assert dataset.targets.tolist() == SHOWN
         assert list(dataset.classes) == NAMES
-        assert dataset.describe(3) == str(root / "val" / "ILSVRC2012_val_00000004.JPEG")
+        assert dataset.where(3) == str(root / "val" / "ILSVRC2012_val_00000004.JPEG")
         assert dataset.pixels(3).shape == (5, 6, 3)
     assert len(set(dataset.sample_ids.tolist())) == len(SHOWN)
     assert len(open_dataset(f"imagenet:{root}", "train")) == 3

@@ -148,7 +148,7 @@ def test_a_factory_in_the_current_folder_is_found(module):
     assert dataset.name == "import"
     assert dataset.targets.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert dataset.classes == ("0", "1", "2")
-    assert dataset.describe(3) == f"sample 3 of {module}:without_split"
+    assert dataset.where(3) == f"sample 3 of {module}:without_split"
 
 
 def test_a_factory_may_know_splits(module):

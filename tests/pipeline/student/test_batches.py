@@ -126,7 +126,7 @@ def test_image_files_resume_exactly_with_workers(tmp_path, files, soft_files):
 
 def replace_image(dataset, sample: int) -> None:
     """Put other pixels into a file of the same name and size: ids don't tell."""
-    path = dataset.describe(sample)
+    path = dataset.where(sample)
     with open(path, "rb") as file:
         size = len(file.read())
     with Image.open(path) as image:
@@ -149,12 +149,12 @@ def test_a_changed_file_stops_the_run_as_itself(tmp_path, files, soft_files, wor
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_file_stops_the_run_as_itself(tmp_path, files, workers):
-    with open(files.describe(7), "r+b") as file:
+    with open(files.where(7), "r+b") as file:
         file.truncate(60)
     config = small_config(student=DROPOUT_NET, batch_size=8, workers=workers)
     with pytest.raises(DatasetError, match="truncated") as caught:
         losses_of(config, files, tmp_path / "run")
-    assert str(caught.value).startswith(files.describe(7))
+    assert str(caught.value).startswith(files.where(7))
     assert "Traceback" not in str(caught.value)
 
 

@@ -135,7 +135,7 @@ def test_the_same_image_and_parameters_leave_the_library(tmp_path):
     stored = StoredViews(path)
     check_pixels(ViewRenderer(photos, stored.kind), stored, 2)
     # Another picture of the same number of bytes: its id, path and size, stays.
-    name = photos.describe(7)
+    name = photos.where(7)
     size = os.path.getsize(name)
     Image.fromarray(np.zeros_like(photos.pixels(7))).save(name)
     os.truncate(name, size)  # Fills it up with zeros, which a PNG's reader ignores.

@@ -214,7 +214,7 @@ def test_a_file_of_other_content_is_found_by_other_views_of_both(photos, stored_
     replace_image(photos, changed)
     message = error_of(photos, stored_photos, sample)
     whose = (
-        "" if which == "own" else f" of its partner, sample {partner} ({photos.describe(partner)}),"
+        "" if which == "own" else f" of its partner, sample {partner} ({photos.where(partner)}),"
     )
     assert f": the image{whose} has the cached one's id and the view its parameters" in message
 
