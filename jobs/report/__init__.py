@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from logitbank.jobs.command_line.arguments import DATASET_HELP, command_line, positive_number
 from logitbank.jobs.command_line.opening import add_allowance_argument, parents_of
 from logitbank.jobs.command_line.paths import location, out_path
+from logitbank.jobs.report.results import TEMPERATURE
 from logitbank.stores.errors import UsageError
 from logitbank.stores.housekeeping.outside_stores import require_outside_stores
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from logitbank.jobs.report.results import Report
     from logitbank.pipeline.datasets import ImageDataset
     from logitbank.stores.reader import Store
-
-TEMPERATURE = 4.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from logitbank.pipeline.losses.mlkd import MLKD, StandardisedMLKD
 from logitbank.pipeline.losses.published import DatasetKind
 from logitbank.pipeline.losses.sld import SLD, WeakSLD
 from logitbank.stores.errors import UsageError, unknown_name
-from logitbank.stores.importing import import_factory
+from logitbank.stores.importing import IMPORT, import_factory
 
 _CLASSES: tuple[type[Loss], ...] = (
     CrossEntropy,
@@ -39,7 +39,6 @@ LOSSES = {each.name: each for each in _CLASSES}
 """The losses that come with logitbank."""
 
 _SYNONYMS = {"kd+ls": "lskd"}
-_IMPORT = "import:"
 
 
 def loss_class(name: str) -> type[Loss]:
@@ -51,7 +50,7 @@ def loss_class(name: str) -> type[Loss]:
     Raises:
         UsageError: an unknown name (the nearest is suggested), or what is imported is not a loss.
     """
-    if name.startswith(_IMPORT):
+    if name.startswith(IMPORT):
         return _imported(name)
     name = _SYNONYMS.get(name, name)
     if name not in LOSSES:
@@ -91,7 +90,7 @@ def published_loss(
 
 def _imported(name: str) -> type[Loss]:
     """Import a user's own loss, and check that it is a loss."""
-    found = import_factory(name.removeprefix(_IMPORT))
+    found = import_factory(name.removeprefix(IMPORT))
     if not (isinstance(found, type) and issubclass(found, Loss)):
         raise UsageError(
             f"{name} is not a loss: it must be a class that extends logitbank.pipeline.losses.Loss "

@@ -23,6 +23,7 @@ from logitbank.pipeline.bounds import (
 )
 from logitbank.pipeline.plain_yaml import parse_yaml
 from logitbank.stores.errors import LogitbankError, UsageError, unknown_name
+from logitbank.stores.importing import IMPORT
 
 LossSetting = Annotated[
     bool | int | float | str | tuple[float, ...],
@@ -248,7 +249,7 @@ def _require_loss(name: str) -> None:
     """
     from logitbank.pipeline.losses import loss_class
 
-    if not name.startswith("import:"):
+    if not name.startswith(IMPORT):
         loss_class(name)
 
 

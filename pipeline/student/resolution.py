@@ -12,6 +12,7 @@ from logitbank.pipeline.losses import DatasetKind, Loss, loss_class, published_l
 from logitbank.pipeline.student.config import TrainConfig
 from logitbank.pipeline.student.schedule import published_run, scaled_milestones
 from logitbank.stores.errors import UsageError
+from logitbank.stores.importing import IMPORT
 
 _FIELDS = {"ce": "ce_weight", "kd": "kd_weight", "temperature": "temperature"}
 """The settings of losses that have a field and a flag of their own; others: `loss_settings`."""
@@ -62,7 +63,7 @@ def resolved(
         device=str(device),
         milestones=milestones,
         teacher_correction=correction if loss.needs_teacher else None,
-        loss=name if name.startswith("import:") else loss.name,
+        loss=name if name.startswith(IMPORT) else loss.name,
         **_as_fields(loss),
     )
 

@@ -15,6 +15,7 @@ from logitbank.pipeline.views.augmentations.imagenet_weak import ImagenetWeak
 from logitbank.pipeline.views.augmentations.mixed import Augmentation, Mixed
 from logitbank.pipeline.views.augmentations.mixup import MixUp
 from logitbank.stores.errors import UsageError, unknown_name
+from logitbank.stores.parameters import parse_parameters
 
 _KINDS = (Center, CifarWeak, CifarStrong, ImagenetWeak, ImagenetStrong)
 AUGMENTATIONS = {kind.name: kind for kind in _KINDS}
@@ -36,15 +37,8 @@ def parse_augmentation(
         UsageError: an unknown name or parameter, an invalid value, or `partners` that aren't the
             dataset's samples.
     """
-    name, _, listed = spec.partition(":")
-    parameters: dict[str, Any] = {}
-    for assignment in filter(None, listed.split(",")):
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"augmentation {spec!r}: {assignment!r} is not of the form key=value")
-        if key in parameters:
-            raise UsageError(f"augmentation {spec!r} gives {key} twice")
-        parameters[key] = _literal(text)
+    name, texts = parse_parameters("augmentation", spec)
+    parameters: dict[str, Any] = {key: _literal(text) for key, text in texts.items()}
     if size is not None:
         parameters.setdefault("size", size)
     if "+" in name and samples is not None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numcodecs import zstd
 from numpy.typing import NDArray
 
 
@@ -25,6 +24,9 @@ class Zstd:
 
     def compress(self, values: NDArray[np.uint8]) -> bytes:
         """Compress bytes into one frame, which records their number."""
+        # Imported where it is used: no encoding that comes with logitbank compresses its chunks.
+        from numcodecs import zstd
+
         return zstd.compress(values, self.level)
 
     def decompress(self, frame: memoryview, out: NDArray[np.uint8]) -> None:
@@ -33,6 +35,8 @@ class Zstd:
         Raises:
             ValueError: it is not one zstd frame of that size.
         """
+        from numcodecs import zstd
+
         held = _content_bytes(frame)
         if held != out.nbytes:
             raise ValueError(f"not a zstd frame of {out.nbytes} bytes")

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from logitbank.stores.encodings.encoding import Encoding
 from logitbank.stores.encodings.floats import Float16, Float32
 from logitbank.stores.errors import UsageError, unknown_name
+from logitbank.stores.parameters import parse_parameters
 
 ENCODINGS: dict[str, type[Encoding]] = {kind.name: kind for kind in (Float32, Float16)}
 DEFAULT_ENCODING = Float16.name
@@ -25,23 +26,17 @@ def encoding_named(text: str) -> Encoding:
     Raises:
         UsageError: the name or a parameter is unknown, given twice, or out of bounds.
     """
-    name, _, listed = text.partition(":")
+    name = text.partition(":")[0]
     if name not in ENCODINGS:
         raise unknown_name("encoding", name, ENCODINGS)
     kind: Any = ENCODINGS[name]
     known = [field.name for field in dataclasses.fields(kind)]
-    parameters: dict[str, str] = {}
-    for assignment in filter(None, listed.split(",")):
-        key, equals, value = assignment.partition("=")
+    _, parameters = parse_parameters("encoding", text)
+    for key in parameters:
         if not known:
             raise UsageError(f"encoding {text!r}: {name} has no parameters")
-        if not equals:
-            raise UsageError(f"encoding {text!r}: {assignment!r} is not of the form key=value")
         if key not in known:
             raise unknown_name(f"parameter of encoding {name}", key, known)
-        if key in parameters:
-            raise UsageError(f"encoding {text!r} gives {key} twice")
-        parameters[key] = value
     if not parameters:
         return kind()
     try:

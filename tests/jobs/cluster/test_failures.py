@@ -270,8 +270,8 @@ def test_a_store_that_workers_do_not_share(tmp_path, raw, monkeypatch, capsys):
 
     made = StoreWriter.open
 
-    def moved(location, *given):
-        return made(f"{location}.elsewhere", *given)
+    def moved(files, *given):
+        return made(f"{files.location}.elsewhere", *given)
 
     monkeypatch.setattr(StoreWriter, "open", moved)
     with scheduler(tmp_path, workers=1) as cluster:
